@@ -1,0 +1,82 @@
+//! Sockets.
+
+use std::io;
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A byte stream between two hosts.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
+
+/// Any byte stream.
+pub type BoxedIo = Box<dyn Io>;
+
+/// Accepts connections.
+#[async_trait]
+pub trait Listener: Send + Sync {
+    /// The next connection and its peer's address.
+    ///
+    /// # Errors
+    /// What the operating system says, descriptors used up among them: wait, then accept again.
+    async fn accept(&self) -> io::Result<(BoxedIo, SocketAddr)>;
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// Opens connections.
+#[async_trait]
+pub trait Connector: Send + Sync {
+    /// Connects to `host:port`.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    async fn connect(&self, authority: &str) -> io::Result<BoxedIo>;
+}
+
+/// A listener of the machine.
+pub struct TcpListener(tokio::net::TcpListener);
+
+impl TcpListener {
+    /// Binds `address` ("127.0.0.1:0" takes a free port).
+    ///
+    /// # Errors
+    /// The address is taken, not local or malformed.
+    pub async fn bind(address: &str) -> io::Result<Self> {
+        #[allow(clippy::disallowed_methods, reason = "this is the door")]
+        tokio::net::TcpListener::bind(address).await.map(Self)
+    }
+}
+
+#[async_trait]
+impl Listener for TcpListener {
+    async fn accept(&self) -> io::Result<(BoxedIo, SocketAddr)> {
+        let (stream, peer) = self.0.accept().await?;
+        // Small frames must not wait for Nagle's algorithm.
+        stream.set_nodelay(true)?;
+        Ok((Box::new(stream), peer))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// The machine's TCP.
+pub struct TcpConnector;
+
+#[async_trait]
+impl Connector for TcpConnector {
+    async fn connect(&self, authority: &str) -> io::Result<BoxedIo> {
+        #[allow(clippy::disallowed_methods, reason = "this is the door")]
+        let stream = tokio::net::TcpStream::connect(authority).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+}

@@ -1,0 +1,201 @@
+//! `Bus`: live delivery, presence and session control between nodes. It may lose anything at any moment (I10): every
+//! reader heals from the log.
+
+pub mod embedded;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use crate::domain::{ConversationId, DeviceId, Seq, SessionId, StreamName, UnixMillis, UserId};
+use crate::storage::StoredEntry;
+
+/// Events a subscriber may leave unread: above it they are dropped and the subscriber is told that it lagged. Large
+/// enough for a burst of two full windows, small enough that a stalled session costs no more than its window.
+pub const SUBSCRIPTION_EVENTS_MAX: usize = 512;
+
+/// What one can subscribe to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    /// Everything for a user's sessions.
+    User(UserId),
+    /// Control of one session, from whatever node a Submit or a replacing stream arrives at.
+    Session(SessionId),
+    /// Presence of one user, for those who watch it.
+    Presence(UserId),
+}
+
+/// What is published.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A new entry for the user.
+    Entry(Arc<StoredEntry>),
+    /// Markers of other members moved.
+    Receipts(Arc<ReceiptsMoved>),
+    /// The user's own markers, settings or membership of a conversation changed; read the row again.
+    OwnRow(ConversationId),
+    /// Somebody types, or stopped.
+    Typing {
+        /// Where.
+        conversation: ConversationId,
+        /// Who.
+        user: UserId,
+        /// True when they stopped.
+        stopped: bool,
+    },
+    /// Presence of a watched user.
+    Presence(UserPresence),
+    /// A stream of this device and name took over: all others of that name end.
+    Replaced {
+        /// The device.
+        device: DeviceId,
+        /// The stream's name.
+        stream: StreamName,
+        /// The session that stays.
+        by: SessionId,
+    },
+    /// The user was deactivated (`None`), or one of their devices removed: its streams end.
+    Revoked {
+        /// The device; `None` for all of them.
+        device: Option<DeviceId>,
+    },
+    /// A frame for a session that came by Submit.
+    Control(SessionControl),
+}
+
+/// Session frames that came by Submit.
+#[derive(Debug, Clone)]
+pub struct SessionControl {
+    /// Session frames in order, as encoded `stonechat.v1.ClientFrame`.
+    pub frames: Vec<bytes::Bytes>,
+}
+
+/// Public markers of members that moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiptsMoved {
+    /// Where.
+    pub conversation: ConversationId,
+    /// Whose, with delivered and public read.
+    pub members: Vec<(UserId, Seq, Seq)>,
+    /// Every member has received up to here.
+    pub delivered_to_all: Seq,
+    /// Every member has publicly read up to here.
+    pub read_by_all: Seq,
+}
+
+/// What a user shows of themself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// No live stream, or wants to look so.
+    Offline,
+    /// Away, or all apps in the background.
+    Away,
+    /// Not to be disturbed.
+    Busy,
+    /// In the foreground.
+    Online,
+}
+
+/// Presence of one user, merged over sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserPresence {
+    /// Who.
+    pub user: UserId,
+    /// Status.
+    pub status: Status,
+    /// Last activity, when known.
+    pub last_active: Option<UnixMillis>,
+}
+
+/// What one session says of its user: one record of `user_status:{user}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusRecord {
+    /// Status of this session.
+    pub status: Status,
+    /// Last activity on it.
+    pub last_active: UnixMillis,
+    /// Gateway that holds the session.
+    pub gateway: String,
+    /// The record is worth nothing after this, by the reader's clock.
+    pub valid_until: UnixMillis,
+}
+
+/// Live delivery and presence. Nothing here is durable.
+#[async_trait]
+pub trait Bus: Send + Sync {
+    /// Subscribes. Events published after this returned arrive, in order per publisher, unless they are lost.
+    async fn subscribe(&self, topic: Topic) -> Subscription;
+
+    /// Publishes to a topic; returns how many subscribers there were, 0 when unknown.
+    async fn publish(&self, topic: &Topic, event: Event) -> usize;
+
+    /// Publishes one event to the topics of many users; returns the users with no subscriber.
+    async fn publish_to_users(&self, users: &[UserId], event: Event) -> Vec<UserId>;
+
+    /// Sets what a session says of its user.
+    async fn set_status(&self, user: &UserId, session: &SessionId, record: StatusRecord);
+
+    /// Forgets what a session said.
+    async fn clear_status(&self, user: &UserId, session: &SessionId);
+
+    /// All records of these users, in the order asked, expired ones included.
+    async fn statuses(&self, users: &[UserId]) -> Vec<Vec<StatusRecord>>;
+}
+
+/// Receives the events of one topic; dropping it unsubscribes.
+pub struct Subscription {
+    events: mpsc::Receiver<Event>,
+    lagged: Arc<AtomicBool>,
+    _guard: Box<dyn std::any::Any + Send + Sync>,
+}
+
+/// Where an implementation puts the events of one subscription.
+pub struct Publisher {
+    events: mpsc::Sender<Event>,
+    lagged: Arc<AtomicBool>,
+}
+
+impl Publisher {
+    /// Hands an event over without waiting; when the subscriber is full it is dropped and the subscriber told.
+    pub fn offer(&self, event: Event) {
+        if self.events.try_send(event).is_err() {
+            self.lagged.store(true, Ordering::Release);
+        }
+    }
+
+    /// Tells the subscriber that events were lost.
+    pub fn mark_lagged(&self) {
+        self.lagged.store(true, Ordering::Release);
+    }
+}
+
+impl Subscription {
+    /// A subscription and its publisher's end; `guard` is dropped with the subscription.
+    #[must_use]
+    pub fn channel(guard: Box<dyn std::any::Any + Send + Sync>) -> (Publisher, Self) {
+        let (sender, receiver) = mpsc::channel(SUBSCRIPTION_EVENTS_MAX);
+        let lagged = Arc::new(AtomicBool::new(false));
+        let publisher = Publisher {
+            events: sender,
+            lagged: Arc::clone(&lagged),
+        };
+        let subscription = Self {
+            events: receiver,
+            lagged,
+            _guard: guard,
+        };
+        (publisher, subscription)
+    }
+
+    /// The next event; `None` when the bus is gone.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// Whether events were lost since the last call: read the heads again.
+    pub fn take_lagged(&self) -> bool {
+        self.lagged.swap(false, Ordering::AcqRel)
+    }
+}

@@ -1,0 +1,42 @@
+//! Bounds of the product, each with its reason. Bounds of a single queue or loop stand beside it.
+
+/// Members of a group: receipts and fan-out are sized for it.
+pub const GROUP_MEMBERS_MAX: usize = 500;
+/// Members changed by one entry: keeps the entry below the frame limit.
+pub const MEMBERS_PER_CHANGE_MAX: usize = 100;
+/// Bytes of a client frame; also tonic's decode limit on every public service.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a message text: four such messages fit one group-commit batch of 64 KiB.
+pub const TEXT_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a ciphertext: a text of the largest size, encrypted, padded and with per-message keys.
+pub const CIPHERTEXT_BYTES_MAX: usize = 32 * 1024;
+/// Characters of a display or group name.
+pub const NAME_CHARS_MAX: usize = 128;
+/// Media references of one message.
+pub const MEDIA_MAX: usize = 16;
+/// Bytes of a media reference's URI.
+pub const MEDIA_URI_BYTES_MAX: usize = 2_048;
+/// Bytes of a MIME type.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 128;
+/// Bytes of a reaction: the longest ZWJ emoji sequences are below 40.
+pub const REACTION_BYTES_MAX: usize = 64;
+/// Bytes of a redaction's reason.
+pub const REASON_BYTES_MAX: usize = 256;
+/// Deliveries a session may leave unacknowledged (P18).
+pub const WINDOW_MAX: u32 = 256;
+/// Entries of a history page, and of a page when nothing was asked.
+pub const HISTORY_PAGE_MAX: u32 = 200;
+/// Entries of a history page when the request does not say.
+pub const HISTORY_PAGE_DEFAULT: u32 = 50;
+/// Bytes of a history page: below the 4 MiB that gRPC clients decode by default, with room for many pages in flight.
+pub const HISTORY_PAGE_BYTES_MAX: usize = 512 * 1024;
+/// Rows of a conversation list page.
+pub const LIST_PAGE_MAX: u32 = 500;
+/// Rows of a conversation list page when the request does not say.
+pub const LIST_PAGE_DEFAULT: u32 = 100;
+/// Users whose presence one session may watch: one screen of a large list.
+pub const WATCHED_USERS_MAX: usize = 200;
+/// Explicit positions in a hello.
+pub const HELLO_POSITIONS_MAX: usize = 1_000;
+/// Pinned messages that a conversation shows.
+pub const PINS_SHOWN_MAX: usize = 100;

@@ -1,0 +1,25 @@
+//! Stonechat, the chat backend. Modules in the order a message meets them.
+
+pub mod domain;
+
+pub mod config;
+pub mod node;
+pub mod telemetry;
+
+pub mod gateway;
+
+pub mod api;
+
+pub mod auth;
+
+pub mod wire;
+
+pub mod conversation;
+
+pub mod presence;
+
+pub mod storage;
+
+pub mod bus;
+
+pub mod cli;

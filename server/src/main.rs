@@ -1,0 +1,5 @@
+//! The `stonechat` binary: arguments in, exit code out.
+
+fn main() -> std::process::ExitCode {
+    stonechat_server::cli::run()
+}

@@ -1,0 +1,1 @@
+//! Contract suites: one per trait, run against every implementation.

@@ -1,0 +1,182 @@
+//! `Directory`: users, devices, conversations, members, blocks and settings; small, relational, ACID.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use crate::domain::roster::Standing;
+use crate::domain::{ClientMsgId, ConversationId, DeviceId, Kind, Member, Roster, Sender, Seq, UnixMillis, UserId};
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRecord {
+    /// Who.
+    pub id: UserId,
+    /// Name to show.
+    pub display_name: String,
+    /// Cannot sign in.
+    pub deactivated: bool,
+}
+
+/// A device of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRecord {
+    /// Which.
+    pub id: DeviceId,
+    /// First hello.
+    pub created: UnixMillis,
+    /// Last hello.
+    pub last_seen: UnixMillis,
+}
+
+/// A conversation to create. The row is the decision that it exists; the log's first entry follows from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewConversation {
+    /// Its id, if it turns out to be new.
+    pub id: ConversationId,
+    /// 1:1 or group.
+    pub kind: Kind,
+    /// Name of a group.
+    pub name: String,
+    /// Who asked; the namespace of `client_msg_id`.
+    pub creator: Sender,
+    /// Id of the request.
+    pub client_msg_id: ClientMsgId,
+    /// Members of the first entry, the creator among them, sorted by user.
+    pub members: Vec<Member>,
+    /// When.
+    pub created: UnixMillis,
+}
+
+/// A conversation as the directory knows it: a projection of its log up to `applied`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationRecord {
+    /// What its first entry says.
+    pub first: NewConversation,
+    /// Its name now.
+    pub name: String,
+    /// Seq up to which the log's membership, name and pins are projected here; 0 before the first entry.
+    pub applied: Seq,
+    /// Who is or was a member, as of `applied`.
+    pub roster: Roster,
+    /// Seqs of pinned messages in the order they were pinned, as of `applied`.
+    pub pins: Vec<Seq>,
+}
+
+/// What log entries up to a seq change in the directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Projection {
+    /// The projection is complete up to here. Applying a lower one than the stored changes nothing.
+    pub applied: Seq,
+    /// Standings that changed, whole.
+    pub standings: BTreeMap<UserId, Standing>,
+    /// The name, when it changed.
+    pub name: Option<String>,
+    /// Messages pinned (true) or unpinned (false), in order.
+    pub pins: Vec<(Seq, bool)>,
+}
+
+/// A user's own settings of a conversation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Muted until then; `None` for not muted.
+    pub muted_until: Option<UnixMillis>,
+    /// Archived.
+    pub archived: bool,
+    /// Show as unread from here.
+    pub unread_from: Option<Seq>,
+}
+
+/// Settings to change; `None` leaves a field as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SettingsPatch {
+    /// New mute, or `Some(None)` to unmute.
+    pub muted_until: Option<Option<UnixMillis>>,
+    /// New archive bit.
+    pub archived: Option<bool>,
+    /// New unread-from, or `Some(None)` to clear.
+    pub unread_from: Option<Option<Seq>>,
+}
+
+/// What a conversation list shows of one conversation to one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationView {
+    /// 1:1 or group.
+    pub kind: Kind,
+    /// Name of a group.
+    pub name: String,
+    /// The other user of a 1:1.
+    pub peer: Option<UserId>,
+    /// The user's standing; `None` before the projection of the entry that added them.
+    pub standing: Option<Standing>,
+    /// The user's settings.
+    pub settings: Settings,
+}
+
+/// Nothing was written or read, or, for `Unavailable` on a write, the outcome is unknown.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DirectoryError {
+    /// The database cannot answer; a write may have happened. Every write here may be repeated.
+    #[error("the directory is not available: {0}")]
+    Unavailable(String),
+    /// The same request id was used for another conversation; nothing was written.
+    #[error("the request id was used for another conversation")]
+    IdReused,
+    /// A user named does not exist; nothing was written.
+    #[error("no such user: {0}")]
+    NoSuchUser(UserId),
+}
+
+type Result<T> = std::result::Result<T, DirectoryError>;
+
+/// Users, devices, conversations. Writes are durable when they return, and each may be repeated.
+#[async_trait]
+pub trait Directory: Send + Sync {
+    /// Creates a user or changes their name. Keeps `deactivated` of an existing one.
+    async fn upsert_user(&self, id: &UserId, display_name: &str, now: UnixMillis) -> Result<UserRecord>;
+    /// Creates the user when there is none, with an empty name; changes nothing otherwise.
+    async fn ensure_user(&self, id: &UserId, now: UnixMillis) -> Result<UserRecord>;
+    /// The users among `ids` that exist, by id.
+    async fn users(&self, ids: &[UserId]) -> Result<Vec<UserRecord>>;
+    /// Users after `after`, by id.
+    async fn list_users(&self, after: Option<&UserId>, limit: usize) -> Result<Vec<UserRecord>>;
+    /// Deactivates or brings back; `NoSuchUser` when there is none.
+    async fn set_deactivated(&self, id: &UserId, deactivated: bool) -> Result<UserRecord>;
+
+    /// Registers a device at its hello. The user must exist.
+    async fn touch_device(&self, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<()>;
+    /// A user's devices, by id; removed ones are left out.
+    async fn devices(&self, user: &UserId) -> Result<Vec<DeviceRecord>>;
+    /// Removes a device and remembers when; true when it was there.
+    async fn remove_device(&self, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<bool>;
+    /// When a device was last removed: tokens bound to it and issued before are worth nothing. It stays after the device
+    /// is registered again.
+    async fn device_removed_at(&self, user: &UserId, device: &DeviceId) -> Result<Option<UnixMillis>>;
+
+    /// Blocks or unblocks; `NoSuchUser` when there is no such target.
+    async fn set_block(&self, user: &UserId, target: &UserId, blocked: bool) -> Result<()>;
+    /// Whom a user has blocked, by id.
+    async fn blocks(&self, user: &UserId) -> Result<Vec<UserId>>;
+    /// Those of `others` with whom there is a block in either direction.
+    async fn blocked_among(&self, user: &UserId, others: &[UserId]) -> Result<Vec<UserId>>;
+
+    /// Creates a conversation, or finds the one that is already there: the pair's 1:1 (one per pair, also when both
+    /// create it at the same moment), or the one of the same creator and request id. All members must exist.
+    ///
+    /// # Errors
+    /// `IdReused` when the request id belongs to a conversation of another kind, name or member list.
+    async fn create_conversation(&self, new: NewConversation) -> Result<ConversationRecord>;
+    /// One conversation.
+    async fn conversation(&self, id: ConversationId) -> Result<Option<ConversationRecord>>;
+    /// Conversation ids after `after`, ascending.
+    async fn list_conversations(&self, after: Option<ConversationId>, limit: usize) -> Result<Vec<ConversationId>>;
+    /// Projects log entries. A projection at or below the stored `applied` changes nothing.
+    async fn apply(&self, id: ConversationId, projection: Projection) -> Result<()>;
+
+    /// What the list shows a user of these conversations; those that do not exist are left out.
+    async fn views(&self, user: &UserId, ids: &[ConversationId]) -> Result<BTreeMap<ConversationId, ConversationView>>;
+    /// Changes a user's settings of a conversation and returns them.
+    async fn update_settings(&self, user: &UserId, id: ConversationId, patch: SettingsPatch) -> Result<Settings>;
+    /// Those of `others` who share a conversation with the user now.
+    async fn sharing(&self, user: &UserId, others: &[UserId]) -> Result<Vec<UserId>>;
+}

@@ -1,0 +1,1 @@
+//! The embedded backends: fjall for log and markers, SQLite for the directory.

@@ -1,0 +1,18 @@
+//! The storage seams: small traits that say what is true when a call returns, and their embedded implementations.
+//!
+//! Every implementation passes the contract suite of its trait (`storage/contract/`).
+
+pub mod contract;
+pub mod directory;
+pub mod embedded;
+pub mod log;
+pub mod markers;
+
+pub use directory::{
+    ConversationRecord, ConversationView, DeviceRecord, Directory, DirectoryError, NewConversation, Projection,
+    Settings, SettingsPatch, UserRecord,
+};
+pub use log::{
+    AppendBatch, AppendError, Head, MessageLog, PageLimit, PayloadHash, PendingAppend, Prior, ReadError, StoredEntry,
+};
+pub use markers::{ChangeStamp, InboxHead, InboxRow, MarkerError, MarkerRaise, Markers};

@@ -1,0 +1,1 @@
+//! Between proto and domain, both ways; all input validation.
