@@ -99,7 +99,7 @@ pub fn get(conversation_id: &str) -> Result<ConversationId> {
 pub fn list(request: v1::ListConversationsRequest) -> Result<(Bytes, usize)> {
     fields::operation("sync", || {
         let limit = fields::page(request.limit, LIST_PAGE_DEFAULT, LIST_PAGE_MAX)?;
-        Ok((request.cursor.into(), limit))
+        Ok((request.cursor, limit))
     })
 }
 

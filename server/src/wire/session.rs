@@ -81,8 +81,8 @@ fn parse_hello(hello: v1::Hello) -> Result<Hello> {
         client_name: client_name(hello.client_name)?,
         window: window(hello.window)?,
         token: (!hello.token.is_empty()).then_some(Token(hello.token)),
-        resume_token: hello.resume_token.into(),
-        cursor: hello.cursor.into(),
+        resume_token: hello.resume_token,
+        cursor: hello.cursor,
         forget_device_positions: hello.forget_device_positions,
     })
 }

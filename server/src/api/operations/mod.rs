@@ -43,11 +43,21 @@ impl Operations {
 
 /// Writes the one line of a finished operation, and builds its answer.
 pub(super) fn finish<A: Answer>(name: &'static str, context: &CallContext, result: Result<A::Value, Refusal>) -> A {
+    let result = result.map_err(|refusal| named(name, refusal));
     match &result {
         Ok(_) => tracing::debug!(operation = name, correlation = %context.correlation, "operation done"),
         Err(refusal) => log_refusal(name, context, refusal),
     }
     answer(result)
+}
+
+/// The rules name a field of the request without the operation around it; the parsers name both.
+fn named(name: &str, refusal: Refusal) -> Refusal {
+    let operation = name.strip_prefix("admin.").unwrap_or(name);
+    match &refusal.reason {
+        Reason::Invalid { field } if field.split('.').next() != Some(operation) => refusal.within(operation),
+        _ => refusal,
+    }
 }
 
 fn log_refusal(name: &'static str, context: &CallContext, refusal: &Refusal) {
