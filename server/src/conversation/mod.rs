@@ -12,6 +12,7 @@ mod fanout;
 mod history;
 mod limits;
 mod membership;
+mod people;
 mod projection;
 mod rate;
 mod receipts;
@@ -21,6 +22,7 @@ mod sync;
 mod types;
 
 pub use limits::Limits;
+pub use people::People;
 pub use types::{
     AppendRequest, Appended, Caller, ConversationInfo, CreateRequest, HistoryAnchor, HistoryPage, HistoryQuery,
     ListPage, MemberReceipt, OwnMarkers, Receipts, Summary,
