@@ -1,0 +1,1 @@
+//! Tests of access, statuses and the guard.
