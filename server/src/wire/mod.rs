@@ -1,1 +1,3 @@
 //! Between proto and domain, both ways; all input validation.
+
+pub mod entry;
