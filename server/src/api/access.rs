@@ -136,3 +136,10 @@ pub fn user_of(principal: &Principal) -> Result<&UserId, Refusal> {
     }
     Err(Refusal::forbidden("a token with admin scopes cannot act as a user"))
 }
+
+/// Paths of all rows.
+#[cfg(test)]
+pub(super) fn paths() -> impl Iterator<Item = String> {
+    let rows = TABLE.iter();
+    rows.flat_map(|(service, _, methods)| methods.iter().map(move |method| format!("/{service}/{method}")))
+}

@@ -140,7 +140,7 @@ where
 }
 
 /// Gives the statuses that tonic makes itself a code of ours and details.
-fn typed(response: Response<Body>) -> Response<Body> {
+pub(super) fn typed(response: Response<Body>) -> Response<Body> {
     let status = response.extensions().get::<Status>().and_then(of_tonic);
     status.map_or(response, Status::into_http)
 }

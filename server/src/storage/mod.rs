@@ -7,6 +7,7 @@ pub mod directory;
 pub mod embedded;
 pub mod log;
 pub mod markers;
+pub mod memory;
 
 pub use directory::{
     ConversationRecord, ConversationView, DeviceRecord, Directory, DirectoryError, NewConversation, Projection,

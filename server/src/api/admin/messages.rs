@@ -48,7 +48,7 @@ impl Administration {
         let result = async {
             let query = message::admin_history(request)?;
             let page = self.conversations.history(&acting(context, None), query).await?;
-            message::history_page(&page)
+            Ok(message::history_page(&page))
         };
         finish("admin.history", context, result.await)
     }

@@ -1,1 +1,4 @@
 //! Contract suites: one per trait, run against every implementation.
+
+#[cfg(test)]
+pub(crate) mod directory;

@@ -1,0 +1,3 @@
+//! Deterministic backends in memory, for simulation: nothing is durable.
+
+pub mod directory;
