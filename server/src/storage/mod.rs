@@ -2,7 +2,9 @@
 //!
 //! Every implementation passes the contract suite of its trait (`storage/contract/`).
 
-pub mod contract;
+mod batch;
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod directory;
 pub mod embedded;
 pub mod log;
