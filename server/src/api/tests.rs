@@ -20,6 +20,9 @@ use crate::auth::Principal;
 use crate::domain::{CorrelationId, DeviceId, Reason, Refusal, UnixMillis, UserId};
 use crate::wire::refusal;
 
+#[path = "tests/life.rs"]
+mod life;
+
 const SCOPES: [&str; 4] = [SCOPE_USERS, SCOPE_TOKENS, SCOPE_CONVERSATIONS, SCOPE_MESSAGES];
 
 /// Every rpc of the contract: its path and its package.

@@ -11,7 +11,7 @@ use crate::domain::Refusal;
 use crate::wire::people;
 
 impl Administration {
-    pub(super) async fn upsert_user(
+    pub(in crate::api) async fn upsert_user(
         &self,
         context: &CallContext,
         request: v1::UpsertUserRequest,
@@ -23,7 +23,11 @@ impl Administration {
         finish("admin.upsert_user", context, result.await)
     }
 
-    pub(super) async fn get_user(&self, context: &CallContext, request: v1::GetUserRequest) -> v1::GetUserResponse {
+    pub(in crate::api) async fn get_user(
+        &self,
+        context: &CallContext,
+        request: v1::GetUserRequest,
+    ) -> v1::GetUserResponse {
         let result = async {
             let id = people::get_user(&request)?;
             Ok(people::user(&self.people.user(&id).await?))
@@ -31,7 +35,7 @@ impl Administration {
         finish("admin.get_user", context, result.await)
     }
 
-    pub(super) async fn list_users(
+    pub(in crate::api) async fn list_users(
         &self,
         context: &CallContext,
         request: v1::ListUsersRequest,
@@ -44,7 +48,7 @@ impl Administration {
         finish("admin.list_users", context, result.await)
     }
 
-    pub(super) async fn set_user_deactivated(
+    pub(in crate::api) async fn set_user_deactivated(
         &self,
         context: &CallContext,
         request: v1::SetUserDeactivatedRequest,
@@ -56,7 +60,7 @@ impl Administration {
         finish("admin.set_user_deactivated", context, result.await)
     }
 
-    pub(super) async fn issue_token(
+    pub(in crate::api) async fn issue_token(
         &self,
         context: &CallContext,
         request: v1::IssueTokenRequest,
