@@ -10,11 +10,12 @@ use crate::conversation::{Backends, Limits};
 use crate::presence::Presence;
 use crate::storage::Directory;
 use crate::storage::memory::MemoryStore;
-use crate::storage::memory::directory::MemoryDirectory;
 use crate::wire::Answer;
 
 struct World {
     operations: Operations,
+    routes: Routes,
+    authenticator: Arc<Authenticator>,
     admin: Administration,
     directory: Arc<MemoryDirectory>,
     bus: Arc<EmbeddedBus>,
@@ -34,9 +35,22 @@ fn world() -> World {
     let conversations = Conversations::new(backends, host.clone(), Limits::default());
     let people = People::new(conversations.clone(), host.clone());
     let presence = Presence::new(bus.clone(), directory.clone(), host, "g1".to_owned());
+    let authenticator = authenticator(directory.clone());
+    let operations = Operations::new(conversations.clone(), people.clone(), presence);
+    let guard = Guard::new(authenticator.clone(), Host::system());
+    let routes = add_services(
+        Routes::default(),
+        &guard,
+        operations.clone(),
+        conversations.clone(),
+        people.clone(),
+        authenticator.clone(),
+    );
     World {
-        operations: Operations::new(conversations.clone(), people.clone(), presence),
-        admin: Administration::new(conversations, people, Arc::new(Authenticator)),
+        operations,
+        routes,
+        admin: Administration::new(conversations, people, authenticator.clone()),
+        authenticator,
         directory,
         bus,
     }
@@ -363,4 +377,92 @@ async fn i11_a_services_token_does_nothing_as_a_user() {
         reason(&operations.list_devices(&context, Default::default()).await),
         v1::RefusalReason::Forbidden
     );
+}
+
+impl World {
+    fn token(&self, user: &str, device: Option<&str>, scopes: &[&str]) -> String {
+        let user = UserId::parse(user).unwrap();
+        let device = device.map(|device| DeviceId::parse(device).unwrap());
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        let ttl = std::time::Duration::from_secs(60);
+        let issued = self.authenticator.issue(&user, device.as_ref(), &scopes, ttl).unwrap();
+        issued.token.expose().clone()
+    }
+
+    /// Calls an rpc with an empty message through guard, routes and tonic; the status of the answer's head or, when
+    /// there is none there, OK.
+    async fn call(&self, path: &str, token: &str) -> Status {
+        let mut call = request(path, 0, &[]);
+        let bearer = format!("bearer {token}");
+        call.headers_mut().insert("authorization", bearer.parse().unwrap());
+        call.headers_mut()
+            .insert(CORRELATION_METADATA, "0".repeat(32).parse().unwrap());
+        let answer = self.routes.clone().oneshot(call).await.unwrap();
+        assert_eq!(answer.headers()[CORRELATION_METADATA], "0".repeat(32).as_str());
+        Status::from_header_map(answer.headers()).unwrap_or_else(|| Status::ok(""))
+    }
+}
+
+#[tokio::test]
+async fn f14_every_unary_rpc_is_served_to_its_callers_and_to_nobody_else() {
+    let world = world();
+    let user = world.token("ann", None, &[]);
+    let service = world.token("backend", None, &SCOPES);
+    for (path, package) in rpcs().into_iter().filter(|(path, _)| !path.contains("SessionService")) {
+        let is_admin = package == "stonechat.admin.v1";
+        let (may, may_not) = if is_admin { (&service, &user) } else { (&user, &service) };
+        let status = world.call(&path, may_not).await;
+        assert_eq!(status.code(), Code::PermissionDenied, "{path}");
+        assert!(refusal_of_status(&status).is_some(), "{path}");
+        // An empty request is fine for some rpcs and invalid for the others.
+        let code = world.call(&path, may).await.code();
+        assert!(matches!(code, Code::Ok | Code::InvalidArgument), "{path}: {code:?}");
+    }
+}
+
+#[tokio::test]
+async fn i11_the_token_of_a_deactivated_user_or_removed_device_passes_no_guard() {
+    let world = world();
+    world.users(&["ann", "bob"]).await;
+    let (ann, bob) = (world.token("ann", None, &[]), world.token("bob", Some("phone"), &[]));
+    assert_eq!(world.call(LIST, &ann).await.code(), Code::Ok);
+    assert_eq!(world.call(LIST, &bob).await.code(), Code::Ok);
+    let user_id = "ann".to_owned();
+    let request = admin_v1::SetUserDeactivatedRequest {
+        user_id,
+        deactivated: true,
+    };
+    world.admin.set_user_deactivated(&service(), request).await;
+    let device_id = "phone".to_owned();
+    world
+        .operations
+        .remove_device(&by("bob", None), v1::RemoveDeviceRequest { device_id })
+        .await;
+    assert_eq!(world.call(LIST, &ann).await.code(), Code::Unauthenticated);
+    assert_eq!(world.call(LIST, &bob).await.code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn an_issued_token_is_its_users_and_of_its_device() {
+    let world = world();
+    world.users(&["ann"]).await;
+    let request = admin_v1::IssueTokenRequest {
+        user_id: "ann".to_owned(),
+        device_id: "phone".to_owned(),
+        ttl_seconds: 0,
+    };
+    let answer = world.admin.issue_token(&service(), request).await;
+    let Some(admin_v1::issue_token_response::Outcome::Token(issued)) = answer.outcome else {
+        panic!("no token");
+    };
+    let principal = world.authenticator.verify(&issued.token).await.unwrap();
+    assert_eq!(principal.user.as_str(), "ann");
+    assert_eq!(principal.device, DeviceId::parse("phone").ok());
+    assert!(principal.scopes.is_empty());
+    let unknown = admin_v1::IssueTokenRequest {
+        user_id: "nobody".to_owned(),
+        ..Default::default()
+    };
+    let refused = world.admin.issue_token(&service(), unknown).await;
+    assert_eq!(reason(&refused), v1::RefusalReason::NotFound);
 }
