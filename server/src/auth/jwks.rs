@@ -60,6 +60,7 @@ struct Loaded {
 /// The keys of an identity provider.
 pub struct JwksFile {
     path: PathBuf,
+    look_every: Duration,
     loaded: Mutex<Loaded>,
 }
 
@@ -69,10 +70,18 @@ impl JwksFile {
     /// # Errors
     /// It cannot be read, is malformed, or holds no key of EdDSA (Ed25519), ES256 or RS256.
     pub async fn open(path: PathBuf) -> Result<Self, KeyError> {
+        Self::open_and_look_every(LOOK_EVERY, path).await
+    }
+
+    pub(super) async fn open_and_look_every(look_every: Duration, path: PathBuf) -> Result<Self, KeyError> {
         let (keys, stamp) = read(&path).await?;
-        let look_next = stonechat_host::monotonic() + LOOK_EVERY;
+        let look_next = stonechat_host::monotonic() + look_every;
         let loaded = Mutex::new(Loaded { keys, stamp, look_next });
-        Ok(Self { path, loaded })
+        Ok(Self {
+            path,
+            look_every,
+            loaded,
+        })
     }
 
     /// Does `with` the key of that id, if there is one.
@@ -98,7 +107,7 @@ impl JwksFile {
         if now < loaded.look_next {
             return None;
         }
-        loaded.look_next = now + LOOK_EVERY;
+        loaded.look_next = now + self.look_every;
         Some(loaded.stamp)
     }
 

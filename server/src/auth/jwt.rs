@@ -158,6 +158,7 @@ fn flaw(error: &Error) -> Flaw {
         ErrorKind::InvalidIssuer => "the token is of another issuer",
         ErrorKind::InvalidAudience => "the token is for another audience",
         ErrorKind::MissingRequiredClaim(_) => "the token lacks exp, aud, iss or sub",
+        ErrorKind::Json(_) => "the token is malformed, or its sub or exp is missing",
         _ => "the token is malformed",
     }
 }

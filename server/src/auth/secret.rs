@@ -59,7 +59,9 @@ fn read(path: &Path, file: &File) -> Result<Secret, KeyError> {
     let limit = 2 * SECRET_BYTES as u64 + 3;
     io::Read::read_to_string(&mut io::Read::take(file, limit), &mut text).map_err(KeyError::file(path))?;
     let malformed = || KeyError::malformed(path, format!("{} hex digits are wanted", 2 * SECRET_BYTES));
-    decode(text.trim_end()).map(Secret::from_bytes).ok_or_else(malformed)
+    decode(text.strip_suffix('\n').unwrap_or(&text))
+        .map(Secret::from_bytes)
+        .ok_or_else(malformed)
 }
 
 fn decode(text: &str) -> Option<[u8; SECRET_BYTES]> {
