@@ -3,7 +3,7 @@
 mod server;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -267,7 +267,7 @@ struct Tokens {
 #[async_trait]
 impl TokenProvider for Tokens {
     async fn token(&self, renew: bool) -> Result<AccessToken, TokenError> {
-        let only = self.only.lock().unwrap().clone();
+        let only = self.only.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let at = self.given.load(Ordering::Relaxed) + usize::from(renew);
         self.given.store(at, Ordering::Relaxed);
         Ok(AccessToken {
