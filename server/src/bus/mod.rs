@@ -1,6 +1,8 @@
 //! `Bus`: live delivery, presence and session control between nodes. It may lose anything at any moment (I10): every
 //! reader heals from the log.
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod embedded;
 
 use std::sync::Arc;
@@ -79,9 +81,9 @@ pub struct ReceiptsMoved {
     pub conversation: ConversationId,
     /// Whose, with delivered and public read.
     pub members: Vec<(UserId, Seq, Seq)>,
-    /// Every member has received up to here.
+    /// Every member but the recipient of the event has received up to here.
     pub delivered_to_all: Seq,
-    /// Every member has publicly read up to here.
+    /// Every member but the recipient of the event has publicly read up to here.
     pub read_by_all: Seq,
 }
 
