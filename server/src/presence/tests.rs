@@ -165,6 +165,20 @@ async fn c15_a_session_that_stalled_and_came_back_is_online_again() {
 }
 
 #[tokio::test]
+async fn a_burst_of_frames_refreshes_the_record_once() {
+    let mut world = World::paused().await;
+    let (node, ann, phone) = (world.node("g1"), user("ann"), session("s1"));
+    let mut valid = Vec::new();
+    for _ in 0..3 {
+        node.session_alive(&ann, &phone, false).await;
+        valid.push(world.bus.statuses(std::slice::from_ref(&ann)).await[0][0].valid_until);
+        world.pass(seconds(6)).await;
+    }
+    assert_eq!(valid[0], valid[1]);
+    assert_eq!(valid[2].0 - valid[0].0, 12_000);
+}
+
+#[tokio::test]
 async fn a_broken_stream_shows_only_after_the_grace() {
     let mut world = World::paused().await;
     let (node, ann) = (world.node("g1"), user("ann"));
