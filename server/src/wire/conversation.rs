@@ -56,6 +56,7 @@ fn parse_create(owner: UserId, id: &str, kind: i32, name: String, members: &[v1:
         name: name_for(kind, name)?,
         members: others(&owner, kind, members)?,
         owner,
+        created: None,
     })
 }
 

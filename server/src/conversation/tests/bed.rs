@@ -100,6 +100,7 @@ impl Bed {
             kind: Kind::Group,
             name: "group".to_owned(),
             members: members.to_vec(),
+            created: None,
         };
         self.conversations.create(&caller(owner), request).await.unwrap().id
     }

@@ -13,6 +13,7 @@ fn direct(from: &str, to: &str, msg_id: &str) -> CreateRequest {
         kind: Kind::Direct,
         name: String::new(),
         members: vec![member(to, Role::Member)],
+        created: None,
     }
 }
 
