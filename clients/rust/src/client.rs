@@ -112,6 +112,27 @@ impl Client {
         self.enqueue(Body::Send(request)).await
     }
 
+    /// Sends a message under an id of the app's own: 1 to 64 characters of [A-Za-z0-9._:-], for ever the same message.
+    ///
+    /// # Errors
+    /// The operation was not taken.
+    pub async fn send_as(
+        &self,
+        conversation_id: &str,
+        client_msg_id: &str,
+        content: MessageContent,
+    ) -> Result<Sent, ClientError> {
+        let header = AppendHeader {
+            client_msg_id: client_msg_id.to_owned(),
+            ..self.header(conversation_id)
+        };
+        let request = SendRequest {
+            header: Some(header),
+            content: Some(content),
+        };
+        self.enqueue(Body::Send(request)).await
+    }
+
     /// Sends a text.
     ///
     /// # Errors
@@ -247,7 +268,8 @@ impl Client {
 }
 
 /// A plain text as content.
-fn text_content(text: &str) -> MessageContent {
+#[must_use]
+pub fn text_content(text: &str) -> MessageContent {
     MessageContent {
         content: Some(message_content::Content::Text(text.to_owned())),
         ..MessageContent::default()

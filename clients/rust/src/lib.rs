@@ -19,7 +19,7 @@ mod unary;
 
 pub use answer::{Answer, settle};
 pub use backoff::RetryPolicy;
-pub use client::{Client, Events, Sent};
+pub use client::{Client, Events, Sent, text_content};
 pub use config::{AccessToken, ClientConfig, ConfirmMode, StaticToken, TokenError, TokenProvider};
 pub use error::{ClientError, RequestError};
 pub use event::{DisconnectReason, Event};

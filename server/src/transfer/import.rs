@@ -162,7 +162,7 @@ impl Importer<'_> {
             .map_err(unavailable)?
             .is_empty();
         directory
-            .upsert_user(&id, name, self.now())
+            .upsert_user(&id, &name, self.now())
             .await
             .map_err(unavailable)?;
         if record.deactivated {
