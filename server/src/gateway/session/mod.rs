@@ -1,0 +1,6 @@
+//! One device stream.
+
+mod close;
+mod outgoing;
+mod plan;
+mod window;
