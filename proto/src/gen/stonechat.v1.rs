@@ -1566,10 +1566,10 @@ pub struct ReceiptsMoved {
     /// Members whose public markers moved, at most 50 in one event.
     #[prost(message, repeated, tag = "2")]
     pub members: ::prost::alloc::vec::Vec<MemberReceipt>,
-    /// Every member has received up to here.
+    /// Every other member has received up to here.
     #[prost(uint64, tag = "3")]
     pub delivered_to_all_seq: u64,
-    /// Every member has publicly read up to here.
+    /// Every other member has publicly read up to here.
     #[prost(uint64, tag = "4")]
     pub read_by_all_seq: u64,
 }

@@ -1,1 +1,71 @@
-//! placeholder
+//! The unary services, thin. The same [`Operations`] answer the frames of a stream.
+//!
+//! A call's way: [`Guarded`] (who calls, may they call this rpc at all) → `public` or `admin` (tonic's shape) →
+//! [`Operations`] (check the request, ask the rules, build the answer) → `conversation`, `presence`.
+
+pub mod access;
+
+mod admin;
+mod context;
+mod guard;
+mod operations;
+mod public;
+mod status;
+
+#[cfg(test)]
+mod tests;
+
+pub use context::{CORRELATION_METADATA, CallContext, DEVICE_METADATA};
+pub use guard::{Guard, Guarded};
+pub use operations::Operations;
+pub use status::status_of;
+
+use std::sync::Arc;
+
+use stonechat_proto::admin::v1 as admin_v1;
+use stonechat_proto::v1;
+use tonic::service::Routes;
+
+use self::admin::Administration;
+use self::public::Public;
+use crate::auth::Authenticator;
+use crate::conversation::{Conversations, People};
+use crate::domain::limits::FRAME_BYTES_MAX;
+
+/// Adds every unary service to `routes`, each behind the guard. A request of any rpc fits a frame: the largest, a
+/// group of 500, takes 35 KiB.
+#[must_use]
+pub fn add_services(
+    routes: Routes,
+    guard: &Guard,
+    operations: Operations,
+    conversations: Conversations,
+    people: People,
+    authenticator: Arc<Authenticator>,
+) -> Routes {
+    let public = Public::new(operations);
+    let admin = Administration::new(conversations, people, authenticator);
+    macro_rules! add {
+        ($routes:expr, $handler:expr, $($server:path),*) => {
+            $routes$(.add_service(guard.wrap(<$server>::new($handler.clone()).max_decoding_message_size(FRAME_BYTES_MAX))))*
+        };
+    }
+    let routes = add!(
+        routes,
+        public,
+        v1::message_service_server::MessageServiceServer<Public>,
+        v1::receipt_service_server::ReceiptServiceServer<Public>,
+        v1::presence_service_server::PresenceServiceServer<Public>,
+        v1::conversation_service_server::ConversationServiceServer<Public>,
+        v1::user_service_server::UserServiceServer<Public>,
+        v1::device_service_server::DeviceServiceServer<Public>
+    );
+    add!(
+        routes,
+        admin,
+        admin_v1::user_admin_service_server::UserAdminServiceServer<Administration>,
+        admin_v1::token_admin_service_server::TokenAdminServiceServer<Administration>,
+        admin_v1::conversation_admin_service_server::ConversationAdminServiceServer<Administration>,
+        admin_v1::message_admin_service_server::MessageAdminServiceServer<Administration>
+    )
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::{DeviceId, UnixMillis, UserId};
+use crate::domain::{DeviceId, Reason, Refusal, UnixMillis, UserId};
 
 /// What a token proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,4 +17,30 @@ pub struct Principal {
     pub issued: UnixMillis,
     /// When it stops being good, leeway not included.
     pub expires: UnixMillis,
+}
+
+/// Verifies and issues tokens. Until keys are configured it knows nobody.
+pub struct Authenticator;
+
+impl Authenticator {
+    /// Who the bearer of this token is.
+    ///
+    /// # Errors
+    /// `Unauthenticated`.
+    pub async fn verify(&self, _token: &str) -> Result<Principal, Refusal> {
+        Err(Refusal::not_done(Reason::Unauthenticated, "no keys are configured"))
+    }
+
+    /// A token of the server's own, and when it expires.
+    ///
+    /// # Errors
+    /// No key of the server's own is configured.
+    pub fn issue(
+        &self,
+        _user: &UserId,
+        _device: Option<&DeviceId>,
+        _ttl: std::time::Duration,
+    ) -> Result<(String, UnixMillis), Refusal> {
+        Err(Refusal::not_done(Reason::Protocol, "no keys are configured"))
+    }
 }

@@ -79,9 +79,9 @@ pub struct ReceiptsMoved {
     pub conversation: ConversationId,
     /// Whose, with delivered and public read.
     pub members: Vec<(UserId, Seq, Seq)>,
-    /// Every member has received up to here.
+    /// Every member but the recipient of the event has received up to here.
     pub delivered_to_all: Seq,
-    /// Every member has publicly read up to here.
+    /// Every member but the recipient of the event has publicly read up to here.
     pub read_by_all: Seq,
 }
 

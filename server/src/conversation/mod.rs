@@ -1,19 +1,48 @@
 //! The conversation rules: sequencing, membership, fan-out, receipts, sync. Names neither tonic nor the proto crate.
+//!
+//! One message's way: [`Conversations::append`] → `actor` (one per conversation) → `sequencer` (what it becomes) →
+//! `storage::MessageLog` (durable) → ack → `fanout` (everybody else).
 
+mod actor;
+mod barrier;
+mod change;
+mod core;
+mod create;
+mod fanout;
+mod history;
+mod limits;
+mod membership;
+mod people;
+mod projection;
+mod rate;
+mod receipts;
+mod sequencer;
+mod state;
+mod sync;
 mod types;
 
+pub use limits::Limits;
+pub use people::People;
 pub use types::{
     AppendRequest, Appended, Caller, ConversationInfo, CreateRequest, HistoryAnchor, HistoryPage, HistoryQuery,
     ListPage, MemberReceipt, OwnMarkers, Receipts, Summary,
 };
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use stonechat_host::Host;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::bus::Bus;
-use crate::domain::{ConversationId, DeviceId, Refusal, Seq, UserId};
-use crate::storage::{ChangeStamp, Directory, InboxRow, Markers, MessageLog, PageLimit, SettingsPatch, StoredEntry};
+use self::actor::Command;
+use self::core::Core;
+use self::limits::RETRY_AFTER_MS;
+use self::sequencer::{Append, payload_hash};
+use self::state::{State, directory_refusal, read_refusal, unavailable};
+use crate::bus::{Bus, Event};
+use crate::domain::authorization::Action;
+use crate::domain::{Change, ConversationId, Reason, Refusal, UserId};
+use crate::storage::{Directory, Head, Markers, MessageLog};
 
 /// What the conversation rules stand on.
 #[derive(Clone)]
@@ -31,15 +60,16 @@ pub struct Backends {
 /// The conversation rules. Cheap to clone.
 #[derive(Clone)]
 pub struct Conversations {
-    backends: Backends,
-    host: Host,
+    core: Arc<Core>,
 }
 
 impl Conversations {
     /// Stands on these backends.
     #[must_use]
-    pub fn new(backends: Backends, host: Host) -> Self {
-        Self { backends, host }
+    pub fn new(backends: Backends, host: Host, limits: Limits) -> Self {
+        Self {
+            core: Arc::new(Core::new(backends, host, limits)),
+        }
     }
 
     /// Re-drives fan-out that a crash left pending; call once before serving. Returns how many conversations had any.
@@ -47,36 +77,78 @@ impl Conversations {
     /// # Errors
     /// The store cannot answer; do not serve.
     pub async fn recover(&self) -> Result<usize, Refusal> {
-        todo!()
+        let pending = self.core.backends.log.fanout_pending().await.map_err(read_refusal)?;
+        for (id, from) in &pending {
+            fanout::redrive(&self.core, *id, *from).await?;
+        }
+        Ok(pending.len())
     }
 
     /// Stops taking appends and waits until all accepted ones are answered and fanned out.
     pub async fn drain(&self) {
-        todo!()
+        self.core.closing.store(true, Ordering::Release);
+        for actor in self.core.registry.all() {
+            let (done, flushed) = oneshot::channel();
+            if actor.commands.send(Command::Flush(done)).await.is_ok() {
+                let _ended = flushed.await;
+            }
+        }
+        self.core.barrier.wait().await;
     }
 
-    /// Appends one change; answers after it is durable (I1). A retry answers with the first try's seq (I2).
+    /// Appends one change; answers after it is durable (I1). A retry answers with the first try's seq (I2). Calls for one
+    /// conversation take their places in the order in which they are first polled.
     ///
     /// # Errors
     /// Typed, with whether it was certainly not done.
     pub async fn append(&self, caller: &Caller, request: AppendRequest) -> Result<Appended, Refusal> {
-        todo!()
+        self.refuse_when_closing()?;
+        if let Change::SetMembers(members) = &request.change {
+            let joining: Vec<UserId> = members.iter().map(|member| member.user.clone()).collect();
+            let directory = &*self.core.backends.directory;
+            membership::check_joining(directory, caller.actor.user(), &joining).await?;
+        }
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Append(Append {
+            payload: payload_hash(&request),
+            caller: caller.clone(),
+            reply,
+            request,
+        });
+        self.enqueue(command)?;
+        answer.await.unwrap_or_else(|_| {
+            let reason = Reason::Unavailable {
+                retry_after_ms: RETRY_AFTER_MS,
+            };
+            Err(Refusal::unknown(
+                reason,
+                "the conversation stopped; outcome unknown, retry with the same id",
+            ))
+        })
     }
 
-    /// Creates a group, or finds or creates the 1:1 of a pair.
-    ///
-    /// # Errors
-    /// Typed, with whether it was certainly not done.
-    pub async fn create(&self, caller: &Caller, request: CreateRequest) -> Result<ConversationInfo, Refusal> {
-        todo!()
-    }
-
-    /// One conversation with its members.
-    ///
-    /// # Errors
-    /// Hidden and absent answer alike.
-    pub async fn get(&self, caller: &Caller, id: ConversationId) -> Result<ConversationInfo, Refusal> {
-        todo!()
+    fn enqueue(&self, append: Command) -> Result<(), Refusal> {
+        let Command::Append(Append { request, .. }) = &append else {
+            return Ok(());
+        };
+        let id = request.conversation;
+        match self.core.actor(id)?.commands.try_send(append) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                let reason = Reason::RateLimited {
+                    retry_after_ms: RETRY_AFTER_MS,
+                };
+                Err(Refusal::not_done(
+                    reason,
+                    "this conversation's queue is full; not stored, retry with the same id",
+                ))
+            }
+            // The actor went idle at this very moment and left the registry before it closed: the next one takes over.
+            Err(mpsc::error::TrySendError::Closed(append)) => {
+                let sent = self.core.actor(id)?.commands.try_send(append);
+                sent.map_err(|_| unavailable("the conversation is not loaded; not stored, retry with the same id"))
+            }
+        }
     }
 
     /// Ids of all conversations, ascending, and whether more follow; for integrators.
@@ -88,86 +160,11 @@ impl Conversations {
         after: Option<ConversationId>,
         limit: usize,
     ) -> Result<(Vec<ConversationId>, bool), Refusal> {
-        todo!()
-    }
-
-    /// The caller's rows changed since `cursor` (empty: all), oldest change first.
-    ///
-    /// # Errors
-    /// `ResyncRequired` when the cursor is of another store or damaged.
-    pub async fn list(&self, caller: &Caller, cursor: &[u8], limit: usize) -> Result<ListPage, Refusal> {
-        todo!()
-    }
-
-    /// One row of a user's list; `None` when they have nothing to do with the conversation.
-    ///
-    /// # Errors
-    /// The store cannot answer.
-    pub async fn summary(
-        &self,
-        user: &UserId,
-        device: Option<&DeviceId>,
-        id: ConversationId,
-    ) -> Result<Option<Summary>, Refusal> {
-        todo!()
-    }
-
-    /// A page of the log as the caller may see it.
-    ///
-    /// # Errors
-    /// Hidden and absent answer alike; `BeyondHead` for an anchor above the head.
-    pub async fn history(&self, caller: &Caller, query: HistoryQuery) -> Result<HistoryPage, Refusal> {
-        todo!()
-    }
-
-    /// The caller's user has everything up to `seq` on some device; with a device in the caller, on that one: its
-    /// position is raised too.
-    ///
-    /// # Errors
-    /// `BeyondHead` above the head.
-    pub async fn mark_delivered(&self, caller: &Caller, id: ConversationId, seq: Seq) -> Result<OwnMarkers, Refusal> {
-        todo!()
-    }
-
-    /// The caller's user has read everything up to `seq`.
-    ///
-    /// # Errors
-    /// `BeyondHead` above the head.
-    pub async fn mark_read(
-        &self,
-        caller: &Caller,
-        id: ConversationId,
-        seq: Seq,
-        private: bool,
-    ) -> Result<OwnMarkers, Refusal> {
-        todo!()
-    }
-
-    /// Shows as unread from `from`, or clears that.
-    ///
-    /// # Errors
-    /// `BeyondHead` above the head.
-    pub async fn mark_unread(
-        &self,
-        caller: &Caller,
-        id: ConversationId,
-        from: Option<Seq>,
-    ) -> Result<OwnMarkers, Refusal> {
-        todo!()
-    }
-
-    /// Who received and who read one entry.
-    ///
-    /// # Errors
-    /// Hidden and absent answer alike.
-    pub async fn receipts(
-        &self,
-        caller: &Caller,
-        id: ConversationId,
-        seq: Seq,
-        with_members: bool,
-    ) -> Result<Receipts, Refusal> {
-        todo!()
+        let listed = self.core.backends.directory.list_conversations(after, limit + 1).await;
+        let mut ids = listed.map_err(directory_refusal)?;
+        let has_more = ids.len() > limit;
+        ids.truncate(limit);
+        Ok((ids, has_more))
     }
 
     /// Tells the other online members that the caller types, or stopped.
@@ -175,70 +172,79 @@ impl Conversations {
     /// # Errors
     /// Hidden and absent answer alike.
     pub async fn set_typing(&self, caller: &Caller, id: ConversationId, stopped: bool) -> Result<(), Refusal> {
-        todo!()
+        let user = receipts::require_user(caller)?;
+        let state = self.core.state(id).await?;
+        state.authorize(&caller.actor, Action::Type)?;
+        let members = state.roster.members().map(|(member, _)| member);
+        let others: Vec<UserId> = members.filter(|member| *member != user).cloned().collect();
+        let event = Event::Typing {
+            conversation: id,
+            user: user.clone(),
+            stopped,
+        };
+        self.core.backends.bus.publish_to_users(&others, event).await;
+        Ok(())
     }
 
-    /// Changes the caller's settings of a conversation.
-    ///
-    /// # Errors
-    /// Hidden and absent answer alike.
-    pub async fn update_settings(
-        &self,
-        caller: &Caller,
-        id: ConversationId,
-        patch: SettingsPatch,
-    ) -> Result<Summary, Refusal> {
-        todo!()
-    }
-
-    /// A block between two users was set or lifted: their 1:1, if loaded, must see it.
+    /// A block between two users was set or lifted: their 1:1, if it is loaded, must see it.
     pub async fn block_changed(&self, one: &UserId, other: &UserId) {
-        todo!()
-    }
-
-    /// The stamp in `cursor`: `Some(0)` for an empty one, `None` when it is of another store, damaged or from the future.
-    #[must_use]
-    pub fn read_cursor(&self, cursor: &[u8]) -> Option<ChangeStamp> {
-        todo!()
-    }
-
-    /// The cursor that stands for a stamp.
-    #[must_use]
-    pub fn write_cursor(&self, change: ChangeStamp) -> Vec<u8> {
-        todo!()
-    }
-
-    /// The list rows of these inbox rows, in their order; `device` fills `device_seq`.
-    ///
-    /// # Errors
-    /// The store cannot answer.
-    pub async fn summaries(
-        &self,
-        user: &UserId,
-        device: Option<&DeviceId>,
-        rows: &[InboxRow],
-    ) -> Result<Vec<Summary>, Refusal> {
-        todo!()
-    }
-
-    /// What the user may read after `after`, in order; empty at the head. Between two stays of a user, the seqs outside
-    /// are passed over.
-    ///
-    /// # Errors
-    /// The store cannot answer.
-    pub async fn read_after(
-        &self,
-        user: &UserId,
-        id: ConversationId,
-        after: Seq,
-        limit: PageLimit,
-    ) -> Result<Vec<Arc<StoredEntry>>, Refusal> {
-        todo!()
+        for actor in self.core.registry.all() {
+            if actor.is_direct_of(one, other) {
+                reload(&actor.commands).await;
+            }
+        }
     }
 
     /// The markers store, for a session's positions and its user's inbox rows.
     #[must_use]
     pub fn markers(&self) -> &Arc<dyn Markers> {
-        &self.backends.markers
+        &self.core.backends.markers
     }
+
+    /// Waits until everything acknowledged before the call is in the inbox rows of its audience.
+    pub async fn settled(&self) {
+        self.core.barrier.wait().await;
+    }
+
+    fn refuse_when_closing(&self) -> Result<(), Refusal> {
+        if self.core.closing.load(Ordering::Acquire) {
+            return Err(unavailable("the node is going down; not done, retry with the same id"));
+        }
+        Ok(())
+    }
+
+    /// The conversation as of the log's head, which another node may have moved.
+    async fn fresh_state(&self, id: ConversationId) -> Result<Arc<State>, Refusal> {
+        let state = self.core.state(id).await?;
+        let head = self.core.backends.log.head(id).await.map_err(read_refusal)?;
+        let head = head.unwrap_or(state.head);
+        if head.seq <= state.head.seq {
+            return Ok(state);
+        }
+        if head.epoch == state.head.epoch {
+            return Ok(with_head(&state, head));
+        }
+        reload(&self.core.actor(id)?.commands).await;
+        let state = self.core.state(id).await?;
+        Ok(if state.head.seq < head.seq {
+            with_head(&state, head)
+        } else {
+            state
+        })
+    }
+}
+
+async fn reload(commands: &mpsc::Sender<Command>) {
+    let (done, reloaded) = oneshot::channel();
+    if commands.send(Command::Reload(done)).await.is_ok() {
+        let _ended = reloaded.await;
+    }
+}
+
+/// Membership is the same, only entries were added: no reload is needed to read them.
+fn with_head(state: &Arc<State>, head: Head) -> Arc<State> {
+    Arc::new(State {
+        head,
+        ..State::clone(state)
+    })
 }

@@ -77,6 +77,14 @@ text_id!(
     SessionId, "session_id", 64, is_key_byte, "1 to 64 characters of [A-Za-z0-9._:-]"
 );
 
+impl SessionId {
+    /// Not a session: the place among a user's sessions where the bus keeps what the user chose to show.
+    #[must_use]
+    pub fn of_choice() -> Self {
+        Self("chosen".into())
+    }
+}
+
 /// Which of a device's streams; empty for the app itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct StreamName(String);

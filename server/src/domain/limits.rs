@@ -40,3 +40,23 @@ pub const WATCHED_USERS_MAX: usize = 200;
 pub const HELLO_POSITIONS_MAX: usize = 1_000;
 /// Pinned messages that a conversation shows.
 pub const PINS_SHOWN_MAX: usize = 100;
+/// Users of one read of profiles: those of one screen of a large list.
+pub const USERS_PER_REQUEST_MAX: usize = 200;
+/// Rows of an integrator's list page.
+pub const ADMIN_PAGE_MAX: u32 = 500;
+/// Rows of an integrator's list page when the request does not say.
+pub const ADMIN_PAGE_DEFAULT: u32 = 100;
+/// Seconds a token of the server's own lives: long enough for a device that is used monthly.
+pub const TOKEN_SECONDS_MAX: u32 = 2_592_000;
+/// Seconds a token lives when the request does not say.
+pub const TOKEN_SECONDS_DEFAULT: u32 = 86_400;
+/// Client frames of one Submit: a browser's burst between two round trips.
+pub const SUBMIT_FRAMES_MAX: usize = 64;
+/// Characters of an app's name and version.
+pub const CLIENT_NAME_CHARS_MAX: usize = 64;
+/// Characters of the name of an encryption scheme.
+pub const SCHEME_CHARS_MAX: usize = 64;
+/// Users whom one user may have blocked: the answer that lists them stays below a frame.
+pub const BLOCKS_MAX: usize = 900;
+/// Largest seq that is told apart: what lies above is beyond every head alike, and stores keep signed 64 bit.
+pub const SEQ_MAX: u64 = i64::MAX as u64;

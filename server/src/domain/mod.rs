@@ -5,6 +5,7 @@ pub mod entry;
 pub mod ids;
 pub mod limits;
 pub mod markers;
+pub mod payload;
 pub mod refusal;
 pub mod roster;
 

@@ -1,5 +1,7 @@
 //! Typed refusals: why not, and whether it was certainly not done or its outcome is unknown.
 
+use std::borrow::Cow;
+
 use super::ids::{ClientMsgId, IdError, Seq};
 
 /// Whether a refused request had an effect.
@@ -16,8 +18,8 @@ pub enum Effect {
 pub enum Reason {
     /// A field is missing, malformed or over its limit.
     Invalid {
-        /// Name of the field as in the proto.
-        field: &'static str,
+        /// Name of the field as in the proto, with those of the messages around it.
+        field: Cow<'static, str>,
     },
     /// Token missing, malformed, expired, or signed by an unknown key.
     Unauthenticated,
@@ -106,8 +108,18 @@ impl Refusal {
 
     /// A field is missing, malformed or over its limit.
     #[must_use]
-    pub fn invalid(field: &'static str, message: impl Into<String>) -> Self {
+    pub fn invalid(field: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        let field = field.into();
         Self::not_done(Reason::Invalid { field }, message)
+    }
+
+    /// Puts the name of the message around it before the field it names; other refusals stay as they are.
+    #[must_use]
+    pub fn within(mut self, outer: &str) -> Self {
+        if let Reason::Invalid { field } = &mut self.reason {
+            *field = Cow::Owned(format!("{outer}.{field}"));
+        }
+        self
     }
 
     /// No such conversation, or none the caller may see.

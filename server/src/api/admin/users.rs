@@ -1,0 +1,79 @@
+//! The life of users and their tokens.
+
+use std::time::Duration;
+
+use stonechat_proto::admin::v1;
+
+use super::Administration;
+use crate::api::CallContext;
+use crate::api::operations::finish;
+use crate::domain::Refusal;
+use crate::wire::people;
+
+impl Administration {
+    pub(super) async fn upsert_user(
+        &self,
+        context: &CallContext,
+        request: v1::UpsertUserRequest,
+    ) -> v1::UpsertUserResponse {
+        let result = async {
+            let (id, name) = people::upsert_user(request)?;
+            Ok(people::user(&self.people.upsert(&id, &name).await?))
+        };
+        finish("admin.upsert_user", context, result.await)
+    }
+
+    pub(super) async fn get_user(&self, context: &CallContext, request: v1::GetUserRequest) -> v1::GetUserResponse {
+        let result = async {
+            let id = people::get_user(&request)?;
+            Ok(people::user(&self.people.user(&id).await?))
+        };
+        finish("admin.get_user", context, result.await)
+    }
+
+    pub(super) async fn list_users(
+        &self,
+        context: &CallContext,
+        request: v1::ListUsersRequest,
+    ) -> v1::ListUsersResponse {
+        let result = async {
+            let (after, limit) = people::list_users(&request)?;
+            let (users, has_more) = self.people.list(after.as_ref(), limit).await?;
+            Ok(people::page(&users, has_more))
+        };
+        finish("admin.list_users", context, result.await)
+    }
+
+    pub(super) async fn set_user_deactivated(
+        &self,
+        context: &CallContext,
+        request: v1::SetUserDeactivatedRequest,
+    ) -> v1::SetUserDeactivatedResponse {
+        let result = async {
+            let (id, deactivated) = people::set_deactivated(&request)?;
+            Ok(people::user(&self.people.set_deactivated(&id, deactivated).await?))
+        };
+        finish("admin.set_user_deactivated", context, result.await)
+    }
+
+    pub(super) async fn issue_token(
+        &self,
+        context: &CallContext,
+        request: v1::IssueTokenRequest,
+    ) -> v1::IssueTokenResponse {
+        finish("admin.issue_token", context, self.issue(&request).await)
+    }
+
+    async fn issue(&self, request: &v1::IssueTokenRequest) -> Result<v1::IssuedToken, Refusal> {
+        let asked = people::issue_token(request)?;
+        if self.people.user(&asked.user).await?.deactivated {
+            return Err(Refusal::forbidden("the user is deactivated; no token was issued"));
+        }
+        let ttl = Duration::from_secs(asked.ttl_seconds.into());
+        let (token, expires) = self.authenticator.issue(&asked.user, asked.device.as_ref(), ttl)?;
+        Ok(v1::IssuedToken {
+            token,
+            expires_ms: expires.0,
+        })
+    }
+}

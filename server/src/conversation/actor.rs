@@ -1,0 +1,358 @@
+//! The soft owner of one conversation: one task that keeps it in memory, lets one compare-and-set fly at a time and
+//! commits together what queued meanwhile.
+//!
+//! What is true if the process dies:
+//! - before the log's append returned: nothing, or (outcome unknown to everybody) the whole batch; a retry finds out;
+//! - after it returned, before the acks: all of the batch is stored, nobody knows; retries are answered as duplicates,
+//!   and fan-out is pending in the log, so the next start delivers it;
+//! - after the acks: as before, and the senders know.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use stonechat_host::{crash_point, monotonic};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::core::Core;
+use super::fanout::FanoutBatch;
+use super::limits::{
+    BATCH_ENTRIES_MAX, CONFLICT_TRIES_MAX, IDLE, IDLE_CROWDED, LOADED_MAX, QUEUE_MAX, UNKNOWN_TRIES_MAX,
+};
+use super::rate::RateLimit;
+use super::sequencer::{Append, Plan, Verdict, appended, plan};
+use super::state::{State, append_refusal, load};
+use super::{fanout, receipts};
+use crate::domain::authorization::Actor as Who;
+use crate::domain::{ConversationId, Kind, Reason, Refusal, Seq, UserId};
+use crate::storage::{AppendError, StoredEntry};
+
+/// What an actor can be asked.
+pub(super) enum Command {
+    /// Give a request its place.
+    Append(Append),
+    /// Read the log and the directory again: somebody else appended, or a block changed.
+    Reload(oneshot::Sender<()>),
+    /// This member's public markers moved.
+    MarkersMoved(UserId),
+    /// Answer when everything before is done.
+    Flush(oneshot::Sender<()>),
+}
+
+/// What readers see of an actor: nothing yet, the conversation, or why it cannot be loaded.
+pub(super) type Published = Option<Result<Arc<State>, Refusal>>;
+
+/// The outside of an actor.
+#[derive(Clone)]
+pub(super) struct ActorHandle {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) published: watch::Receiver<Published>,
+    /// Tells two actors of one conversation apart.
+    pub(super) generation: u64,
+}
+
+impl ActorHandle {
+    /// Whether it is the loaded 1:1 of these two.
+    pub(super) fn is_direct_of(&self, one: &UserId, other: &UserId) -> bool {
+        let published = self.published.borrow();
+        let Some(Ok(state)) = published.as_ref() else {
+            return false;
+        };
+        state.kind == Kind::Direct && state.roster.role(one).is_some() && state.roster.role(other).is_some()
+    }
+}
+
+/// Starts the actor of a conversation. It loads first; commands queue meanwhile. It ends when idle or when the
+/// conversation does not exist.
+pub(super) fn spawn(core: Arc<Core>, id: ConversationId, generation: u64) -> ActorHandle {
+    let (commands, inbox) = mpsc::channel(QUEUE_MAX);
+    let (publish, published) = watch::channel(None);
+    tokio::spawn(start(core, id, generation, inbox, publish));
+    ActorHandle {
+        commands,
+        published,
+        generation,
+    }
+}
+
+async fn start(
+    core: Arc<Core>,
+    id: ConversationId,
+    generation: u64,
+    mut inbox: mpsc::Receiver<Command>,
+    publish: watch::Sender<Published>,
+) {
+    match load(&core.backends, id, core.now()).await {
+        Ok(loaded) => {
+            let state = Arc::new(loaded.state);
+            let fanout = fanout::spawn(Arc::clone(&core), id, state.head.seq);
+            if loaded.is_new {
+                // Before readers see it, so that a catch-up waits for it.
+                fan_out_first(&core, &state, &fanout).await;
+            }
+            publish.send_replace(Some(Ok(Arc::clone(&state))));
+            let rate = RateLimit::new(core.limits.appends_per_second, monotonic());
+            let mut actor = Actor {
+                core,
+                state,
+                inbox,
+                publish,
+                fanout,
+                rate,
+                waiting: VecDeque::new(),
+                moved: BTreeSet::new(),
+                receipts_due: None,
+                generation,
+            };
+            actor.run().await;
+        }
+        Err(refusal) => {
+            publish.send_replace(Some(Err(refusal.clone())));
+            core.registry.remove(id, generation);
+            inbox.close();
+            while let Some(command) = inbox.recv().await {
+                if let Command::Append(append) = command {
+                    let _gone = append.reply.send(Err(refusal.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// Fans out the entry that created the conversation. If it cannot be read now, the log still says it is pending.
+async fn fan_out_first(core: &Core, state: &State, fanout: &mpsc::Sender<FanoutBatch>) {
+    let ticket = core.barrier.ticket();
+    let first = fanout::read_range(&core.backends, state.id, Seq::ZERO.next(), state.head.seq).await;
+    if let Ok(entries) = first {
+        let roster = Arc::clone(&state.roster);
+        let batch = FanoutBatch {
+            entries,
+            roster,
+            ticket,
+        };
+        let _stopping = fanout.send(batch).await;
+    }
+}
+
+struct Actor {
+    core: Arc<Core>,
+    state: Arc<State>,
+    inbox: mpsc::Receiver<Command>,
+    publish: watch::Sender<Published>,
+    fanout: mpsc::Sender<FanoutBatch>,
+    rate: RateLimit,
+    /// Accepted into the batch to come; bounded by `BATCH_ENTRIES_MAX`.
+    waiting: VecDeque<Append>,
+    /// Members whose receipts wait to be sent; bounded by the roster.
+    moved: BTreeSet<UserId>,
+    receipts_due: Option<Instant>,
+    generation: u64,
+}
+
+impl Actor {
+    async fn run(&mut self) {
+        while let Some(command) = self.next_command().await {
+            self.handle(command).await;
+            self.take_queued().await;
+            while !self.waiting.is_empty() {
+                self.commit().await;
+                self.take_queued().await;
+            }
+        }
+        self.send_receipts().await;
+    }
+
+    /// The next command; sends receipts that are due; `None` when idle long enough and nothing can come any more.
+    async fn next_command(&mut self) -> Option<Command> {
+        loop {
+            let idle_at = monotonic() + self.idle_limit();
+            let wake = self.receipts_due.map_or(idle_at, |due| due.min(idle_at));
+            tokio::select! {
+                biased;
+                command = self.inbox.recv() => return command,
+                () = tokio::time::sleep_until(wake) => {
+                    if self.receipts_due.is_some_and(|due| due <= monotonic()) {
+                        self.send_receipts().await;
+                    } else if self.receipts_due.is_none() {
+                        // Out of the registry first, then closed: a command that came in between is still handled.
+                        self.core.registry.remove(self.state.id, self.generation);
+                        self.inbox.close();
+                    }
+                }
+            }
+        }
+    }
+
+    fn idle_limit(&self) -> std::time::Duration {
+        if self.core.registry.loaded() > LOADED_MAX / 2 {
+            IDLE_CROWDED
+        } else {
+            IDLE
+        }
+    }
+
+    /// Takes what queued meanwhile, up to a batch.
+    async fn take_queued(&mut self) {
+        while self.waiting.len() < BATCH_ENTRIES_MAX {
+            match self.inbox.try_recv() {
+                Ok(command) => self.handle(command).await,
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn handle(&mut self, command: Command) {
+        match command {
+            Command::Append(append) => self.admit(append),
+            Command::Reload(done) => {
+                let _refused = self.reload().await;
+                let _gone = done.send(());
+            }
+            Command::MarkersMoved(user) => {
+                self.moved.insert(user);
+                let delay = receipts::delay(&self.state);
+                self.receipts_due.get_or_insert_with(|| monotonic() + delay);
+            }
+            Command::Flush(done) => {
+                while !self.waiting.is_empty() {
+                    self.commit().await;
+                }
+                let _gone = done.send(());
+            }
+        }
+    }
+
+    /// Applies the conversation's rate; the system (imports, integrators) is not limited by it.
+    fn admit(&mut self, append: Append) {
+        let limited = matches!(append.caller.actor, Who::User(_)) && append.caller.device.is_some();
+        match if limited { self.rate.take(monotonic()) } else { Ok(()) } {
+            Ok(()) => self.waiting.push_back(append),
+            Err(wait) => {
+                let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+                let reason = Reason::RateLimited { retry_after_ms };
+                let message = "this conversation is at its rate limit; not stored, retry with the same id";
+                let _gone = append.reply.send(Err(Refusal::not_done(reason, message)));
+            }
+        }
+    }
+
+    /// Commits one batch of what waits. Ends with every request of the batch answered.
+    async fn commit(&mut self) {
+        let (mut conflicts, mut unknowns) = (0, 0);
+        loop {
+            let plan = self.plan().await;
+            let Some(batch) = plan.batch() else {
+                return self.answer(plan.verdicts, &[], None);
+            };
+            crash_point("append.planned");
+            let error = match self.core.backends.log.append(batch).await {
+                Ok(stored) => {
+                    crash_point("append.stored");
+                    return self.stored(plan, stored).await;
+                }
+                Err(error) => error,
+            };
+            match error {
+                AppendError::Conflict => conflicts += 1,
+                AppendError::Unknown(_) => unknowns += 1,
+                AppendError::NotDone(_) | AppendError::Corrupt(_) => {
+                    return self.answer(plan.verdicts, &[], Some(&append_refusal(&error)));
+                }
+            }
+            let given_up = conflicts > CONFLICT_TRIES_MAX || unknowns > UNKNOWN_TRIES_MAX;
+            // After an unknown outcome nothing is certain until the log was read again.
+            let refusal = match self.reload().await {
+                Err(_) if unknowns > 0 => Some(append_refusal(&AppendError::Unknown("not read again".to_owned()))),
+                Err(refusal) => Some(refusal),
+                Ok(()) => given_up.then(|| append_refusal(&error)),
+            };
+            if let Some(refusal) = refusal {
+                return self.answer(plan.verdicts, &[], Some(&refusal));
+            }
+        }
+    }
+
+    async fn plan(&self) -> Plan {
+        let core = &self.core;
+        plan(
+            &*core.backends.log,
+            &self.state,
+            &core.limits,
+            core.now(),
+            self.waiting.iter(),
+        )
+        .await
+    }
+
+    /// The batch is durable: readers see it, then the senders know, then it is fanned out.
+    async fn stored(&mut self, plan: Plan, stored: Vec<Arc<StoredEntry>>) {
+        self.publish_state(plan.after);
+        let ticket = self.core.barrier.ticket();
+        self.answer(plan.verdicts, &stored, None);
+        crash_point("append.acked");
+        let roster = Arc::clone(&self.state.roster);
+        let batch = FanoutBatch {
+            entries: stored,
+            roster,
+            ticket,
+        };
+        // The worker outlives its actor, so this only fails when the runtime stops; the log remembers what is pending.
+        let _stopping = self.fanout.send(batch).await;
+    }
+
+    fn publish_state(&mut self, state: State) {
+        self.state = Arc::new(state);
+        self.publish.send_replace(Some(Ok(Arc::clone(&self.state))));
+    }
+
+    /// Answers the planned requests and drops them from the queue; `refusal` is for those that needed the batch.
+    fn answer(&mut self, verdicts: Vec<Verdict>, stored: &[Arc<StoredEntry>], refusal: Option<&Refusal>) {
+        for verdict in verdicts {
+            let Some(append) = self.waiting.pop_front() else { return };
+            let answer = match (verdict, refusal) {
+                (Verdict::Settled(answer), _) => answer,
+                (Verdict::Planned { .. }, Some(refusal)) => Err(refusal.clone()),
+                (Verdict::Planned { index, duplicate }, None) => Ok(appended(&stored[index].entry, duplicate)),
+            };
+            log_answer(&append, &answer);
+            let _gone = append.reply.send(answer);
+        }
+    }
+
+    /// Brings the conversation up to the log's head, and fans out what came in between: whoever appended it may be dead,
+    /// and receivers drop what they have.
+    async fn reload(&mut self) -> Result<(), Refusal> {
+        let known = self.state.head.seq;
+        let state = load(&self.core.backends, self.state.id, self.core.now()).await?.state;
+        let missed = fanout::read_range(&self.core.backends, state.id, known.next(), state.head.seq).await?;
+        self.publish_state(state);
+        if !missed.is_empty() {
+            let batch = FanoutBatch {
+                entries: missed,
+                roster: Arc::clone(&self.state.roster),
+                ticket: self.core.barrier.ticket(),
+            };
+            let _stopping = self.fanout.send(batch).await;
+        }
+        Ok(())
+    }
+
+    async fn send_receipts(&mut self) {
+        self.receipts_due = None;
+        let moved = std::mem::take(&mut self.moved);
+        if !moved.is_empty() && !self.state.blocked {
+            receipts::send_moved(&self.core.backends, &self.state, &moved).await;
+        }
+    }
+}
+
+fn log_answer(append: &Append, answer: &Result<super::Appended, Refusal>) {
+    let (correlation, conversation) = (append.caller.correlation, append.request.conversation);
+    match answer {
+        Ok(appended) => {
+            debug!(%correlation, %conversation, seq = appended.seq.0, duplicate = appended.duplicate, "append answered")
+        }
+        Err(refusal) => debug!(%correlation, %conversation, reason = ?refusal.reason, "append refused"),
+    }
+}

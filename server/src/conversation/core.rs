@@ -1,0 +1,96 @@
+//! What the parts of the conversation rules share, and the registry of loaded conversations.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use stonechat_host::Host;
+
+use super::Backends;
+use super::actor::{ActorHandle, spawn};
+use super::barrier::FanoutBarrier;
+use super::limits::{LOADED_MAX, Limits};
+use super::state::{State, unavailable};
+use crate::domain::{ConversationId, Refusal, UnixMillis};
+
+/// Shared by the facade, the actors and the fan-out workers.
+pub(super) struct Core {
+    pub(super) backends: Backends,
+    pub(super) host: Host,
+    pub(super) limits: Limits,
+    pub(super) registry: Registry,
+    pub(super) barrier: Arc<FanoutBarrier>,
+    /// Set when the node drains: appends are refused as not done.
+    pub(super) closing: AtomicBool,
+}
+
+impl Core {
+    pub(super) fn new(backends: Backends, host: Host, limits: Limits) -> Self {
+        Self {
+            backends,
+            host,
+            limits,
+            registry: Registry::default(),
+            barrier: Arc::default(),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn now(&self) -> UnixMillis {
+        UnixMillis(self.host.clock.unix_ms())
+    }
+
+    /// The actor of a conversation, started when there is none. Never waits, so that calls keep their order.
+    pub(super) fn actor(self: &Arc<Self>, id: ConversationId) -> Result<ActorHandle, Refusal> {
+        let mut actors = self.registry.lock();
+        if let Some(handle) = actors.get(&id) {
+            return Ok(handle.clone());
+        }
+        if actors.len() >= LOADED_MAX {
+            return Err(unavailable("too many conversations are active on this node; not done"));
+        }
+        let generation = self.registry.generations.fetch_add(1, Ordering::Relaxed);
+        let handle = spawn(Arc::clone(self), id, generation);
+        actors.insert(id, handle.clone());
+        Ok(handle)
+    }
+
+    /// The conversation as this node last saw it.
+    pub(super) async fn state(self: &Arc<Self>, id: ConversationId) -> Result<Arc<State>, Refusal> {
+        let mut handle = self.actor(id)?;
+        let published = handle.published.wait_for(Option::is_some).await;
+        match published.ok().and_then(|value| value.clone()) {
+            Some(loaded) => loaded,
+            None => Err(unavailable("the conversation could not be loaded; not done")),
+        }
+    }
+}
+
+/// Which conversations are loaded; bounded by `LOADED_MAX`.
+#[derive(Default)]
+pub(super) struct Registry {
+    actors: Mutex<BTreeMap<ConversationId, ActorHandle>>,
+    generations: AtomicU64,
+}
+
+impl Registry {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ConversationId, ActorHandle>> {
+        self.actors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets an actor, unless a newer one took its place.
+    pub(super) fn remove(&self, id: ConversationId, generation: u64) {
+        let mut actors = self.lock();
+        if actors.get(&id).is_some_and(|handle| handle.generation == generation) {
+            actors.remove(&id);
+        }
+    }
+
+    pub(super) fn loaded(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub(super) fn all(&self) -> Vec<ActorHandle> {
+        self.lock().values().cloned().collect()
+    }
+}

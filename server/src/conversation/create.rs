@@ -1,0 +1,113 @@
+//! Creating conversations. The directory's row decides that one exists; its first log entry follows from the row, also
+//! after a crash in between.
+
+use super::membership::{check_first, check_joining};
+use super::state::directory_refusal;
+use super::{Caller, ConversationInfo, Conversations, CreateRequest};
+use crate::domain::{ConversationId, Kind, Member, Refusal, Role, Sender, UserId};
+use crate::storage::NewConversation;
+
+impl Conversations {
+    /// Creates a group, or finds or creates the 1:1 of a pair. The same creator, device and id give the same
+    /// conversation for ever.
+    ///
+    /// # Errors
+    /// Typed, with whether it was certainly not done.
+    pub async fn create(&self, caller: &Caller, request: CreateRequest) -> Result<ConversationInfo, Refusal> {
+        self.refuse_when_closing()?;
+        let members = first_members(&request)?;
+        check_first(&members)?;
+        let joining: Vec<UserId> = members.iter().map(|member| member.user.clone()).collect();
+        let directory = &self.core.backends.directory;
+        check_joining(&**directory, Some(&request.owner), &joining).await?;
+        let new = NewConversation {
+            id: ConversationId::from_random(self.core.host.random.bytes16()),
+            kind: request.kind,
+            name: request.name,
+            creator: Sender {
+                user: Some(request.owner),
+                device: caller.device.clone(),
+            },
+            client_msg_id: request.client_msg_id,
+            members,
+            created: self.core.now(),
+        };
+        let record = directory.create_conversation(new).await.map_err(directory_refusal)?;
+        stonechat_host::crash_point("create.decided");
+        let id = record.first.id;
+        self.core.state(id).await?;
+        self.core.barrier.wait().await;
+        self.get(caller, id).await
+    }
+
+    /// One conversation with its members.
+    ///
+    /// # Errors
+    /// Hidden and absent answer alike.
+    pub async fn get(&self, caller: &Caller, id: ConversationId) -> Result<ConversationInfo, Refusal> {
+        let state = self.fresh_state(id).await?;
+        state.check_visible(&caller.actor)?;
+        let mine = match caller.actor.user() {
+            Some(user) => self.summary(user, caller.device.as_ref(), id).await?,
+            None => None,
+        };
+        Ok(ConversationInfo {
+            id,
+            kind: state.kind,
+            name: state.name.clone(),
+            members: state
+                .roster
+                .members()
+                .map(|(user, role)| Member {
+                    user: user.clone(),
+                    role,
+                })
+                .collect(),
+            head: state.readable_head(&caller.actor),
+            created: state.created,
+            mine,
+            pins: state.pins.clone(),
+        })
+    }
+}
+
+/// The members of the first entry, sorted, the owner among them. In a 1:1 both are plain members: it belongs to neither.
+fn first_members(request: &CreateRequest) -> Result<Vec<Member>, Refusal> {
+    let mut members = request.members.clone();
+    let owner_role = match request.kind {
+        Kind::Group => Role::Owner,
+        Kind::Direct => {
+            check_pair(request)?;
+            for member in &mut members {
+                member.role = Role::Member;
+            }
+            Role::Member
+        }
+    };
+    members.retain(|member| member.user != request.owner);
+    members.push(Member {
+        user: request.owner.clone(),
+        role: owner_role,
+    });
+    members.sort_by(|one, other| one.user.cmp(&other.user));
+    Ok(members)
+}
+
+fn check_pair(request: &CreateRequest) -> Result<(), Refusal> {
+    let [peer] = request.members.as_slice() else {
+        return Err(Refusal::invalid(
+            "members",
+            "a 1:1 has exactly one other member; nothing was created",
+        ));
+    };
+    if peer.user == request.owner {
+        return Err(Refusal::invalid(
+            "members",
+            "a 1:1 needs another user; nothing was created",
+        ));
+    }
+    if !request.name.is_empty() {
+        return Err(Refusal::invalid("name", "a 1:1 has no name; nothing was created"));
+    }
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! Bounds of the conversation core, each with its reason.
+
+use std::time::Duration;
+
+/// Limits an operator may set.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Appends per second that one conversation accepts in the long run; a hot group never slows another one.
+    pub appends_per_second: u32,
+    /// Seqs of a bucket of the log: a batch never straddles two.
+    pub bucket_seqs: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            appends_per_second: 2_000,
+            bucket_seqs: 4_096,
+        }
+    }
+}
+
+/// Commands that wait for one conversation's actor: four full batches, so that a batch is always ready when one returns.
+pub(super) const QUEUE_MAX: usize = 256;
+/// Entries of one group commit (D22: larger ones make conditional batches slow).
+pub(super) const BATCH_ENTRIES_MAX: usize = 64;
+/// Content bytes of one group commit.
+pub(super) const BATCH_BYTES_MAX: usize = 64 * 1024;
+/// Tries after lost compare-and-sets before a request is refused as not done.
+pub(super) const CONFLICT_TRIES_MAX: u32 = 8;
+/// Tries after unknown outcomes before a request is answered as unknown.
+pub(super) const UNKNOWN_TRIES_MAX: u32 = 5;
+/// Batches that wait for fan-out; beyond it the actor waits, so that memory stays bounded and order is kept.
+pub(super) const FANOUT_QUEUE_MAX: usize = 16;
+/// Conversations held in memory; beyond it a load is refused until idle ones have gone.
+pub(super) const LOADED_MAX: usize = 65_536;
+/// An actor without work leaves memory after this long.
+pub(super) const IDLE: Duration = Duration::from_secs(120);
+/// The same, when more than half of `LOADED_MAX` are loaded.
+pub(super) const IDLE_CROWDED: Duration = Duration::from_secs(1);
+/// The directory's projection is advanced at least every so many entries: a load replays no more than twice that.
+pub(super) const PROJECTION_EVERY: u64 = 256;
+/// Entries read at a time when a load replays or fan-out is re-driven.
+pub(super) const REPLAY_PAGE: usize = 256;
+/// Receipts of a conversation are sent together after this long: below what a person notices, above a burst of acks.
+pub(super) const RECEIPTS_DELAY: Duration = Duration::from_millis(50);
+/// The same for groups of more than `RECEIPTS_SMALL_GROUP` members, where each event goes to many.
+pub(super) const RECEIPTS_DELAY_LARGE: Duration = Duration::from_millis(500);
+/// See `RECEIPTS_DELAY_LARGE`.
+pub(super) const RECEIPTS_SMALL_GROUP: usize = 16;
+/// Members named in one receipts event; the rest see the minima move and ask.
+pub(super) const RECEIPTS_NAMED_MAX: usize = 50;
+/// How long a catch-up waits for fan-out that is under way before it goes on without (the log repairs it later).
+pub(super) const BARRIER_MAX: Duration = Duration::from_secs(2);
+/// A full queue or spent rate asks the client to wait this long.
+pub(super) const RETRY_AFTER_MS: u64 = 100;

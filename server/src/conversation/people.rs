@@ -1,0 +1,170 @@
+//! People: users, their profiles, blocks and devices.
+
+use std::sync::Arc;
+
+use stonechat_host::Host;
+
+use super::Conversations;
+use super::state::directory_refusal;
+use crate::bus::{Bus, Event, Topic};
+use crate::domain::limits::BLOCKS_MAX;
+use crate::domain::{DeviceId, Effect, Reason, Refusal, UnixMillis, UserId};
+use crate::storage::{DeviceRecord, Directory, DirectoryError, UserRecord};
+
+/// Users, profiles, blocks and devices. Cheap to clone.
+#[derive(Clone)]
+pub struct People {
+    conversations: Conversations,
+    directory: Arc<dyn Directory>,
+    bus: Arc<dyn Bus>,
+    host: Host,
+}
+
+impl People {
+    /// Stands on the backends of `conversations`.
+    #[must_use]
+    pub fn new(conversations: Conversations, host: Host) -> Self {
+        let backends = &conversations.core.backends;
+        Self {
+            directory: Arc::clone(&backends.directory),
+            bus: Arc::clone(&backends.bus),
+            conversations,
+            host,
+        }
+    }
+
+    /// The users among `ids` that exist, by id.
+    ///
+    /// # Errors
+    /// The directory cannot answer.
+    pub async fn users(&self, ids: &[UserId]) -> Result<Vec<UserRecord>, Refusal> {
+        self.directory.users(ids).await.map_err(not_read)
+    }
+
+    /// One user.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub async fn user(&self, id: &UserId) -> Result<UserRecord, Refusal> {
+        let found = self.users(std::slice::from_ref(id)).await?;
+        found
+            .into_iter()
+            .next()
+            .ok_or_else(|| Refusal::not_done(Reason::NotFound, "no such user"))
+    }
+
+    /// Users after `after`, by id, and whether more follow; for integrators.
+    ///
+    /// # Errors
+    /// The directory cannot answer.
+    pub async fn list(&self, after: Option<&UserId>, limit: usize) -> Result<(Vec<UserRecord>, bool), Refusal> {
+        // One more than asked tells whether more follow.
+        let mut users = self.directory.list_users(after, limit + 1).await.map_err(not_read)?;
+        let has_more = users.len() > limit;
+        users.truncate(limit);
+        Ok((users, has_more))
+    }
+
+    /// Creates a user or changes their name; may be repeated.
+    ///
+    /// # Errors
+    /// The outcome is unknown when the directory fails.
+    pub async fn upsert(&self, id: &UserId, display_name: &str) -> Result<UserRecord, Refusal> {
+        let written = self.directory.upsert_user(id, display_name, self.now()).await;
+        written.map_err(directory_refusal)
+    }
+
+    /// Deactivates a user, which ends all their streams, or brings them back; may be repeated.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none; the outcome is unknown when the directory fails.
+    pub async fn set_deactivated(&self, id: &UserId, deactivated: bool) -> Result<UserRecord, Refusal> {
+        let written = self.directory.set_deactivated(id, deactivated).await;
+        let user = written.map_err(directory_refusal)?;
+        if deactivated {
+            self.revoke(id, None).await;
+        }
+        Ok(user)
+    }
+
+    /// Blocks or unblocks; returns all whom the user blocks now. May be repeated.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown target, `LimitReached`; the outcome is unknown when the directory fails.
+    pub async fn set_block(&self, user: &UserId, target: &UserId, blocked: bool) -> Result<Vec<UserId>, Refusal> {
+        if user == target {
+            return Err(Refusal::invalid("user_id", "nobody can block themself"));
+        }
+        if blocked {
+            self.refuse_too_many_blocks(user, target).await?;
+        }
+        // A user of an outside identity provider may block before their first stream: they must be known by then.
+        let known = self.directory.ensure_user(user, self.now()).await;
+        known.map_err(directory_refusal)?;
+        let written = self.directory.set_block(user, target, blocked).await;
+        written.map_err(directory_refusal)?;
+        self.conversations.block_changed(user, target).await;
+        self.blocks(user).await
+    }
+
+    async fn refuse_too_many_blocks(&self, user: &UserId, target: &UserId) -> Result<(), Refusal> {
+        let blocks = self.blocks(user).await?;
+        if blocks.len() >= BLOCKS_MAX && !blocks.contains(target) {
+            let message = format!("a user blocks at most {BLOCKS_MAX} others; nothing was changed");
+            return Err(Refusal::not_done(Reason::LimitReached, message));
+        }
+        Ok(())
+    }
+
+    /// Whom a user has blocked, by id.
+    ///
+    /// # Errors
+    /// The directory cannot answer.
+    pub async fn blocks(&self, user: &UserId) -> Result<Vec<UserId>, Refusal> {
+        self.directory.blocks(user).await.map_err(not_read)
+    }
+
+    /// A user's devices, by id.
+    ///
+    /// # Errors
+    /// The directory cannot answer.
+    pub async fn devices(&self, user: &UserId) -> Result<Vec<DeviceRecord>, Refusal> {
+        self.directory.devices(user).await.map_err(not_read)
+    }
+
+    /// Removes a device, which ends its streams; returns those that are left. May be repeated.
+    ///
+    /// # Errors
+    /// `NotFound` when the user never had it; the outcome is unknown when the directory fails.
+    pub async fn remove_device(&self, user: &UserId, device: &DeviceId) -> Result<Vec<DeviceRecord>, Refusal> {
+        let removed = self.directory.remove_device(user, device, self.now()).await;
+        if !removed.map_err(directory_refusal)? && !self.was_removed(user, device).await? {
+            return Err(Refusal::not_done(Reason::NotFound, "no such device"));
+        }
+        // Also on a repetition: the first try may have stopped between the directory and the bus.
+        self.revoke(user, Some(device.clone())).await;
+        self.devices(user).await
+    }
+
+    async fn was_removed(&self, user: &UserId, device: &DeviceId) -> Result<bool, Refusal> {
+        let removed = self.directory.device_removed_at(user, device).await;
+        Ok(removed.map_err(not_read)?.is_some())
+    }
+
+    async fn revoke(&self, user: &UserId, device: Option<DeviceId>) {
+        let event = Event::Revoked { device };
+        self.bus.publish(&Topic::User(user.clone()), event).await;
+    }
+
+    fn now(&self) -> UnixMillis {
+        UnixMillis(self.host.clock.unix_ms())
+    }
+}
+
+/// A read has no effect that could be unknown.
+fn not_read(error: DirectoryError) -> Refusal {
+    Refusal {
+        effect: Effect::NotDone,
+        ..directory_refusal(error)
+    }
+}

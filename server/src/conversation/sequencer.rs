@@ -1,0 +1,270 @@
+//! The sequencer: decides, in order, what each request becomes: an entry with a seq, an earlier entry, or a refusal.
+//!
+//! Planning writes nothing. A batch is a guess about the head; the log's compare-and-set makes it true or throws it
+//! away, and then everything is planned again, the duplicate check included (D13).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::change::Target;
+use super::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
+use super::state::{State, read_refusal};
+use super::{AppendRequest, Appended, Caller, Limits};
+use crate::domain::payload::canonical_bytes;
+use crate::domain::{Body, ClientMsgId, Entry, Reason, Refusal, Sender, Seq, UnixMillis};
+use crate::storage::{AppendBatch, Head, MessageLog, PageLimit, PayloadHash, PendingAppend, Prior, StoredEntry};
+
+/// A request that waits for its place.
+pub(super) struct Append {
+    pub(super) caller: Caller,
+    pub(super) request: AppendRequest,
+    pub(super) payload: PayloadHash,
+    pub(super) reply: oneshot::Sender<Result<Appended, Refusal>>,
+}
+
+/// Hash that tells a retry from another payload under the same id.
+pub(super) fn payload_hash(request: &AppendRequest) -> PayloadHash {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &canonical_bytes(&request.change));
+    let mut hash = PayloadHash::default();
+    hash.copy_from_slice(digest.as_ref());
+    hash
+}
+
+/// What became of one request.
+pub(super) enum Verdict {
+    /// It is the n-th entry of the batch, or repeats the request that is.
+    Planned { index: usize, duplicate: bool },
+    /// It needs no entry.
+    Settled(Result<Appended, Refusal>),
+}
+
+/// A batch to try, and what each planned request gets if it succeeds.
+pub(super) struct Plan {
+    /// One per planned request, in order; there may be fewer than requests when the batch is full.
+    pub(super) verdicts: Vec<Verdict>,
+    /// The conversation after the batch.
+    pub(super) after: State,
+    entries: Vec<PendingAppend>,
+    before: Head,
+}
+
+impl Plan {
+    /// The batch; `None` when nothing is to be appended.
+    pub(super) fn batch(&self) -> Option<AppendBatch> {
+        (!self.entries.is_empty()).then(|| AppendBatch {
+            conversation: self.after.id,
+            expected: self.before,
+            entries: self.entries.clone(),
+            head: self.after.head,
+        })
+    }
+}
+
+/// Plans as many of `waiting` as fit one batch, in order.
+pub(super) async fn plan<'a>(
+    log: &dyn MessageLog,
+    state: &State,
+    limits: &Limits,
+    now: UnixMillis,
+    waiting: impl Iterator<Item = &'a Append>,
+) -> Plan {
+    let mut planner = Planner {
+        log,
+        plan: Plan {
+            verdicts: Vec::new(),
+            after: state.clone(),
+            entries: Vec::new(),
+            before: state.head,
+        },
+        ids: BTreeMap::new(),
+        newest: BTreeMap::new(),
+        bytes: 0,
+        now,
+    };
+    for append in waiting {
+        if planner.is_full(limits) {
+            break;
+        }
+        let verdict = planner.place(append).await;
+        planner
+            .plan
+            .verdicts
+            .push(verdict.unwrap_or_else(|refusal| Verdict::Settled(Err(refusal))));
+    }
+    planner.plan
+}
+
+struct Planner<'a> {
+    log: &'a dyn MessageLog,
+    plan: Plan,
+    /// Ids planned in this batch: a retry may stand in the queue right behind its first try.
+    ids: BTreeMap<(Sender, ClientMsgId), usize>,
+    newest: BTreeMap<Sender, ClientMsgId>,
+    bytes: usize,
+    now: UnixMillis,
+}
+
+impl Planner<'_> {
+    /// A batch is full by count or bytes, or when the next seq would open another bucket of the log.
+    fn is_full(&self, limits: &Limits) -> bool {
+        let next = self.plan.after.head.seq.next();
+        let at_edge = !self.plan.entries.is_empty() && next.0 % limits.bucket_seqs == 0;
+        self.plan.entries.len() >= BATCH_ENTRIES_MAX || self.bytes >= BATCH_BYTES_MAX || at_edge
+    }
+
+    async fn place(&mut self, append: &Append) -> Result<Verdict, Refusal> {
+        let sender = append.caller.sender();
+        if let Some(verdict) = self.duplicate(append, &sender).await? {
+            return Ok(verdict);
+        }
+        self.plan.after.check_visible(&append.caller.actor)?;
+        self.check_order(append, &sender).await?;
+        let target = self.target(append).await?;
+        let body = self
+            .plan
+            .after
+            .body_of(&append.caller.actor, &append.request.change, target.as_ref())?;
+        let index = self.push(append, sender, body);
+        Ok(Verdict::Planned {
+            index,
+            duplicate: false,
+        })
+    }
+
+    /// An earlier try with the same id, here in the batch or in the log (I2).
+    async fn duplicate(&self, append: &Append, sender: &Sender) -> Result<Option<Verdict>, Refusal> {
+        let request = &append.request;
+        let key = (sender.clone(), request.client_msg_id.clone());
+        if let Some(&index) = self.ids.get(&key) {
+            let planned = &self.plan.entries[index];
+            check_same_payload(append, planned.payload, planned.entry.seq)?;
+            return Ok(Some(Verdict::Planned { index, duplicate: true }));
+        }
+        let found = self
+            .log
+            .find(request.conversation, sender, &request.client_msg_id, request.known_head);
+        let Some(Prior { seq, payload }) = found.await.map_err(read_refusal)? else {
+            return Ok(None);
+        };
+        check_same_payload(append, payload, seq)?;
+        let stored = self.read_one(seq).await?;
+        Ok(Some(Verdict::Settled(Ok(appended(&stored.entry, true)))))
+    }
+
+    /// The named predecessor must be the sender's newest accepted entry (I4, D11).
+    async fn check_order(&self, append: &Append, sender: &Sender) -> Result<(), Refusal> {
+        let Some(previous) = &append.request.previous else {
+            return Ok(());
+        };
+        let newest = match self.newest.get(sender) {
+            Some(newest) => Some(newest.clone()),
+            None => self
+                .log
+                .newest_id(append.request.conversation, sender)
+                .await
+                .map_err(read_refusal)?,
+        };
+        if newest.as_ref() == Some(previous) {
+            return Ok(());
+        }
+        let message = format!("{previous} is not this device's newest entry here; not stored");
+        Err(Refusal::not_done(Reason::OutOfOrder { last: newest }, message))
+    }
+
+    /// The message that the change speaks of, or the one it replies to.
+    async fn target(&self, append: &Append) -> Result<Option<Target>, Refusal> {
+        let Some(seq) = append.request.change.target() else {
+            return Ok(None);
+        };
+        self.plan.after.check_readable(&append.caller.actor, seq)?;
+        let planned = self.plan.entries.iter().find(|planned| planned.entry.seq == seq);
+        let entry = match planned {
+            Some(planned) => planned.entry.clone(),
+            None => self.read_one(seq).await?.entry.clone(),
+        };
+        let redacted_in_batch = self
+            .plan
+            .entries
+            .iter()
+            .any(|planned| matches!(planned.entry.body, Body::Redacted { target, .. } if target == seq));
+        Ok(Some(Target {
+            sender: entry.sender.user,
+            is_message: matches!(entry.body, Body::Message(_)) && !redacted_in_batch,
+        }))
+    }
+
+    async fn read_one(&self, seq: Seq) -> Result<Arc<StoredEntry>, Refusal> {
+        let limit = PageLimit {
+            entries: 1,
+            bytes: usize::MAX,
+        };
+        let page = self
+            .log
+            .read(self.plan.after.id, seq, seq, limit)
+            .await
+            .map_err(read_refusal)?;
+        page.into_iter().next().ok_or_else(|| {
+            read_refusal(crate::storage::ReadError::Corrupt(format!(
+                "seq {seq} is at or below the head but absent"
+            )))
+        })
+    }
+
+    fn push(&mut self, append: &Append, sender: Sender, body: Body) -> usize {
+        let head = &mut self.plan.after.head;
+        head.seq = head.seq.next();
+        head.time = head.time.max(self.now);
+        if body.counts_as_unread() {
+            head.ordinal = head.ordinal.next();
+        }
+        if body.changes_membership() {
+            head.epoch = head.epoch.next();
+        }
+        let entry = Entry {
+            conversation: append.request.conversation,
+            seq: head.seq,
+            time: head.time,
+            ordinal: head.ordinal,
+            sender: sender.clone(),
+            client_msg_id: append.request.client_msg_id.clone(),
+            correlation: append.caller.correlation,
+            origin_time: append.request.origin_time,
+            body,
+        };
+        self.plan.after.apply(&entry);
+        self.bytes += canonical_bytes(&append.request.change).len();
+        let index = self.plan.entries.len();
+        self.ids.insert((sender.clone(), entry.client_msg_id.clone()), index);
+        self.newest.insert(sender, entry.client_msg_id.clone());
+        self.plan.entries.push(PendingAppend {
+            entry,
+            payload: append.payload,
+        });
+        index
+    }
+}
+
+fn check_same_payload(append: &Append, stored: PayloadHash, seq: Seq) -> Result<(), Refusal> {
+    if stored == append.payload {
+        return Ok(());
+    }
+    let message = format!(
+        "{} was used at seq {seq} with another payload; not stored again",
+        append.request.client_msg_id
+    );
+    Err(Refusal::not_done(Reason::ClientMsgIdReused { stored: seq }, message))
+}
+
+/// The answer for a stored entry.
+pub(super) fn appended(entry: &Entry, duplicate: bool) -> Appended {
+    Appended {
+        conversation: entry.conversation,
+        client_msg_id: entry.client_msg_id.clone(),
+        seq: entry.seq,
+        time: entry.time,
+        duplicate,
+        correlation: entry.correlation,
+    }
+}
