@@ -31,7 +31,7 @@ use crate::storage::{AppendError, StoredEntry};
 /// What an actor can be asked.
 pub(super) enum Command {
     /// Give a request its place.
-    Append(Append),
+    Append(Box<Append>),
     /// Read the log and the directory again: somebody else appended, or a block changed.
     Reload(oneshot::Sender<()>),
     /// This member's public markers moved.
@@ -204,7 +204,7 @@ impl Actor {
 
     async fn handle(&mut self, command: Command) {
         match command {
-            Command::Append(append) => self.admit(append),
+            Command::Append(append) => self.admit(*append),
             Command::Reload(done) => {
                 let _refused = self.reload().await;
                 let _gone = done.send(());

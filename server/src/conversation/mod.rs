@@ -109,13 +109,13 @@ impl Conversations {
             membership::check_joining(directory, caller.actor.user(), &joining).await?;
         }
         let (reply, answer) = oneshot::channel();
-        let command = Command::Append(Append {
+        let append = Append {
             payload: payload_hash(&request),
             caller: caller.clone(),
             reply,
             request,
-        });
-        self.enqueue(command)?;
+        };
+        self.enqueue(append)?;
         answer.await.unwrap_or_else(|_| {
             let reason = Reason::Unavailable {
                 retry_after_ms: RETRY_AFTER_MS,
@@ -127,12 +127,10 @@ impl Conversations {
         })
     }
 
-    fn enqueue(&self, append: Command) -> Result<(), Refusal> {
-        let Command::Append(Append { request, .. }) = &append else {
-            return Ok(());
-        };
-        let id = request.conversation;
-        match self.core.actor(id)?.commands.try_send(append) {
+    fn enqueue(&self, append: Append) -> Result<(), Refusal> {
+        let id = append.request.conversation;
+        let command = Command::Append(Box::new(append));
+        match self.core.actor(id)?.commands.try_send(command) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 let reason = Reason::RateLimited {
@@ -144,8 +142,8 @@ impl Conversations {
                 ))
             }
             // The actor went idle at this very moment and left the registry before it closed: the next one takes over.
-            Err(mpsc::error::TrySendError::Closed(append)) => {
-                let sent = self.core.actor(id)?.commands.try_send(append);
+            Err(mpsc::error::TrySendError::Closed(command)) => {
+                let sent = self.core.actor(id)?.commands.try_send(command);
                 sent.map_err(|_| unavailable("the conversation is not loaded; not stored, retry with the same id"))
             }
         }

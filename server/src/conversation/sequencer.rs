@@ -110,7 +110,7 @@ impl Planner<'_> {
     /// A batch is full by count or bytes, or when the next seq would open another bucket of the log.
     fn is_full(&self, limits: &Limits) -> bool {
         let next = self.plan.after.head.seq.next();
-        let at_edge = !self.plan.entries.is_empty() && next.0 % limits.bucket_seqs == 0;
+        let at_edge = !self.plan.entries.is_empty() && next.0.is_multiple_of(limits.bucket_seqs);
         self.plan.entries.len() >= BATCH_ENTRIES_MAX || self.bytes >= BATCH_BYTES_MAX || at_edge
     }
 
