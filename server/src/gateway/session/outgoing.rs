@@ -60,29 +60,26 @@ impl Queue {
         self.closed = true;
     }
 
-    /// Forgets what is queued.
-    pub(crate) fn clear(&mut self) {
-        self.frames = VecDeque::new();
-        self.bytes = 0;
-    }
-
-    /// How many frames and bytes it holds.
-    #[cfg(test)]
-    pub(crate) fn size(&self) -> (usize, usize) {
-        (self.frames.len(), self.bytes)
+    /// Forgets what is queued, all but the last frame.
+    pub(crate) fn abandon(&mut self) {
+        let last = self.frames.pop_back();
+        self.bytes = last.as_ref().map_or(0, Bytes::len);
+        self.frames = last.into_iter().collect();
     }
 }
 
 struct Shared {
     state: Mutex<State>,
     reader: AtomicWaker,
-    /// Told when a frame left, or when the reader went away.
+    /// Told when a full queue is half empty again, when a closed one is empty, or when the reader went away.
     moved: Notify,
 }
 
 struct State {
     queue: Queue,
     reader_gone: bool,
+    /// The session found the queue full and waits for room.
+    wanted: bool,
     last_pop: Instant,
 }
 
@@ -104,6 +101,7 @@ pub(crate) fn outgoing() -> (Outgoing, OutgoingStream) {
         state: Mutex::new(State {
             queue: Queue::default(),
             reader_gone: false,
+            wanted: false,
             last_pop: stonechat_host::monotonic(),
         }),
         reader: AtomicWaker::new(),
@@ -119,9 +117,12 @@ impl Outgoing {
         self.0.reader.wake();
     }
 
-    /// See [`Queue::has_room`].
+    /// See [`Queue::has_room`]. After a "no", [`Outgoing::moved`] returns once there is room for a while.
     pub(crate) fn has_room(&self) -> bool {
-        self.0.lock().queue.has_room()
+        let mut state = self.0.lock();
+        let room = state.queue.has_room();
+        state.wanted |= !room;
+        room
     }
 
     /// See [`Queue::is_half_full`].
@@ -140,9 +141,14 @@ impl Outgoing {
         self.0.lock().reader_gone
     }
 
-    /// Waits until a frame left or the reader went away. May return early.
+    /// Waits until there is room again, or the reader went away. May return early.
     pub(crate) async fn moved(&self) {
         self.0.moved.notified().await;
+    }
+
+    /// Forgets what a reader that does not read was owed, all but the last frame, so that it costs nothing more.
+    pub(crate) fn abandon(&self) {
+        self.0.lock().queue.abandon();
     }
 
     /// Adds the last frame.
@@ -151,7 +157,7 @@ impl Outgoing {
         self.0.reader.wake();
     }
 
-    /// Waits until everything was handed over, or the reader went away.
+    /// After `close`: waits until everything was handed over, or the reader went away.
     pub(crate) async fn drained(&self) {
         loop {
             {
@@ -177,14 +183,6 @@ impl Drop for Outgoing {
     }
 }
 
-impl Outgoing {
-    /// Forgets what a reader that does not read was owed, so that it costs nothing more.
-    pub(crate) fn forget(&self) {
-        self.0.lock().queue.clear();
-        self.0.reader.wake();
-    }
-}
-
 impl Stream for OutgoingStream {
     type Item = Result<Bytes, Status>;
 
@@ -199,8 +197,12 @@ impl Stream for OutgoingStream {
             };
         };
         state.last_pop = stonechat_host::monotonic();
-        drop(state);
-        self.0.moved.notify_one();
+        let emptied = state.queue.closed && state.queue.frames.is_empty();
+        let roomy = state.wanted && !state.queue.is_half_full();
+        if roomy || emptied {
+            state.wanted = false;
+            self.0.moved.notify_one();
+        }
         Poll::Ready(Some(Ok(frame)))
     }
 }
@@ -209,8 +211,92 @@ impl Drop for OutgoingStream {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.reader_gone = true;
-        state.queue.clear();
+        state.queue.frames = VecDeque::new();
+        state.queue.bytes = 0;
         drop(state);
         self.0.moved.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(usize),
+        Pop,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..200_000usize).prop_map(Step::Push),
+            (0..2_000usize).prop_map(Step::Push),
+            Just(Step::Pop),
+        ]
+    }
+
+    proptest! {
+        /// I9: who asks for room first never takes the queue further than one frame above its bounds, and what comes
+        /// out is what went in, in order.
+        #[test]
+        fn a_writer_that_asks_for_room_stays_within_the_bounds(steps in prop::collection::vec(step(), 0..400)) {
+            let mut queue = Queue::default();
+            let mut model = VecDeque::new();
+            for step in steps {
+                match step {
+                    Step::Push(size) if queue.has_room() => {
+                        let frame = Bytes::from(vec![0; size]);
+                        model.push_back(frame.clone());
+                        queue.push(frame);
+                    }
+                    Step::Push(_) => prop_assert!(
+                        model.len() >= QUEUE_FRAMES_MAX || model.iter().map(Bytes::len).sum::<usize>() >= QUEUE_BYTES_MAX
+                    ),
+                    Step::Pop => prop_assert_eq!(queue.pop(), model.pop_front()),
+                }
+                prop_assert!(queue.frames.len() <= QUEUE_FRAMES_MAX);
+                prop_assert!(queue.bytes < QUEUE_BYTES_MAX + 200_000);
+                prop_assert_eq!(queue.bytes, model.iter().map(Bytes::len).sum::<usize>());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_comes_after_the_last_frame() {
+        let (writer, mut reader) = outgoing();
+        writer.push(Bytes::from_static(b"one"));
+        writer.close(Some(Bytes::from_static(b"last")));
+        writer.push(Bytes::from_static(b"late"));
+        let mut frames = Vec::new();
+        while let Some(frame) = reader.next().await {
+            frames.push(frame.expect("a frame"));
+        }
+        assert_eq!(frames, [Bytes::from_static(b"one"), Bytes::from_static(b"last")]);
+    }
+
+    /// I8: also of a queue whose reader did not read, the reason is the last thing that is forgotten.
+    #[tokio::test]
+    async fn an_abandoned_queue_keeps_its_last_frame() {
+        let (writer, mut reader) = outgoing();
+        for _ in 0..QUEUE_FRAMES_MAX {
+            writer.push(Bytes::from_static(b"delivery"));
+        }
+        assert!(!writer.has_room());
+        writer.close(Some(Bytes::from_static(b"closed")));
+        writer.abandon();
+        assert_eq!(reader.next().await.transpose().expect("no error"), Some(Bytes::from_static(b"closed")));
+        assert!(reader.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_away_wakes_the_session() {
+        let (writer, reader) = outgoing();
+        drop(reader);
+        writer.moved().await;
+        assert!(writer.reader_gone());
     }
 }

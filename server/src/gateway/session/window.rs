@@ -85,20 +85,6 @@ impl Sent {
         self.up_to
     }
 
-    /// Whether something sent is unacknowledged.
-    pub(crate) fn is_open(&self) -> bool {
-        !self.unacked.is_empty()
-    }
-
-    /// Everything up to here is acknowledged.
-    pub(crate) fn acked_up_to(&self) -> Seq {
-        match self.unacked.front() {
-            // Seqs between two stays of a user are never sent, so the one before may not exist for them; it is still true.
-            Some(first) => Seq(first.0.saturating_sub(1)),
-            None => self.up_to,
-        }
-    }
-
     /// Takes the next delivery; false for what was sent before.
     pub(crate) fn push(&mut self, seq: Seq) -> bool {
         if seq <= self.up_to {

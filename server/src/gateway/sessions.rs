@@ -1,0 +1,128 @@
+//! The sessions of this node: how many there are, and the word to end.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::limits::SESSIONS_PER_USER_MAX;
+use crate::domain::UserId;
+
+/// Counts sessions and tells them when the node drains.
+pub(super) struct Sessions {
+    draining: watch::Sender<bool>,
+    count: watch::Sender<usize>,
+    /// Sessions by user; without those that have none.
+    by_user: Mutex<BTreeMap<UserId, usize>>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            draining: watch::Sender::new(false),
+            count: watch::Sender::new(0),
+            by_user: Mutex::default(),
+        }
+    }
+}
+
+/// A stream counts as long as this lives.
+pub(super) struct Open<'a>(&'a Sessions);
+
+/// A user's session counts as long as this lives.
+pub(super) struct Seat<'a> {
+    sessions: &'a Sessions,
+    user: UserId,
+}
+
+impl Sessions {
+    /// A stream opened, not yet of anybody.
+    pub(super) fn open(&self) -> Open<'_> {
+        self.count.send_modify(|count| *count += 1);
+        Open(self)
+    }
+
+    /// A seat for one more session of this user; `None` when they have too many.
+    pub(super) fn seat(&self, user: &UserId) -> Option<Seat<'_>> {
+        let mut by_user = self.by_user();
+        let taken = by_user.entry(user.clone()).or_default();
+        if *taken >= SESSIONS_PER_USER_MAX {
+            return None;
+        }
+        *taken += 1;
+        Some(Seat {
+            sessions: self,
+            user: user.clone(),
+        })
+    }
+
+    /// Tells the time to end: true once the node drains.
+    pub(super) fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        *self.count.borrow()
+    }
+
+    /// Ends all sessions and waits for them.
+    pub(super) async fn drain(&self) {
+        self.draining.send_replace(true);
+        // The sender is in `self`: it cannot be gone.
+        let _count = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    fn by_user(&self) -> MutexGuard<'_, BTreeMap<UserId, usize>> {
+        self.by_user.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.count.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let mut by_user = self.sessions.by_user();
+        if let Some(taken) = by_user.get_mut(&self.user) {
+            *taken -= 1;
+            if *taken == 0 {
+                by_user.remove(&self.user);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// I9: a user's sessions are bounded, and a seat comes back.
+    #[test]
+    fn seats_are_bounded_and_come_back() {
+        let sessions = Sessions::default();
+        let user = UserId::parse("alice").expect("an id");
+        let mut seats: Vec<_> = (0..SESSIONS_PER_USER_MAX).map(|_| sessions.seat(&user)).collect();
+        assert!(seats.iter().all(Option::is_some));
+        assert!(sessions.seat(&user).is_none());
+        seats.pop();
+        assert!(sessions.seat(&user).is_some());
+        drop(seats);
+        assert!(sessions.by_user().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_drain_waits_for_every_stream() {
+        let sessions = Sessions::default();
+        let open = sessions.open();
+        let mut draining = sessions.draining();
+        let drain = sessions.drain();
+        tokio::pin!(drain);
+        assert!(futures_util::poll!(drain.as_mut()).is_pending());
+        assert!(*draining.borrow_and_update());
+        drop(open);
+        drain.await;
+    }
+}
