@@ -1,6 +1,8 @@
 //! `Bus`: live delivery, presence and session control between nodes. It may lose anything at any moment (I10): every
 //! reader heals from the log.
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod embedded;
 
 use std::sync::Arc;

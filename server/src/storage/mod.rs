@@ -2,11 +2,14 @@
 //!
 //! Every implementation passes the contract suite of its trait (`storage/contract/`).
 
-pub mod contract;
+mod batch;
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod directory;
 pub mod embedded;
 pub mod log;
 pub mod markers;
+pub mod memory;
 
 pub use directory::{
     ConversationRecord, ConversationView, DeviceRecord, Directory, DirectoryError, NewConversation, Projection,

@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod content;
 pub mod conversation;
+pub mod entry;
 pub mod message;
 pub mod people;
 pub mod presence;

@@ -1,0 +1,138 @@
+//! The contract suite of [`Bus`]: every implementation joins with one line, `bus_contract!(name, factory)`.
+//!
+//! A bus may lose anything, so the suite demands delivery only of a healthy one.
+
+use std::sync::Arc;
+
+use super::{Bus, Event, SUBSCRIPTION_EVENTS_MAX, Status, StatusRecord, Topic};
+use crate::domain::{ConversationId, SessionId, UnixMillis, UserId};
+
+/// Runs the whole suite as tests of a module `name`; `factory` is an async closure giving an `Arc<dyn Bus>`.
+#[macro_export]
+macro_rules! bus_contract {
+    ($name:ident, $factory:expr) => {
+        mod $name {
+            use super::*;
+            $crate::bus_contract!(@each $factory;
+                events_arrive_in_order_at_every_subscriber_of_the_topic
+                a_dropped_subscription_no_longer_counts
+                publishing_to_users_names_those_without_a_subscriber
+                a_full_subscriber_is_told_and_does_not_stop_the_others
+                statuses_are_set_replaced_and_cleared_per_session
+            );
+        }
+    };
+    (@each $factory:expr; $($test:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $test() {
+                let factory = $factory;
+                $crate::bus::contract::$test(factory().await).await;
+            }
+        )*
+    };
+}
+
+type AnyBus = Arc<dyn Bus>;
+
+fn user(name: &str) -> UserId {
+    UserId::parse(name).expect("well-formed")
+}
+
+fn session(name: &str) -> SessionId {
+    SessionId::parse(name).expect("well-formed")
+}
+
+fn numbered(number: u16) -> Event {
+    let mut id = [0; 16];
+    id[..2].copy_from_slice(&number.to_be_bytes());
+    Event::OwnRow(ConversationId(id))
+}
+
+fn number_of(event: &Event) -> u16 {
+    match event {
+        Event::OwnRow(id) => u16::from_be_bytes([id.0[0], id.0[1]]),
+        other => panic!("another event than was published: {other:?}"),
+    }
+}
+
+fn record(status: Status) -> StatusRecord {
+    StatusRecord {
+        status,
+        last_active: UnixMillis(1),
+        gateway: "g".to_owned(),
+        valid_until: UnixMillis(2),
+    }
+}
+
+pub(crate) async fn events_arrive_in_order_at_every_subscriber_of_the_topic(bus: AnyBus) {
+    let topic = Topic::User(user("ada"));
+    let mut one = bus.subscribe(topic.clone()).await;
+    let mut two = bus.subscribe(topic.clone()).await;
+    let mut other = bus.subscribe(Topic::Presence(user("ada"))).await;
+    for number in 0..100 {
+        assert_eq!(bus.publish(&topic, numbered(number)).await, 2);
+    }
+    assert_eq!(bus.publish(&Topic::Presence(user("ada")), numbered(7)).await, 1);
+    for number in 0..100 {
+        assert_eq!(number_of(&one.next().await.expect("open")), number);
+        assert_eq!(number_of(&two.next().await.expect("open")), number);
+    }
+    // Were topics mixed up, the first event here would be number 0.
+    assert_eq!(number_of(&other.next().await.expect("open")), 7);
+    assert!(!one.take_lagged() && !two.take_lagged());
+}
+
+pub(crate) async fn a_dropped_subscription_no_longer_counts(bus: AnyBus) {
+    let topic = Topic::Session(session("s"));
+    assert_eq!(bus.publish(&topic, numbered(0)).await, 0);
+    let kept = bus.subscribe(topic.clone()).await;
+    let dropped = bus.subscribe(topic.clone()).await;
+    assert_eq!(bus.publish(&topic, numbered(1)).await, 2);
+    drop(dropped);
+    assert_eq!(bus.publish(&topic, numbered(2)).await, 1);
+    drop(kept);
+    assert_eq!(bus.publish(&topic, numbered(3)).await, 0);
+}
+
+pub(crate) async fn publishing_to_users_names_those_without_a_subscriber(bus: AnyBus) {
+    let mut ada = bus.subscribe(Topic::User(user("ada"))).await;
+    let mut cyd = bus.subscribe(Topic::User(user("cyd"))).await;
+    let users = [user("ada"), user("bob"), user("cyd"), user("dan")];
+    let unreached = bus.publish_to_users(&users, numbered(4)).await;
+    assert_eq!(unreached, [user("bob"), user("dan")]);
+    assert_eq!(number_of(&ada.next().await.expect("open")), 4);
+    assert_eq!(number_of(&cyd.next().await.expect("open")), 4);
+}
+
+pub(crate) async fn a_full_subscriber_is_told_and_does_not_stop_the_others(bus: AnyBus) {
+    let topic = Topic::User(user("ada"));
+    let mut slow = bus.subscribe(topic.clone()).await;
+    let mut quick = bus.subscribe(topic.clone()).await;
+    let published = u16::try_from(SUBSCRIPTION_EVENTS_MAX).expect("small") + 1;
+    for number in 0..published {
+        bus.publish(&topic, numbered(number)).await;
+        assert_eq!(number_of(&quick.next().await.expect("open")), number);
+    }
+    assert!(slow.take_lagged(), "I9: a slow reader is told");
+    assert!(!slow.take_lagged(), "told once");
+    assert!(!quick.take_lagged());
+    for number in 0..published - 1 {
+        assert_eq!(number_of(&slow.next().await.expect("open")), number);
+    }
+}
+
+pub(crate) async fn statuses_are_set_replaced_and_cleared_per_session(bus: AnyBus) {
+    let ada = user("ada");
+    bus.set_status(&ada, &session("phone"), record(Status::Away)).await;
+    bus.set_status(&ada, &session("phone"), record(Status::Busy)).await;
+    bus.set_status(&ada, &session("web"), record(Status::Online)).await;
+    let both = bus.statuses(&[user("bob"), ada.clone()]).await;
+    assert!(both[0].is_empty());
+    let mut seen: Vec<Status> = both[1].iter().map(|record| record.status).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [Status::Busy, Status::Online]);
+    bus.clear_status(&ada, &session("web")).await;
+    bus.clear_status(&ada, &session("never")).await;
+    assert_eq!(bus.statuses(&[ada]).await, [vec![record(Status::Busy)]]);
+}
