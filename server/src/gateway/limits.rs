@@ -35,6 +35,8 @@ pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub const SESSIONS_PER_USER_MAX: usize = 64;
 /// Time for the hello (wire contract).
 pub const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// Time for everything from hello to welcome: a store that takes longer is in trouble.
+pub const OPEN_WITHIN: Duration = Duration::from_secs(10);
 /// Heartbeat asked of the client (wire contract).
 pub const HEARTBEAT: Duration = Duration::from_secs(30);
 /// Without any client frame for this long the peer is gone (wire contract).
@@ -95,12 +97,12 @@ pub const PONG_HEADS_MAX: usize = 32;
 pub const PRESENCE_EVERY: Duration = Duration::from_millis(500);
 /// How often all watched presences are read again: finds those whose gateway died without a word.
 pub const PRESENCE_REREAD_EVERY: Duration = Duration::from_secs(30);
+/// How soon they are read again once a hint says that it matters: hints come in bursts.
+pub const PRESENCE_REREAD_SOON: Duration = Duration::from_secs(1);
 /// Pages of the inbox that a hello with `INITIAL_BACKLOG_NOTHING` may set positions for: 100,000 conversations.
 pub const NOTHING_PAGES_MAX: usize = 200;
 /// Explicit positions of a hello that are checked at a time.
 pub const POSITION_CHECKS_AT_A_TIME: usize = 16;
-/// Characters of a client's name.
-pub const CLIENT_NAME_CHARS_MAX: usize = 64;
 
 // Resume tokens.
 
@@ -113,7 +115,5 @@ pub const RESUME_TOKEN_BYTES: usize = 32;
 
 // Submit.
 
-/// Frames of one Submit (wire contract).
-pub const SUBMIT_FRAMES_MAX: usize = 64;
 /// Bytes that wrap a client frame in its rpc message, above the frame itself.
 pub const WRAPPER_BYTES: usize = 16;
