@@ -72,7 +72,10 @@ fn i11_no_user_reaches_admin_and_no_service_acts_as_a_user() {
         assert_eq!(passing.count(), usize::from(is_admin), "{path} by scopes");
         let by_all = check(requires, &principal(&SCOPES));
         assert_eq!(by_all.is_ok(), is_admin, "{path} by a service with every scope");
-        assert!(check(requires, &principal(&["admin"])).is_err(), "{path} by an unknown scope");
+        assert!(
+            check(requires, &principal(&["admin"])).is_err(),
+            "{path} by an unknown scope"
+        );
     }
 }
 

@@ -1,8 +1,22 @@
 //! Tokens and keys: who a caller is. What they may do is decided by `domain::authorization`.
 
-use std::collections::BTreeSet;
+mod authenticator;
+mod jwks;
+mod jwt;
+mod secret;
 
-use crate::domain::{DeviceId, Reason, Refusal, UnixMillis, UserId};
+#[cfg(test)]
+mod tests;
+
+pub use authenticator::{AuthOptions, Authenticator, IssuedToken, TOKEN_BYTES_MAX, TOKEN_TTL_MAX};
+pub use jwks::JwksFile;
+pub use secret::Secret;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::domain::{DeviceId, UnixMillis, UserId};
 
 /// What a token proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,28 +33,47 @@ pub struct Principal {
     pub expires: UnixMillis,
 }
 
-/// Verifies and issues tokens. Until keys are configured it knows nobody.
-pub struct Authenticator;
+/// Keys cannot be used: do not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read or written.
+    #[error("key file {path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// Others than its owner may read or write the secret.
+    #[error("key file {path} has mode {mode:03o}: others may read it; set 600, or delete it to void all tokens")]
+    Exposed {
+        /// Which.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Its content is not what it should be.
+    #[error("key file {path} is malformed: {why}")]
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it; never its content.
+        why: String,
+    },
+}
 
-impl Authenticator {
-    /// Who the bearer of this token is.
-    ///
-    /// # Errors
-    /// `Unauthenticated`.
-    pub async fn verify(&self, _token: &str) -> Result<Principal, Refusal> {
-        Err(Refusal::not_done(Reason::Unauthenticated, "no keys are configured"))
+impl KeyError {
+    fn file(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::File {
+            path: path.to_owned(),
+            source,
+        }
     }
 
-    /// A token of the server's own, and when it expires.
-    ///
-    /// # Errors
-    /// No key of the server's own is configured.
-    pub fn issue(
-        &self,
-        _user: &UserId,
-        _device: Option<&DeviceId>,
-        _ttl: std::time::Duration,
-    ) -> Result<(String, UnixMillis), Refusal> {
-        Err(Refusal::not_done(Reason::Protocol, "no keys are configured"))
+    fn malformed(path: &Path, why: impl Into<String>) -> Self {
+        Self::Malformed {
+            path: path.to_owned(),
+            why: why.into(),
+        }
     }
 }

@@ -16,6 +16,12 @@ pub const LOCAL_ERROR_RESETS_MAX: usize = 200;
 /// Bytes hyper may buffer per stream for a reader that does not read; its default of 400 KiB is a session's whole memory
 /// many times over.
 pub const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of an HTTP/1 head, and of its read buffer.
+pub const HTTP1_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes a client may send ahead on one stream: the largest frame twice, so that one waits while one is handled.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+/// Bytes a client may send ahead on one connection, over all its streams.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// A connection that says nothing for this long is pinged.
 pub const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(30);
 /// A peer that does not answer such a ping within this is gone.
@@ -101,8 +107,6 @@ pub const PRESENCE_REREAD_EVERY: Duration = Duration::from_secs(30);
 pub const PRESENCE_REREAD_SOON: Duration = Duration::from_secs(1);
 /// Pages of the inbox that a hello with `INITIAL_BACKLOG_NOTHING` may set positions for: 100,000 conversations.
 pub const NOTHING_PAGES_MAX: usize = 200;
-/// Explicit positions of a hello that are checked at a time.
-pub const POSITION_CHECKS_AT_A_TIME: usize = 16;
 
 // Resume tokens.
 

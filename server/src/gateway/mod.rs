@@ -16,9 +16,6 @@ mod session;
 mod sessions;
 mod web;
 
-#[cfg(test)]
-mod tests;
-
 pub use listener::{Serving, serve};
 pub use router::{Web, router};
 pub use service::SessionService;
@@ -59,7 +56,7 @@ pub struct Foundation {
 /// Everything the sessions of a node share.
 pub struct Gateway {
     on: Foundation,
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
     resumes: Resumes,
 }
 
@@ -69,7 +66,7 @@ impl Gateway {
     pub fn new(on: Foundation) -> Arc<Self> {
         Arc::new(Self {
             on,
-            sessions: Sessions::default(),
+            sessions: Arc::default(),
             resumes: Resumes::default(),
         })
     }

@@ -111,7 +111,9 @@ impl UnaryService<v1::SubmitRequest> for Submit {
         Box::pin(async move {
             let context = request.extensions_mut().remove::<CallContext>();
             let answer = web::submit(&gateway, context, request.into_inner()).await;
-            answer.map(tonic::Response::new).map_err(|refusal| crate::api::status_of(&refusal))
+            answer
+                .map(tonic::Response::new)
+                .map_err(|refusal| crate::api::status_of(&refusal))
         })
     }
 }

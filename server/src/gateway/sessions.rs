@@ -1,7 +1,7 @@
 //! The sessions of this node: how many there are, and the word to end.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
@@ -27,23 +27,23 @@ impl Default for Sessions {
 }
 
 /// A stream counts as long as this lives.
-pub(super) struct Open<'a>(&'a Sessions);
+pub(super) struct Open(Arc<Sessions>);
 
 /// A user's session counts as long as this lives.
-pub(super) struct Seat<'a> {
-    sessions: &'a Sessions,
+pub(super) struct Seat {
+    sessions: Arc<Sessions>,
     user: UserId,
 }
 
 impl Sessions {
     /// A stream opened, not yet of anybody.
-    pub(super) fn open(&self) -> Open<'_> {
+    pub(super) fn open(self: &Arc<Self>) -> Open {
         self.count.send_modify(|count| *count += 1);
-        Open(self)
+        Open(Arc::clone(self))
     }
 
     /// A seat for one more session of this user; `None` when they have too many.
-    pub(super) fn seat(&self, user: &UserId) -> Option<Seat<'_>> {
+    pub(super) fn seat(self: &Arc<Self>, user: &UserId) -> Option<Seat> {
         let mut by_user = self.by_user();
         let taken = by_user.entry(user.clone()).or_default();
         if *taken >= SESSIONS_PER_USER_MAX {
@@ -51,9 +51,14 @@ impl Sessions {
         }
         *taken += 1;
         Some(Seat {
-            sessions: self,
+            sessions: Arc::clone(self),
             user: user.clone(),
         })
+    }
+
+    /// Whether the node drains.
+    pub(super) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
     }
 
     /// Tells the time to end: true once the node drains.
@@ -68,8 +73,9 @@ impl Sessions {
     /// Ends all sessions and waits for them.
     pub(super) async fn drain(&self) {
         self.draining.send_replace(true);
+        let mut count = self.count.subscribe();
         // The sender is in `self`: it cannot be gone.
-        let _count = self.count.subscribe().wait_for(|count| *count == 0).await;
+        let _none = count.wait_for(|count| *count == 0).await;
     }
 
     fn by_user(&self) -> MutexGuard<'_, BTreeMap<UserId, usize>> {
@@ -77,13 +83,13 @@ impl Sessions {
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
         self.0.count.send_modify(|count| *count -= 1);
     }
 }
 
-impl Drop for Seat<'_> {
+impl Drop for Seat {
     fn drop(&mut self) {
         let mut by_user = self.sessions.by_user();
         if let Some(taken) = by_user.get_mut(&self.user) {
@@ -102,7 +108,7 @@ mod tests {
     /// I9: a user's sessions are bounded, and a seat comes back.
     #[test]
     fn seats_are_bounded_and_come_back() {
-        let sessions = Sessions::default();
+        let sessions = Arc::new(Sessions::default());
         let user = UserId::parse("alice").expect("an id");
         let mut seats: Vec<_> = (0..SESSIONS_PER_USER_MAX).map(|_| sessions.seat(&user)).collect();
         assert!(seats.iter().all(Option::is_some));
@@ -115,7 +121,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_drain_waits_for_every_stream() {
-        let sessions = Sessions::default();
+        let sessions = Arc::new(Sessions::default());
         let open = sessions.open();
         let mut draining = sessions.draining();
         let drain = sessions.drain();

@@ -65,7 +65,10 @@ fn for_session(context: CallContext, session: &SessionId) -> Result<CallContext,
     let named = session.device();
     let bound = &context.device;
     if named.is_none() || bound.as_ref().is_some_and(|bound| Some(bound) != named.as_ref()) {
-        return Err(Refusal::invalid("submit.session_id", "is not a session of this caller's device; not done"));
+        return Err(Refusal::invalid(
+            "submit.session_id",
+            "is not a session of this caller's device; not done",
+        ));
     }
     Ok(CallContext {
         device: named,
@@ -79,7 +82,10 @@ fn check_ids(frames: &[v1::ClientFrame]) -> Result<(), Refusal> {
     if ids.filter(|id| *id != 0).all(|id| seen.insert(id)) {
         return Ok(());
     }
-    Err(Refusal::invalid("submit.frames.request_id", "is used twice; nothing was done"))
+    Err(Refusal::invalid(
+        "submit.frames.request_id",
+        "is used twice; nothing was done",
+    ))
 }
 
 impl Submission {
@@ -95,7 +101,11 @@ impl Submission {
                 Ok(ask) => ask,
                 Err(refusal) => {
                     let body = Reply::Refusal(wire::refusal::to_proto(&refusal));
-                    answers.push(Answer { index, request_id, body });
+                    answers.push(Answer {
+                        index,
+                        request_id,
+                        body,
+                    });
                     continue;
                 }
             };
@@ -104,16 +114,28 @@ impl Submission {
                 // All are polled for the first time in the order of the frames, so they queue in that order (I4).
                 Ok(operation) => running.push(async move {
                     let body = operation.await;
-                    Answer { index, request_id, body }
+                    Answer {
+                        index,
+                        request_id,
+                        body,
+                    }
                 }),
                 Err(ask) => match self.session_frame(ask).await {
                     Ok(body) => {
                         forwarded.extend(copy);
-                        answers.push(Answer { index, request_id, body });
+                        answers.push(Answer {
+                            index,
+                            request_id,
+                            body,
+                        });
                     }
                     Err(refusal) => {
                         let body = Reply::Refusal(wire::refusal::to_proto(&refusal));
-                        answers.push(Answer { index, request_id, body });
+                        answers.push(Answer {
+                            index,
+                            request_id,
+                            body,
+                        });
                     }
                 },
             }
@@ -150,14 +172,20 @@ impl Submission {
                 let token = wire::session::reauthenticate(token)?;
                 let principal = self.gateway.on.authenticator.verify(&token.0).await?;
                 if principal.user != self.user {
-                    return Err(Refusal::not_done(Reason::Unauthenticated, "the token is of another user; not done"));
+                    return Err(Refusal::not_done(
+                        Reason::Unauthenticated,
+                        "the token is of another user; not done",
+                    ));
                 }
                 Ok(done)
             }
             Ask::Ping(_) => {
                 let markers = self.gateway.on.conversations.markers();
                 // Without the store the pong has no heads; it is still an answer.
-                let rows = markers.inbox_newest(&self.user, PONG_HEADS_MAX).await.unwrap_or_default();
+                let rows = markers
+                    .inbox_newest(&self.user, PONG_HEADS_MAX)
+                    .await
+                    .unwrap_or_default();
                 Ok(Reply::Pong(pong(self.gateway.on.host.clock.unix_ms(), &rows)))
             }
             _ => Err(Refusal::not_done(Reason::Protocol, "a hello comes by Listen; not done")),
@@ -192,7 +220,10 @@ fn is_of_session(frame: &v1::ClientFrame) -> bool {
 fn check(frame: v1::ClientFrame) -> Result<Ask, Refusal> {
     let may_be_nameless = matches!(frame.body, Some(Ask::Ack(_) | Ask::Typing(_) | Ask::Bye(_)));
     if frame.request_id == 0 && !may_be_nameless {
-        return Err(Refusal::invalid("request_id", "must be above 0 for this frame; not done"));
+        return Err(Refusal::invalid(
+            "request_id",
+            "must be above 0 for this frame; not done",
+        ));
     }
     frame
         .body
@@ -203,7 +234,9 @@ fn check(frame: v1::ClientFrame) -> Result<Ask, Refusal> {
 fn response(mut answers: Vec<Answer>, session_gone: Option<Refusal>) -> v1::SubmitResponse {
     answers.sort_unstable_by_key(|answer| answer.index);
     let refused = |answer: &Answer| matches!(answer.body, Reply::Refusal(_));
-    let frames = answers.into_iter().filter(|answer| answer.request_id != 0 || refused(answer));
+    let frames = answers
+        .into_iter()
+        .filter(|answer| answer.request_id != 0 || refused(answer));
     v1::SubmitResponse {
         frames: frames
             .map(|answer| v1::ServerFrame {

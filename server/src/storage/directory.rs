@@ -48,6 +48,29 @@ pub struct NewConversation {
     pub created: UnixMillis,
 }
 
+impl NewConversation {
+    /// The two users of a 1:1, the lower id first; `None` for a group or when there are not two.
+    #[must_use]
+    pub fn pair(&self) -> Option<(&UserId, &UserId)> {
+        match (self.kind, self.members.as_slice()) {
+            (Kind::Direct, [one, other]) if one.user < other.user => Some((&one.user, &other.user)),
+            (Kind::Direct, [one, other]) if one.user > other.user => Some((&other.user, &one.user)),
+            _ => None,
+        }
+    }
+
+    /// Whether it asks for what `other` asked for. Of a 1:1 only the pair counts: either side may have created it, and
+    /// its roles follow from who did.
+    #[must_use]
+    pub fn asks_same_as(&self, other: &Self) -> bool {
+        match (self.kind, other.kind) {
+            (Kind::Direct, Kind::Direct) => self.pair() == other.pair(),
+            (Kind::Group, Kind::Group) => self.name == other.name && self.members == other.members,
+            _ => false,
+        }
+    }
+}
+
 /// A conversation as the directory knows it: a projection of its log up to `applied`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConversationRecord {

@@ -1,5 +1,6 @@
 //! The life of users and their tokens.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use stonechat_proto::admin::v1;
@@ -70,10 +71,11 @@ impl Administration {
             return Err(Refusal::forbidden("the user is deactivated; no token was issued"));
         }
         let ttl = Duration::from_secs(asked.ttl_seconds.into());
-        let (token, expires) = self.authenticator.issue(&asked.user, asked.device.as_ref(), ttl)?;
+        let device = asked.device.as_ref();
+        let issued = self.authenticator.issue(&asked.user, device, &BTreeSet::new(), ttl)?;
         Ok(v1::IssuedToken {
-            token,
-            expires_ms: expires.0,
+            token: issued.token.expose().clone(),
+            expires_ms: issued.expires.0,
         })
     }
 }

@@ -102,7 +102,10 @@ impl Session {
             Err(error) => {
                 self.store_failed(&error);
                 let reason = Reason::Unavailable { retry_after_ms: 0 };
-                self.refuse_request(reply, &Refusal::not_done(reason, "the ack could not be checked; not done"));
+                self.refuse_request(
+                    reply,
+                    &Refusal::not_done(reason, "the ack could not be checked; not done"),
+                );
             }
         }
     }

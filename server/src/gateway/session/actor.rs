@@ -27,7 +27,7 @@ enum Wake {
 
 impl Session {
     /// Lives until a reason to end; leaves nothing behind.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self: Box<Self>) {
         // Dropped on every way out: also when a bug panics below.
         let mut presence = Presence {
             gateway: self.gateway.clone(),
@@ -131,7 +131,11 @@ impl Session {
         if self.timers.take_heal(now) {
             self.plan.look_again();
         }
-        if self.out.stuck_since().is_some_and(|stuck| now >= stuck + SLOW_CONSUMER_AFTER) {
+        if self
+            .out
+            .stuck_since()
+            .is_some_and(|stuck| now >= stuck + SLOW_CONSUMER_AFTER)
+        {
             self.close(Close::SlowConsumer);
         } else if self.timers.is_expired(now) {
             self.close(Close::Expired);

@@ -99,7 +99,9 @@ impl Close {
     /// Jittered where many streams end at once, so that they do not come back at once.
     fn retry_after_ms(&self, random: &dyn Random) -> u64 {
         match self {
-            Self::Draining | Self::Internal(_) | Self::Overloaded(_) | Self::Protocol(_) => 1 + random.below(RECONNECT_SPREAD_MS),
+            Self::Draining | Self::Internal(_) | Self::Overloaded(_) | Self::Protocol(_) => {
+                1 + random.below(RECONNECT_SPREAD_MS)
+            }
             _ => 0,
         }
     }

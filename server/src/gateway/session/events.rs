@@ -38,7 +38,10 @@ impl Session {
                 stopped,
             } => {
                 if !self.out.is_half_full() {
-                    self.push(0, Reply::TypingEvent(wire::presence::typing(conversation, &user, stopped)));
+                    self.push(
+                        0,
+                        Reply::TypingEvent(wire::presence::typing(conversation, &user, stopped)),
+                    );
                 }
             }
             Event::Replaced { device, stream, by } => self.replaced(&device, &stream, &by),

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt};
 use stonechat_proto::v1;
 use stonechat_proto::v1::client_frame::Body as Ask;
 use stonechat_proto::v1::server_frame::Body as Reply;
 
 use super::close::Close;
-use super::deliver::text;
 use super::input::{Incoming, Input};
 use super::outgoing::Outgoing;
 use super::plan::Plan;
@@ -25,14 +23,14 @@ use crate::domain::limits::{FRAME_BYTES_MAX, LIST_PAGE_MAX, TEXT_BYTES_MAX, WATC
 use crate::domain::{ConversationId, CorrelationId, Reason, Refusal, Seq, SessionId};
 use crate::gateway::Gateway;
 use crate::gateway::limits::{
-    HEARTBEAT, HELLO_WITHIN, INBOX_PAGE, NOTHING_PAGES_MAX, OPEN_WITHIN, POSITION_CHECKS_AT_A_TIME,
-    REQUESTS_IN_FLIGHT_MAX, SESSIONS_PER_USER_MAX, SILENCE,
+    HEARTBEAT, HELLO_WITHIN, INBOX_PAGE, NOTHING_PAGES_MAX, OPEN_WITHIN, REQUESTS_IN_FLIGHT_MAX, SESSIONS_PER_USER_MAX,
+    SILENCE,
 };
 use crate::gateway::resume::Carried;
 use crate::gateway::sessions::Seat;
 use crate::storage::ChangeStamp;
+use crate::wire;
 use crate::wire::session::{AppState, Hello, PROTOCOL, Token};
-use crate::wire::{self};
 
 /// Why there is no session.
 pub(super) struct Refused {
@@ -52,7 +50,7 @@ pub(super) async fn open(
     mut input: Input,
     hello: Option<v1::Hello>,
     out: Outgoing,
-) -> Result<(Session, Seat<'_>), Box<Refused>> {
+) -> Result<Box<Session>, Box<Refused>> {
     let first = match hello {
         Some(hello) => Ok((0, hello)),
         None => receive(&mut input).await,
@@ -71,7 +69,7 @@ pub(super) async fn open(
         Err(failed(Refusal::not_done(reason, message)))
     });
     match opened {
-        Ok(prepared) => Ok(prepared.start(gateway, request_id, out)),
+        Ok(prepared) => Ok(Box::new(prepared.start(gateway, request_id, out))),
         Err((refusal, close)) => {
             let refusal = refusal.map(|refusal| (request_id, refusal));
             Err(Box::new(Refused { out, refusal, close }))
@@ -122,8 +120,8 @@ fn unauthenticated(message: &str) -> Refusal {
 }
 
 /// Everything a session starts with.
-struct Prepared<'a> {
-    seat: Seat<'a>,
+struct Prepared {
+    seat: Seat,
     who: Arc<Who>,
     principal: Principal,
     hello: Hello,
@@ -142,14 +140,13 @@ async fn prepare(
     context: Option<CallContext>,
     hello: v1::Hello,
     mut input: Input,
-) -> Result<Prepared<'_>, Failure> {
+) -> Result<Prepared, Failure> {
     let hello = wire::session::hello(hello).map_err(failed)?;
-    if *gateway.sessions.draining().borrow() {
+    if gateway.sessions.is_draining() {
         return Err((None, Close::Draining));
     }
     let principal = principal(gateway, context, &hello).await.map_err(failed)?;
     let who = Arc::new(who(gateway, &principal, &hello).map_err(failed)?);
-    check_standing(gateway, &who, &principal).await.map_err(failed)?;
     let Some(seat) = gateway.sessions.seat(&who.user) else {
         let message = format!("a user has at most {SESSIONS_PER_USER_MAX} streams on a node; not done");
         return Err(failed(Refusal::not_done(Reason::LimitReached, message)));
@@ -206,27 +203,6 @@ fn who(gateway: &Gateway, principal: &Principal, hello: &Hello) -> Result<Who, R
     })
 }
 
-/// Whether the user may sign in, and the device was not removed since the token was issued.
-async fn check_standing(gateway: &Gateway, who: &Who, principal: &Principal) -> Result<(), Refusal> {
-    let directory = &gateway.on.directory;
-    let unavailable = |error| {
-        tracing::warn!(%error, "the directory could not answer a hello");
-        let reason = Reason::Unavailable { retry_after_ms: 0 };
-        Refusal::not_done(reason, "the directory cannot answer; not done")
-    };
-    let known = directory.users(std::slice::from_ref(&who.user)).await.map_err(unavailable)?;
-    match known.first() {
-        Some(user) if user.deactivated => return Err(unauthenticated("the user is deactivated; not done")),
-        None if !gateway.on.create_users => return Err(unauthenticated("no such user; not done")),
-        _ => {}
-    }
-    let removed = directory.device_removed_at(&who.user, &who.device).await.map_err(unavailable)?;
-    if principal.device.is_some() && removed.is_some_and(|removed| principal.issued <= removed) {
-        return Err(unauthenticated("the device was removed after this token was issued; not done"));
-    }
-    Ok(())
-}
-
 /// Checks a new token of an open stream.
 ///
 /// # Errors
@@ -239,7 +215,7 @@ pub(super) async fn reauthenticate(gateway: &Gateway, who: &Who, token: &Token) 
     if principal.device.as_ref().is_some_and(|bound| *bound != who.device) {
         return Err(unauthenticated("the token is bound to another device; not done"));
     }
-    check_standing(gateway, who, &principal).await?;
+    user_of(&principal)?;
     Ok(principal)
 }
 
@@ -277,17 +253,18 @@ async fn set_positions(
     if hello.positions.is_empty() {
         return Ok(Vec::new());
     }
-    let checks = hello.positions.iter().map(|(conversation, seq)| async move {
-        let row = markers.inbox_row(&who.user, *conversation).await?;
-        Ok(row.map(|row| (*conversation, row.head.seq, (*seq).min(row.head.seq))))
-    });
-    let checked: Result<Vec<_>, _> = futures_util::stream::iter(checks)
-        .buffered(POSITION_CHECKS_AT_A_TIME)
-        .try_collect()
-        .await;
-    // Conversations that the user has nothing to do with are passed over: they may have been, in another life of the store.
-    let given: Vec<_> = checked.map_err(|error| store_failed(text(error)))?.into_iter().flatten().collect();
-    let positions: Vec<_> = given.iter().map(|(conversation, _, seq)| (*conversation, *seq)).collect();
+    let mut given = Vec::with_capacity(hello.positions.len());
+    for (conversation, seq) in &hello.positions {
+        let row = markers.inbox_row(&who.user, *conversation).await;
+        // Conversations that the user has nothing to do with are passed over: a restored database may name such.
+        if let Some(row) = row.map_err(store_failed)? {
+            given.push((*conversation, row.head.seq, (*seq).min(row.head.seq)));
+        }
+    }
+    let positions: Vec<_> = given
+        .iter()
+        .map(|(conversation, _, seq)| (*conversation, *seq))
+        .collect();
     let set = markers.set_device_positions(&who.user, &who.device, &positions).await;
     set.map_err(store_failed)?;
     Ok(given)
@@ -346,12 +323,13 @@ pub(in crate::gateway) fn submit_topic(id: &SessionId, user: &crate::domain::Use
     let digest = context.finish();
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest.as_ref()[..16]);
-    id.device().map_or_else(|| id.clone(), |device| SessionId::of_device(bytes, &device))
+    id.device()
+        .map_or_else(|| id.clone(), |device| SessionId::of_device(bytes, &device))
 }
 
-impl<'a> Prepared<'a> {
+impl Prepared {
     /// Welcomes the client; from here on the stream has a session.
-    fn start(self, gateway: &Arc<Gateway>, request_id: u64, out: Outgoing) -> (Session, Seat<'a>) {
+    fn start(self, gateway: &Arc<Gateway>, request_id: u64, out: Outgoing) -> Session {
         let resume = gateway.resumes.issue(&self.who.key(), &*gateway.on.host.random);
         let mut plan = Plan::new(self.hello.window as usize, self.synced);
         for (conversation, head, position) in &self.given {
@@ -360,6 +338,7 @@ impl<'a> Prepared<'a> {
         let welcome = self.welcome(gateway, resume.clone());
         let mut session = Session {
             gateway: Arc::clone(gateway),
+            _seat: self.seat,
             timers: Timers::new(&self.principal, gateway.on.host.clock.unix_ms()),
             who: self.who,
             principal: self.principal,
@@ -389,7 +368,7 @@ impl<'a> Prepared<'a> {
         if let Some(carried) = self.carried {
             session.resume(&carried);
         }
-        (session, self.seat)
+        session
     }
 
     fn welcome(&self, gateway: &Gateway, resume_token: Bytes) -> v1::Welcome {

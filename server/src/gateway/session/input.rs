@@ -71,7 +71,9 @@ fn frame(frame: Option<v1::ClientFrame>) -> Incoming {
 fn failure(status: &Status) -> Incoming {
     match status.code() {
         Code::OutOfRange => Incoming::Malformed("a frame is larger than 64 KiB"),
-        Code::InvalidArgument | Code::Internal | Code::Unimplemented => Incoming::Malformed("a frame cannot be decoded"),
+        Code::InvalidArgument | Code::Internal | Code::Unimplemented => {
+            Incoming::Malformed("a frame cannot be decoded")
+        }
         _ => Incoming::Gone,
     }
 }

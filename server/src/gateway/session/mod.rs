@@ -20,7 +20,9 @@ mod timers;
 mod watch;
 mod window;
 
+pub(super) use hello::submit_topic;
 pub(super) use outgoing::OutgoingStream;
+pub(super) use requests::pong;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -46,6 +48,7 @@ use self::timers::Timers;
 use self::watch::Watch;
 use super::operations::{Lanes, Place};
 use super::resume::StreamKey;
+use super::sessions::Seat;
 use super::{Gateway, frames};
 use crate::api::CallContext;
 use crate::auth::Principal;
@@ -101,6 +104,8 @@ struct InFlight {
 /// A stream after its hello.
 struct Session {
     gateway: Arc<Gateway>,
+    /// Counts it among its user's.
+    _seat: Seat,
     who: Arc<Who>,
     principal: Principal,
     resume: Bytes,
@@ -154,7 +159,7 @@ fn start(
     let gateway = Arc::clone(gateway);
     let task = async move {
         let _open = gateway.sessions.open();
-        Box::pin(run(&gateway, context, input, hello, out)).await;
+        run(gateway, context, input, hello, out).await;
     };
     tokio::spawn(task.instrument(tracing::info_span!("session", id = tracing::field::Empty)));
     stream
@@ -162,20 +167,20 @@ fn start(
 
 /// The whole life of a stream.
 async fn run(
-    gateway: &Arc<Gateway>,
+    gateway: Arc<Gateway>,
     context: Option<CallContext>,
     input: Input,
     hello: Option<v1::Hello>,
     out: Outgoing,
 ) {
-    match hello::open(gateway, context, input, hello, out).await {
-        Ok((session, seat)) => {
+    // Boxed, because hello and life take turns: what one needs must not be kept while the other runs.
+    match Box::pin(hello::open(&gateway, context, input, hello, out)).await {
+        Ok(session) => {
             tracing::Span::current().record("id", session.who.id.as_str());
             tracing::info!(user = %session.who.user, "session open");
-            session.run().await;
-            drop(seat);
+            Box::pin(session.run()).await;
         }
-        Err(refused) => refuse_hello(gateway, *refused).await,
+        Err(refused) => refuse_hello(&gateway, *refused).await,
     }
 }
 

@@ -288,7 +288,10 @@ mod tests {
         assert!(!writer.has_room());
         writer.close(Some(Bytes::from_static(b"closed")));
         writer.abandon();
-        assert_eq!(reader.next().await.transpose().expect("no error"), Some(Bytes::from_static(b"closed")));
+        assert_eq!(
+            reader.next().await.transpose().expect("no error"),
+            Some(Bytes::from_static(b"closed"))
+        );
         assert!(reader.next().await.is_none());
     }
 

@@ -324,7 +324,10 @@ impl Plan {
             track.stored = track.stored.max(seq);
         }
         if let Some(checkpoint) = &mut self.checkpoint
-            && checkpoint.waiting.get(&conversation).is_some_and(|target| seq >= *target)
+            && checkpoint
+                .waiting
+                .get(&conversation)
+                .is_some_and(|target| seq >= *target)
         {
             checkpoint.waiting.remove(&conversation);
         }

@@ -12,16 +12,14 @@ use super::close::Close;
 use super::deliver::text;
 use super::input::Incoming;
 use super::jobs::Done;
-use super::{Answered, Session};
+use super::{Answered, Session, hello};
 use crate::api::CallContext;
-use crate::api::access::user_of;
 use crate::auth::Principal;
 use crate::domain::{Reason, Refusal};
 use crate::gateway::limits::{
     LARGE_REQUESTS_IN_FLIGHT_MAX, PONG_HEADS_MAX, REQUEST_BYTES_IN_FLIGHT_MAX, REQUESTS_IN_FLIGHT_MAX,
 };
 use crate::gateway::operations::{is_large, operation, typing_refusal};
-use crate::gateway::session::hello;
 use crate::storage::InboxRow;
 use crate::wire;
 use crate::wire::session::AppState;
@@ -191,7 +189,11 @@ impl Session {
         let (gateway, who) = (Arc::clone(&self.gateway), Arc::clone(&self.who));
         self.in_flight.nameless += usize::from(reply.is_none());
         self.job(async move {
-            let newest = gateway.on.conversations.markers().inbox_newest(&who.user, PONG_HEADS_MAX);
+            let newest = gateway
+                .on
+                .conversations
+                .markers()
+                .inbox_newest(&who.user, PONG_HEADS_MAX);
             Done::Newest(reply, newest.await.map_err(text))
         });
     }
@@ -224,12 +226,11 @@ impl Session {
     pub(super) fn reauthenticated(&mut self, reply: Option<u64>, principal: Result<Principal, Refusal>) {
         self.answered(reply);
         match principal {
-            Ok(principal) if user_of(&principal).is_ok() => {
+            Ok(principal) => {
                 self.timers.renew(&principal, self.gateway.on.host.clock.unix_ms());
                 self.principal = principal;
                 self.reply(reply, Reply::Done(v1::Done {}));
             }
-            Ok(_) => self.refuse(reply, &Refusal::forbidden("the token is not a user's; not done")),
             Err(refusal) => self.refuse(reply, &refusal),
         }
     }

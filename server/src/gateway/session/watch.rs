@@ -92,7 +92,11 @@ impl Watch {
 
     /// Users without a subscription among these.
     fn unsubscribed(&self, users: &[UserId]) -> BTreeSet<UserId> {
-        let is_new = |user: &&UserId| self.users.get(*user).is_none_or(|watched| watched.subscription.is_none());
+        let is_new = |user: &&UserId| {
+            self.users
+                .get(*user)
+                .is_none_or(|watched| watched.subscription.is_none())
+        };
         users.iter().filter(is_new).cloned().collect()
     }
 

@@ -1,0 +1,83 @@
+//! Devices, and what is remembered of removed ones.
+
+use sqlx::sqlite::SqlitePool;
+
+use super::error::{damaged, is_missing_reference};
+use super::open::begin_write;
+use crate::domain::{DeviceId, UnixMillis, UserId};
+use crate::storage::{DeviceRecord, DirectoryError};
+
+type Result<T> = std::result::Result<T, DirectoryError>;
+
+pub(super) async fn touch(writer: &SqlitePool, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<()> {
+    let done = sqlx::query(
+        "INSERT INTO devices (user_id, device_id, present, created_ms, last_seen_ms) VALUES ($1, $2, TRUE, $3, $3)
+         ON CONFLICT (user_id, device_id) DO UPDATE SET
+             created_ms = CASE WHEN devices.present THEN devices.created_ms ELSE excluded.created_ms END,
+             last_seen_ms = excluded.last_seen_ms,
+             present = TRUE",
+    )
+    .bind(user.as_str())
+    .bind(device.as_str())
+    .bind(now.0)
+    .execute(writer)
+    .await;
+    match done {
+        Err(error) if is_missing_reference(&error) => Err(DirectoryError::NoSuchUser(user.clone())),
+        other => Ok(other.map(drop)?),
+    }
+}
+
+pub(super) async fn list(readers: &SqlitePool, user: &UserId) -> Result<Vec<DeviceRecord>> {
+    let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+        "SELECT device_id, created_ms, last_seen_ms FROM devices WHERE user_id = $1 AND present ORDER BY device_id",
+    )
+    .bind(user.as_str())
+    .fetch_all(readers)
+    .await?;
+    rows.into_iter().map(record).collect()
+}
+
+fn record((id, created, last_seen): (String, i64, i64)) -> Result<DeviceRecord> {
+    Ok(DeviceRecord {
+        id: DeviceId::parse(&id).map_err(|_| damaged("device id"))?,
+        created: UnixMillis(created),
+        last_seen: UnixMillis(last_seen),
+    })
+}
+
+/// Remembers the removal also of a device that was not there: a token may be bound to one that never said hello. The
+/// time only goes forward, so that a clock that jumped back revives no token.
+pub(super) async fn remove(writer: &SqlitePool, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<bool> {
+    let mut transaction = begin_write(writer).await?;
+    let was: Option<(bool,)> = sqlx::query_as("SELECT present FROM devices WHERE user_id = $1 AND device_id = $2")
+        .bind(user.as_str())
+        .bind(device.as_str())
+        .fetch_optional(&mut *transaction)
+        .await?;
+    sqlx::query(
+        "INSERT INTO devices (user_id, device_id, present, created_ms, last_seen_ms, removed_ms)
+         SELECT user_id, $2, FALSE, $3, $3, $3 FROM users WHERE user_id = $1
+         ON CONFLICT (user_id, device_id) DO UPDATE SET
+             present = FALSE,
+             removed_ms = CASE WHEN devices.removed_ms > excluded.removed_ms
+                               THEN devices.removed_ms ELSE excluded.removed_ms END",
+    )
+    .bind(user.as_str())
+    .bind(device.as_str())
+    .bind(now.0)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(was.is_some_and(|(present,)| present))
+}
+
+pub(super) async fn removed_at(readers: &SqlitePool, user: &UserId, device: &DeviceId) -> Result<Option<UnixMillis>> {
+    let row: Option<(Option<i64>,)> =
+        sqlx::query_as("SELECT removed_ms FROM devices WHERE user_id = $1 AND device_id = $2")
+            .bind(user.as_str())
+            .bind(device.as_str())
+            .fetch_optional(readers)
+            .await?;
+    Ok(row.and_then(|(removed,)| removed).map(UnixMillis))
+}

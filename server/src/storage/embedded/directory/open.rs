@@ -1,0 +1,128 @@
+//! Opening the database: pragmas, pools, migrations, patience.
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Sqlite, Transaction};
+
+use crate::storage::DirectoryError;
+
+type Result<T> = std::result::Result<T, DirectoryError>;
+
+/// Connections that read: the worker threads of a small machine; more only contend for the page cache.
+const READERS_MAX: u32 = 4;
+
+/// How long to wait before a call is given up as unavailable.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For a lock that another process holds on the file.
+    pub busy: Duration,
+    /// For a whole call, waiting for a connection included.
+    pub call: Duration,
+}
+
+impl Default for Patience {
+    /// Below the 5 s in which a stream's first frame must be answered; a lock that lasts longer is not ours to wait for.
+    fn default() -> Self {
+        Self {
+            busy: Duration::from_secs(2),
+            call: Duration::from_secs(4),
+        }
+    }
+}
+
+/// Users, devices, conversations in one SQLite file.
+pub struct SqliteDirectory {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    patience: Patience,
+}
+
+impl SqliteDirectory {
+    /// Opens or creates the database at `path` and brings its schema up to date.
+    ///
+    /// # Errors
+    /// The file cannot be opened or written, is damaged, or was written by a newer version of this program.
+    pub async fn open(path: &Path, patience: Patience) -> Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .foreign_keys(true)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(patience.busy)
+            .disable_statement_logging();
+        // The writer first: it creates the file and turns WAL on, which read-only connections cannot.
+        let writing = options
+            .clone()
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal);
+        let writer = pool(1, patience).connect_with(writing).await?;
+        migrations().run(&writer).await.map_err(not_migrated)?;
+        let readers = pool(READERS_MAX, patience)
+            .connect_with(options.read_only(true))
+            .await?;
+        Ok(Self {
+            writer,
+            readers,
+            patience,
+        })
+    }
+
+    /// Waits for running calls, then closes the file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    pub(super) fn writer(&self) -> &SqlitePool {
+        &self.writer
+    }
+
+    pub(super) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// Gives a call up when it takes too long; its transaction is rolled back unless it was already committing.
+    pub(super) async fn in_time<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        match tokio::time::timeout(self.patience.call, call).await {
+            Ok(result) => result,
+            Err(_) => Err(DirectoryError::Unavailable("no answer in time".to_owned())),
+        }
+    }
+}
+
+/// A transaction that holds the write lock from its start, so that what it read stays true until it commits.
+pub(super) async fn begin_write(writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>> {
+    Ok(writer.begin_with("BEGIN IMMEDIATE").await?)
+}
+
+fn pool(connections: u32, patience: Patience) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .min_connections(1)
+        .acquire_timeout(patience.call)
+        // A connection to a local file does not go stale, and a closed one costs its page and statement caches.
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}
+
+fn migrations() -> Migrator {
+    Migrator::with_migrations(vec![migration(
+        1,
+        "directory",
+        include_str!("../../../../migrations/sqlite/0001_directory.sql"),
+    )])
+}
+
+fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {
+    let kind = MigrationType::Simple;
+    Migration::new(version, description.into(), kind, sql.into_sql_str(), false)
+}
+
+fn not_migrated(error: sqlx::migrate::MigrateError) -> DirectoryError {
+    DirectoryError::Unavailable(format!("its schema cannot be brought up to date: {error}"))
+}

@@ -1,0 +1,320 @@
+//! `Directory` in memory: deterministic, never unavailable, gone with the process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::domain::roster::Standing;
+use crate::domain::{ClientMsgId, ConversationId, DeviceId, Kind, Roster, Sender, Seq, UnixMillis, UserId};
+use crate::storage::{
+    ConversationRecord, ConversationView, DeviceRecord, Directory, DirectoryError, NewConversation, Projection,
+    Settings, SettingsPatch, UserRecord,
+};
+
+type Result<T> = std::result::Result<T, DirectoryError>;
+
+/// Users, devices, conversations of one simulated store; a node that restarts on it finds what it wrote.
+#[derive(Default)]
+pub struct MemoryDirectory(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    users: BTreeMap<UserId, UserRecord>,
+    devices: BTreeMap<(UserId, DeviceId), Device>,
+    blocks: BTreeSet<(UserId, UserId)>,
+    conversations: BTreeMap<ConversationId, ConversationRecord>,
+    pairs: BTreeMap<(UserId, UserId), ConversationId>,
+    requests: BTreeMap<(Sender, ClientMsgId), ConversationId>,
+    settings: BTreeMap<(UserId, ConversationId), Settings>,
+}
+
+#[derive(Default)]
+struct Device {
+    /// `None` while it is removed.
+    present: Option<DeviceRecord>,
+    removed: Option<UnixMillis>,
+}
+
+impl MemoryDirectory {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn user(&mut self, id: &UserId) -> Result<&mut UserRecord> {
+        self.users
+            .get_mut(id)
+            .ok_or_else(|| DirectoryError::NoSuchUser(id.clone()))
+    }
+
+    fn ensure(&mut self, id: &UserId) -> &mut UserRecord {
+        self.users.entry(id.clone()).or_insert_with(|| UserRecord {
+            id: id.clone(),
+            display_name: String::new(),
+            deactivated: false,
+        })
+    }
+
+    fn device(&mut self, user: &UserId, device: &DeviceId) -> &mut Device {
+        self.devices.entry((user.clone(), device.clone())).or_default()
+    }
+
+    fn conversation(&mut self, id: ConversationId) -> Result<&mut ConversationRecord> {
+        let missing = || DirectoryError::Unavailable(format!("it has no conversation {id}; nothing was written"));
+        self.conversations.get_mut(&id).ok_or_else(missing)
+    }
+
+    fn create(&mut self, new: NewConversation) -> Result<ConversationRecord> {
+        let request = (new.creator.clone(), new.client_msg_id.clone());
+        if let Some(known) = self.requests.get(&request).and_then(|id| self.conversations.get(id)) {
+            return match known.first.asks_same_as(&new) {
+                true => Ok(known.clone()),
+                false => Err(DirectoryError::IdReused),
+            };
+        }
+        for member in &new.members {
+            self.user(&member.user)?;
+        }
+        let pair = new.pair().map(|(low, high)| (low.clone(), high.clone()));
+        let known = pair.as_ref().and_then(|pair| self.pairs.get(pair)).copied();
+        let id = known.unwrap_or(new.id);
+        self.requests.insert(request, id);
+        if let Some(pair) = pair {
+            self.pairs.insert(pair, id);
+        }
+        Ok(self.conversations.entry(id).or_insert_with(|| unprojected(new)).clone())
+    }
+
+    fn shares(&self, one: &UserId, other: &UserId) -> bool {
+        let both =
+            |record: &ConversationRecord| record.roster.role(one).is_some() && record.roster.role(other).is_some();
+        self.conversations.values().any(both)
+    }
+
+    fn blocked(&self, one: &UserId, other: &UserId) -> bool {
+        self.blocks.contains(&(one.clone(), other.clone())) || self.blocks.contains(&(other.clone(), one.clone()))
+    }
+
+    fn view(&self, user: &UserId, id: ConversationId) -> Option<ConversationView> {
+        let record = self.conversations.get(&id)?;
+        Some(ConversationView {
+            kind: record.first.kind,
+            name: record.name.clone(),
+            peer: peer(&record.first, user),
+            standing: record.roster.standing(user).cloned(),
+            settings: self.settings.get(&(user.clone(), id)).copied().unwrap_or_default(),
+        })
+    }
+}
+
+fn unprojected(first: NewConversation) -> ConversationRecord {
+    ConversationRecord {
+        name: first.name.clone(),
+        first,
+        applied: Seq::ZERO,
+        roster: Roster::default(),
+        pins: Vec::new(),
+    }
+}
+
+fn peer(first: &NewConversation, user: &UserId) -> Option<UserId> {
+    match first.pair() {
+        Some((low, high)) if low == user => Some(high.clone()),
+        Some((low, high)) if high == user => Some(low.clone()),
+        _ => None,
+    }
+}
+
+fn project(record: &mut ConversationRecord, projection: Projection) {
+    if projection.applied <= record.applied {
+        return;
+    }
+    record.applied = projection.applied;
+    let mut standings: BTreeMap<UserId, Standing> = record
+        .roster
+        .standings()
+        .map(|(user, standing)| (user.clone(), standing.clone()))
+        .collect();
+    standings.extend(projection.standings);
+    record.roster = Roster::from_standings(standings);
+    if let Some(name) = projection.name {
+        record.name = name;
+    }
+    for (target, pinned) in projection.pins {
+        set_pin(&mut record.pins, target, pinned);
+    }
+}
+
+/// A message that is pinned already keeps its place.
+fn set_pin(pins: &mut Vec<Seq>, target: Seq, pinned: bool) {
+    if !pinned {
+        pins.retain(|seq| *seq != target);
+    } else if !pins.contains(&target) {
+        pins.push(target);
+    }
+}
+
+fn after<T>(after: Option<T>) -> (Bound<T>, Bound<T>) {
+    (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+}
+
+/// Those for whom it holds, ascending, each once.
+fn select(others: &[UserId], holds: impl Fn(&UserId) -> bool) -> Vec<UserId> {
+    let others: BTreeSet<&UserId> = others.iter().collect();
+    others.into_iter().filter(|other| holds(other)).cloned().collect()
+}
+
+#[async_trait]
+impl Directory for MemoryDirectory {
+    async fn upsert_user(&self, id: &UserId, display_name: &str, _now: UnixMillis) -> Result<UserRecord> {
+        let mut state = self.state();
+        let user = state.ensure(id);
+        display_name.clone_into(&mut user.display_name);
+        Ok(user.clone())
+    }
+
+    async fn ensure_user(&self, id: &UserId, _now: UnixMillis) -> Result<UserRecord> {
+        Ok(self.state().ensure(id).clone())
+    }
+
+    async fn users(&self, ids: &[UserId]) -> Result<Vec<UserRecord>> {
+        let state = self.state();
+        let ids: BTreeSet<&UserId> = ids.iter().collect();
+        Ok(ids.into_iter().filter_map(|id| state.users.get(id)).cloned().collect())
+    }
+
+    async fn list_users(&self, from: Option<&UserId>, limit: usize) -> Result<Vec<UserRecord>> {
+        let state = self.state();
+        let users = state.users.range(after(from.cloned()));
+        Ok(users.take(limit).map(|(_, user)| user.clone()).collect())
+    }
+
+    async fn set_deactivated(&self, id: &UserId, deactivated: bool) -> Result<UserRecord> {
+        let mut state = self.state();
+        let user = state.user(id)?;
+        user.deactivated = deactivated;
+        Ok(user.clone())
+    }
+
+    async fn touch_device(&self, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<()> {
+        let mut state = self.state();
+        state.user(user)?;
+        let present = &mut state.device(user, device).present;
+        let record = present.get_or_insert_with(|| DeviceRecord {
+            id: device.clone(),
+            created: now,
+            last_seen: now,
+        });
+        record.last_seen = now;
+        Ok(())
+    }
+
+    async fn devices(&self, user: &UserId) -> Result<Vec<DeviceRecord>> {
+        let state = self.state();
+        let own = state.devices.iter().filter(|((owner, _), _)| owner == user);
+        Ok(own.filter_map(|(_, device)| device.present.clone()).collect())
+    }
+
+    async fn remove_device(&self, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<bool> {
+        let mut state = self.state();
+        if state.user(user).is_err() {
+            return Ok(false);
+        }
+        let device = state.device(user, device);
+        device.removed = device.removed.max(Some(now));
+        Ok(device.present.take().is_some())
+    }
+
+    async fn device_removed_at(&self, user: &UserId, device: &DeviceId) -> Result<Option<UnixMillis>> {
+        let state = self.state();
+        let device = state.devices.get(&(user.clone(), device.clone()));
+        Ok(device.and_then(|device| device.removed))
+    }
+
+    async fn set_block(&self, user: &UserId, target: &UserId, blocked: bool) -> Result<()> {
+        let mut state = self.state();
+        state.user(target)?;
+        let block = (user.clone(), target.clone());
+        if !blocked {
+            state.blocks.remove(&block);
+            return Ok(());
+        }
+        state.user(user)?;
+        state.blocks.insert(block);
+        Ok(())
+    }
+
+    async fn blocks(&self, user: &UserId) -> Result<Vec<UserId>> {
+        let state = self.state();
+        let own = state.blocks.iter().filter(|(owner, _)| owner == user);
+        Ok(own.map(|(_, target)| target.clone()).collect())
+    }
+
+    async fn blocked_among(&self, user: &UserId, others: &[UserId]) -> Result<Vec<UserId>> {
+        let state = self.state();
+        Ok(select(others, |other| state.blocked(user, other)))
+    }
+
+    async fn create_conversation(&self, new: NewConversation) -> Result<ConversationRecord> {
+        if new.kind == Kind::Direct && new.pair().is_none() {
+            let why = "a 1:1 needs two members; nothing was written";
+            return Err(DirectoryError::Unavailable(why.to_owned()));
+        }
+        self.state().create(new)
+    }
+
+    async fn conversation(&self, id: ConversationId) -> Result<Option<ConversationRecord>> {
+        Ok(self.state().conversations.get(&id).cloned())
+    }
+
+    async fn list_conversations(&self, from: Option<ConversationId>, limit: usize) -> Result<Vec<ConversationId>> {
+        let state = self.state();
+        let ids = state.conversations.range(after(from));
+        Ok(ids.take(limit).map(|(id, _)| *id).collect())
+    }
+
+    async fn apply(&self, id: ConversationId, projection: Projection) -> Result<()> {
+        project(self.state().conversation(id)?, projection);
+        Ok(())
+    }
+
+    async fn views(&self, user: &UserId, ids: &[ConversationId]) -> Result<BTreeMap<ConversationId, ConversationView>> {
+        let state = self.state();
+        let views = ids.iter().filter_map(|id| Some((*id, state.view(user, *id)?)));
+        Ok(views.collect())
+    }
+
+    async fn update_settings(&self, user: &UserId, id: ConversationId, patch: SettingsPatch) -> Result<Settings> {
+        let mut state = self.state();
+        state.conversation(id)?;
+        let settings = state.settings.entry((user.clone(), id)).or_default();
+        settings.muted_until = patch.muted_until.unwrap_or(settings.muted_until);
+        settings.archived = patch.archived.unwrap_or(settings.archived);
+        settings.unread_from = patch.unread_from.unwrap_or(settings.unread_from);
+        Ok(*settings)
+    }
+
+    async fn sharing(&self, user: &UserId, others: &[UserId]) -> Result<Vec<UserId>> {
+        let state = self.state();
+        Ok(select(others, |other| state.shares(user, other)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::MemoryDirectory;
+    use crate::storage::contract::directory::directory_contract;
+
+    directory_contract!((Arc::new(MemoryDirectory::new()), ()));
+}
