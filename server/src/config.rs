@@ -1,1 +1,140 @@
-//! placeholder
+//! One struct of settings: embedded defaults, then a TOML file, then the environment, then flags; the last one wins.
+
+mod given;
+mod load;
+
+#[cfg(test)]
+mod tests;
+
+pub use load::{ConfigError, Origin};
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::telemetry::LogFormat;
+
+/// All settings of a server. In a file each has the name of its field, in the environment `STONECHAT_` and that name in
+/// capitals, as a flag `--` and that name with hyphens; where they differ it is said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Folder of everything that is kept; made when it is missing. Default `./stonechat-data`.
+    pub data_folder: PathBuf,
+    /// Address and port to serve on; port 0 takes a free one. Default `127.0.0.1:7400`: this machine only.
+    pub listen: SocketAddr,
+    /// The `iss` that tokens must have, and get when they are issued here. Default `stonechat`.
+    pub issuer: String,
+    /// The `aud` that tokens must have, and get when they are issued here. Default `stonechat`.
+    pub audience: String,
+    /// File with the public keys (JWKS) of the identity provider that issues tokens. Default none: tokens are issued here,
+    /// with a secret in the data folder.
+    pub jwks_file: Option<PathBuf>,
+    /// Create a user at their first hello. Default true; when false, integrators create them.
+    pub provision_users: bool,
+    /// Origins whose web pages may call, such as `https://chat.example.org`; comma-separated outside of a file. Default
+    /// none.
+    pub cors_origins: Vec<String>,
+    /// How long streams may go on when the server stops. `drain_seconds`, 0 to 300; default 10.
+    pub drain: Duration,
+    /// Connections at a time, 1 to 1,000,000; default 10,000. Each takes one file descriptor.
+    pub connections_max: usize,
+    /// Sustained frames a second that one session may send, 1 to 100,000; default 100.
+    pub session_frames_per_second: u32,
+    /// Sustained entries a second that one conversation takes, 1 to 100,000; default 1,000.
+    pub conversation_entries_per_second: u32,
+    /// Which log lines are written, as `level` or `module=level`, comma-separated. Default `info`.
+    pub log_filter: String,
+    /// `human` or `json`. Default `human`.
+    pub log_format: LogFormat,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_folder: PathBuf::from("./stonechat-data"),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
+            issuer: "stonechat".to_owned(),
+            audience: "stonechat".to_owned(),
+            jwks_file: None,
+            provision_users: true,
+            cors_origins: Vec::new(),
+            drain: Duration::from_secs(10),
+            connections_max: 10_000,
+            session_frames_per_second: 100,
+            conversation_entries_per_second: 1_000,
+            log_filter: "info".to_owned(),
+            log_format: LogFormat::Human,
+        }
+    }
+}
+
+/// The settings as flags, for commands that start a server. Each can also be set in the environment, as `STONECHAT_` and its
+/// name in capitals, or in the file, by its name with underscores; flags win over the environment, and that over the file.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ConfigFlags {
+    /// TOML file with settings [env: STONECHAT_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder of everything that is kept [default: ./stonechat-data]
+    #[arg(long, value_name = "FOLDER")]
+    pub data_folder: Option<String>,
+    /// Address and port to serve on [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Issuer of tokens [default: stonechat]
+    #[arg(long, value_name = "TEXT")]
+    pub issuer: Option<String>,
+    /// Audience of tokens [default: stonechat]
+    #[arg(long, value_name = "TEXT")]
+    pub audience: Option<String>,
+    /// Public keys (JWKS) of the identity provider that issues tokens [default: none, tokens are issued here]
+    #[arg(long, value_name = "FILE")]
+    pub jwks_file: Option<String>,
+    /// Create a user at their first hello [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub provision_users: Option<String>,
+    /// Origins whose web pages may call, comma-separated [default: none]
+    #[arg(long, value_name = "ORIGINS")]
+    pub cors_origins: Option<String>,
+    /// Seconds that streams may go on when the server stops [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    pub drain_seconds: Option<String>,
+    /// Connections at a time [default: 10000]
+    #[arg(long, value_name = "COUNT")]
+    pub connections_max: Option<String>,
+    /// Sustained frames a second from one session [default: 100]
+    #[arg(long, value_name = "COUNT")]
+    pub session_frames_per_second: Option<String>,
+    /// Sustained entries a second in one conversation [default: 1000]
+    #[arg(long, value_name = "COUNT")]
+    pub conversation_entries_per_second: Option<String>,
+    /// Log lines to write, such as info or stonechat_server=debug [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub log_filter: Option<String>,
+    /// human or json [default: human]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+impl ConfigFlags {
+    /// The flag that sets an option.
+    fn value(&self, key: &str) -> Option<&str> {
+        let flag = match key {
+            "data_folder" => &self.data_folder,
+            "listen" => &self.listen,
+            "issuer" => &self.issuer,
+            "audience" => &self.audience,
+            "jwks_file" => &self.jwks_file,
+            "provision_users" => &self.provision_users,
+            "cors_origins" => &self.cors_origins,
+            "drain_seconds" => &self.drain_seconds,
+            "connections_max" => &self.connections_max,
+            "session_frames_per_second" => &self.session_frames_per_second,
+            "conversation_entries_per_second" => &self.conversation_entries_per_second,
+            "log_filter" => &self.log_filter,
+            "log_format" => &self.log_format,
+            _ => &None,
+        };
+        flag.as_deref()
+    }
+}

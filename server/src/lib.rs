@@ -18,6 +18,8 @@ pub mod conversation;
 
 pub mod presence;
 
+pub mod transfer;
+
 pub mod storage;
 
 pub mod bus;

@@ -16,9 +16,13 @@ use super::access::{Requires, SCOPE_CONVERSATIONS, SCOPE_MESSAGES, SCOPE_TOKENS,
 use super::context::{correlation_of, device_of};
 use super::status::{fault_of, of_tonic};
 use super::*;
-use crate::auth::Principal;
+use crate::auth::{AuthOptions, Principal, Secret};
 use crate::domain::{CorrelationId, DeviceId, Reason, Refusal, UnixMillis, UserId};
+use crate::storage::memory::directory::MemoryDirectory;
 use crate::wire::refusal;
+
+#[path = "tests/life.rs"]
+mod life;
 
 const SCOPES: [&str; 4] = [SCOPE_USERS, SCOPE_TOKENS, SCOPE_CONVERSATIONS, SCOPE_MESSAGES];
 
@@ -276,9 +280,21 @@ async fn undecodable_and_oversize_requests_are_invalid_and_not_done() {
     }
 }
 
+/// Tokens signed with a secret of the test's own.
+fn authenticator(directory: Arc<MemoryDirectory>) -> Arc<Authenticator> {
+    let options = AuthOptions {
+        issuer: "stonechat".to_owned(),
+        audience: "stonechat".to_owned(),
+        require_known_users: false,
+    };
+    let secret = Secret::from_bytes([5; 32]);
+    Arc::new(Authenticator::with_secret(secret, options, directory, Host::system()))
+}
+
 #[tokio::test]
 async fn i11_nobody_passes_the_guard_without_a_token() {
-    let guarded = Guard::new(Arc::new(Authenticator), Host::system()).wrap(server());
+    let authenticator = authenticator(Arc::new(MemoryDirectory::new()));
+    let guarded = Guard::new(authenticator, Host::system()).wrap(server());
     for authorization in [None, Some("Bearer"), Some("Basic YTpi"), Some("Bearer forged")] {
         let mut call = request(LIST, 0, &[]);
         if let Some(value) = authorization {

@@ -223,9 +223,9 @@ impl Actor {
         }
     }
 
-    /// Applies the conversation's rate; the system (imports, integrators) is not limited by it.
+    /// Applies the conversation's rate; the system is not limited by it.
     fn admit(&mut self, append: Append) {
-        let limited = matches!(append.caller.actor, Who::User(_)) && append.caller.device.is_some();
+        let limited = matches!(append.caller.actor, Who::User(_));
         match if limited { self.rate.take(monotonic()) } else { Ok(()) } {
             Ok(()) => self.waiting.push_back(append),
             Err(wait) => {

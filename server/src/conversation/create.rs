@@ -30,7 +30,7 @@ impl Conversations {
             },
             client_msg_id: request.client_msg_id,
             members,
-            created: self.core.now(),
+            created: request.created.unwrap_or_else(|| self.core.now()),
         };
         let record = directory.create_conversation(new).await.map_err(directory_refusal)?;
         stonechat_host::crash_point("create.decided");

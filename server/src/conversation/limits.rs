@@ -11,6 +11,17 @@ pub struct Limits {
     pub bucket_seqs: u64,
 }
 
+impl Limits {
+    /// Without a rate, for imports: they are the only ones there.
+    #[must_use]
+    pub fn unpaced() -> Self {
+        Self {
+            appends_per_second: u32::MAX,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

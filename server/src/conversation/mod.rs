@@ -19,6 +19,8 @@ mod receipts;
 mod sequencer;
 mod state;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use limits::Limits;

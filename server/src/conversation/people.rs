@@ -98,9 +98,7 @@ impl People {
         if blocked {
             self.refuse_too_many_blocks(user, target).await?;
         }
-        // A user of an outside identity provider may block before their first stream: they must be known by then.
-        let known = self.directory.ensure_user(user, self.now()).await;
-        known.map_err(directory_refusal)?;
+        self.ensure(user).await?;
         let written = self.directory.set_block(user, target, blocked).await;
         written.map_err(directory_refusal)?;
         self.conversations.block_changed(user, target).await;
@@ -132,23 +130,25 @@ impl People {
         self.directory.devices(user).await.map_err(not_read)
     }
 
-    /// Removes a device, which ends its streams; returns those that are left. May be repeated.
+    /// Removes a device, which ends its streams and the tokens bound to it; returns those that are left. May be repeated,
+    /// and names also a device that never said hello: a token may be bound to it.
     ///
     /// # Errors
-    /// `NotFound` when the user never had it; the outcome is unknown when the directory fails.
+    /// The outcome is unknown when the directory fails.
     pub async fn remove_device(&self, user: &UserId, device: &DeviceId) -> Result<Vec<DeviceRecord>, Refusal> {
+        // The directory remembers removals of known users only.
+        self.ensure(user).await?;
         let removed = self.directory.remove_device(user, device, self.now()).await;
-        if !removed.map_err(directory_refusal)? && !self.was_removed(user, device).await? {
-            return Err(Refusal::not_done(Reason::NotFound, "no such device"));
-        }
-        // Also on a repetition: the first try may have stopped between the directory and the bus.
+        removed.map_err(directory_refusal)?;
+        // Also when it was not there: an earlier try may have stopped between the directory and the bus.
         self.revoke(user, Some(device.clone())).await;
         self.devices(user).await
     }
 
-    async fn was_removed(&self, user: &UserId, device: &DeviceId) -> Result<bool, Refusal> {
-        let removed = self.directory.device_removed_at(user, device).await;
-        Ok(removed.map_err(not_read)?.is_some())
+    /// A user of an outside identity provider may call before their first stream made them known.
+    async fn ensure(&self, user: &UserId) -> Result<(), Refusal> {
+        let known = self.directory.ensure_user(user, self.now()).await;
+        known.map(|_| ()).map_err(directory_refusal)
     }
 
     async fn revoke(&self, user: &UserId, device: Option<DeviceId>) {

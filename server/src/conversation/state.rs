@@ -173,7 +173,7 @@ fn first_entry(first: &NewConversation, now: UnixMillis) -> Entry {
         sender: Sender::clone(&first.creator),
         client_msg_id: first.client_msg_id.clone(),
         correlation: CorrelationId::default(),
-        origin_time: None,
+        origin_time: Some(first.created),
         body: Body::Created {
             kind: first.kind,
             name: first.name.clone(),

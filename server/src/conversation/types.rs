@@ -77,6 +77,8 @@ pub struct CreateRequest {
     pub name: String,
     /// The others.
     pub members: Vec<Member>,
+    /// When it was created, if that is not now (imports).
+    pub created: Option<UnixMillis>,
 }
 
 /// A conversation as its members see it.

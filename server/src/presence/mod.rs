@@ -250,7 +250,8 @@ impl Presence {
         self.settle(&mut shard, user, now).await;
     }
 
-    /// Tells watchers when what they see changed, and forgets users of whom nothing is known. Returns what others see.
+    /// Tells watchers when what they see changed (another node with sessions of the user may tell them as well), and
+    /// forgets users of whom nothing is known. Returns what others see.
     async fn settle(&self, shard: &mut Shard, user: &UserId, now: Now) -> Merged {
         let records = self.remote(user).await;
         let merged = self.merge(shard.get(user), &records, now);

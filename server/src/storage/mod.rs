@@ -2,7 +2,6 @@
 //!
 //! Every implementation passes the contract suite of its trait (`storage/contract/`).
 
-mod batch;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod directory;
@@ -10,6 +9,7 @@ pub mod embedded;
 pub mod log;
 pub mod markers;
 pub mod memory;
+mod rules;
 
 pub use directory::{
     ConversationRecord, ConversationView, DeviceRecord, Directory, DirectoryError, NewConversation, Projection,

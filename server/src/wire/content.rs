@@ -1,13 +1,14 @@
-//! Message content, members, roles and kinds, both ways.
+//! Checks of message content, members, roles and kinds; their other direction is `entry`'s.
 
 use stonechat_proto::v1;
 
+use super::entry::{kind_from_proto, role_from_proto};
 use super::fields::{self, Within};
 use super::text;
 use crate::domain::limits::{
     CIPHERTEXT_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, MEDIA_MAX, MEDIA_URI_BYTES_MAX, SCHEME_CHARS_MAX, TEXT_BYTES_MAX,
 };
-use crate::domain::{Content, Kind, Media, Member, MessageContent, Refusal, Role};
+use crate::domain::{Content, Kind, Media, Member, MessageContent, Refusal};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -60,34 +61,6 @@ fn parse_media(media: v1::MediaReference) -> Result<Media> {
     })
 }
 
-/// Content as the contract shows it.
-#[must_use]
-pub fn to_proto(content: &MessageContent) -> v1::MessageContent {
-    v1::MessageContent {
-        content: Some(inner_to_proto(&content.content)),
-        reply_to_seq: content.reply_to.map_or(0, |seq| seq.0),
-        media: content.media.iter().map(media_to_proto).collect(),
-    }
-}
-
-fn inner_to_proto(content: &Content) -> v1::message_content::Content {
-    match content {
-        Content::Text(plain) => v1::message_content::Content::Text(plain.clone()),
-        Content::Ciphertext { scheme, data } => v1::message_content::Content::Ciphertext(v1::Ciphertext {
-            scheme: scheme.clone(),
-            data: data.clone(),
-        }),
-    }
-}
-
-fn media_to_proto(media: &Media) -> v1::MediaReference {
-    v1::MediaReference {
-        uri: media.uri.clone(),
-        content_type: media.content_type.clone(),
-        size_bytes: media.size_bytes,
-    }
-}
-
 /// Checks members; a user may be named once.
 ///
 /// # Errors
@@ -109,26 +82,8 @@ pub fn parse_members(members: &[v1::Member], min: usize, max: usize) -> Result<V
 fn parse_member(member: &v1::Member) -> Result<Member> {
     Ok(Member {
         user: fields::user("user_id", &member.user_id)?,
-        role: match fields::known("role", member.role)? {
-            v1::MemberRole::Unspecified | v1::MemberRole::Member => Role::Member,
-            v1::MemberRole::Admin => Role::Admin,
-            v1::MemberRole::Owner => Role::Owner,
-        },
+        role: role_from_proto(member.role).ok_or_else(|| Refusal::invalid("role", "is no known role"))?,
     })
-}
-
-/// A member as the contract shows them.
-#[must_use]
-pub fn member_to_proto(member: &Member) -> v1::Member {
-    let role = match member.role {
-        Role::Member => v1::MemberRole::Member,
-        Role::Admin => v1::MemberRole::Admin,
-        Role::Owner => v1::MemberRole::Owner,
-    };
-    v1::Member {
-        user_id: member.user.to_string(),
-        role: role.into(),
-    }
 }
 
 /// Checks the kind, which must be said.
@@ -136,18 +91,5 @@ pub fn member_to_proto(member: &Member) -> v1::Member {
 /// # Errors
 /// Names the field, without the messages around it.
 pub fn parse_kind(kind: i32) -> Result<Kind> {
-    match fields::known("kind", kind)? {
-        v1::ConversationKind::Direct => Ok(Kind::Direct),
-        v1::ConversationKind::Group => Ok(Kind::Group),
-        v1::ConversationKind::Unspecified => Err(Refusal::invalid("kind", "is not said")),
-    }
-}
-
-/// A kind as the contract shows it.
-#[must_use]
-pub fn kind_to_proto(kind: Kind) -> v1::ConversationKind {
-    match kind {
-        Kind::Direct => v1::ConversationKind::Direct,
-        Kind::Group => v1::ConversationKind::Group,
-    }
+    kind_from_proto(kind).ok_or_else(|| Refusal::invalid("kind", "is neither a 1:1 nor a group"))
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use stonechat_proto::{admin, v1};
 
+use super::entry::{kind_to_proto, member_to_proto};
 use super::message::append;
 use super::{content, fields, summary, text};
 use crate::conversation::{AppendRequest, ConversationInfo, CreateRequest};
@@ -55,6 +56,7 @@ fn parse_create(owner: UserId, id: &str, kind: i32, name: String, members: &[v1:
         name: name_for(kind, name)?,
         members: others(&owner, kind, members)?,
         owner,
+        created: None,
     })
 }
 
@@ -178,9 +180,9 @@ pub fn settings(request: &v1::UpdateConversationSettingsRequest) -> Result<(Conv
 pub fn conversation(info: &ConversationInfo) -> v1::Conversation {
     v1::Conversation {
         conversation_id: info.id.to_string(),
-        kind: content::kind_to_proto(info.kind).into(),
+        kind: kind_to_proto(info.kind).into(),
         name: info.name.clone(),
-        members: info.members.iter().map(content::member_to_proto).collect(),
+        members: info.members.iter().map(member_to_proto).collect(),
         head_seq: info.head.0,
         created_ms: info.created.0,
         mine: info.mine.as_ref().map(summary::summary),

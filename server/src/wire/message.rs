@@ -1,13 +1,13 @@
 //! Appending messages and reading the log.
 
-use prost::Message;
 use stonechat_proto::{admin, v1};
 
+use super::entry::entry_to_proto;
 use super::fields::{self, Header, Within};
 use super::{content, text};
 use crate::conversation::{AppendRequest, Appended, HistoryAnchor, HistoryPage, HistoryQuery};
 use crate::domain::limits::{HISTORY_PAGE_DEFAULT, HISTORY_PAGE_MAX, REACTION_BYTES_MAX, REASON_BYTES_MAX};
-use crate::domain::{Change, Reason, Refusal, UnixMillis, UserId};
+use crate::domain::{Change, Refusal, UnixMillis, UserId};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -225,19 +225,17 @@ pub fn appended(appended: &Appended) -> v1::Appended {
 }
 
 /// A page of history.
-///
-/// # Errors
-/// An entry cannot be read as what it was written as.
-pub fn history_page(page: &HistoryPage) -> Result<v1::HistoryPage> {
-    let entries = page.entries.iter().map(|stored| {
-        v1::Entry::decode(stored.wire.clone())
-            .map_err(|_| Refusal::not_done(Reason::Internal, "a stored entry cannot be read"))
-    });
-    Ok(v1::HistoryPage {
+#[must_use]
+pub fn history_page(page: &HistoryPage) -> v1::HistoryPage {
+    v1::HistoryPage {
         conversation_id: page.conversation.to_string(),
-        entries: entries.collect::<Result<_>>()?,
+        entries: page
+            .entries
+            .iter()
+            .map(|stored| entry_to_proto(&stored.entry))
+            .collect(),
         first_available_seq: page.first_available.0,
         head_seq: page.head.0,
         has_more: page.has_more,
-    })
+    }
 }

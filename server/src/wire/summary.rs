@@ -2,7 +2,8 @@
 
 use stonechat_proto::v1;
 
-use super::{content, fields};
+use super::entry::kind_to_proto;
+use super::fields;
 use crate::conversation::{ListPage, OwnMarkers, Summary};
 
 /// A user's own markers.
@@ -22,7 +23,7 @@ pub fn markers(markers: &OwnMarkers) -> v1::Markers {
 pub fn summary(summary: &Summary) -> v1::ConversationSummary {
     v1::ConversationSummary {
         conversation_id: summary.id.to_string(),
-        kind: content::kind_to_proto(summary.kind).into(),
+        kind: kind_to_proto(summary.kind).into(),
         name: summary.name.clone(),
         peer_user_id: fields::text(summary.peer.as_ref()),
         head_seq: summary.head.0,

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use prost::Message;
 use stonechat_proto::{admin, v1};
 
-use super::{Answer, answer, content, conversation, message, people, presence, receipt, refusal, session};
+use super::entry::content_to_proto;
+use super::{Answer, answer, conversation, message, people, presence, receipt, refusal, session};
 use crate::domain::limits::{
     CIPHERTEXT_BYTES_MAX, HISTORY_PAGE_MAX, LIST_PAGE_MAX, MEDIA_MAX, REACTION_BYTES_MAX, REASON_BYTES_MAX, SEQ_MAX,
     TEXT_BYTES_MAX, WATCHED_USERS_MAX, WINDOW_MAX,
@@ -71,7 +72,7 @@ fn bodies_pass_byte_for_byte_whatever_the_script() {
     for sample in samples {
         let content = send_text(sample).unwrap();
         assert_eq!(content.content, Content::Text(sample.to_owned()));
-        assert_eq!(Some(content::to_proto(&content)), text(sample));
+        assert_eq!(Some(content_to_proto(&content)), text(sample));
     }
 }
 

@@ -8,7 +8,7 @@ use crate::api::operations::finish;
 use crate::wire::conversation;
 
 impl Administration {
-    pub(super) async fn create_conversation(
+    pub(in crate::api) async fn create_conversation(
         &self,
         context: &CallContext,
         request: v1::CreateConversationRequest,
@@ -21,7 +21,7 @@ impl Administration {
         finish("admin.create_conversation", context, result.await)
     }
 
-    pub(super) async fn get_conversation(
+    pub(in crate::api) async fn get_conversation(
         &self,
         context: &CallContext,
         request: v1::GetConversationRequest,
@@ -34,7 +34,7 @@ impl Administration {
         finish("admin.get_conversation", context, result.await)
     }
 
-    pub(super) async fn list_conversations(
+    pub(in crate::api) async fn list_conversations(
         &self,
         context: &CallContext,
         request: v1::ListConversationsRequest,
@@ -47,7 +47,7 @@ impl Administration {
         finish("admin.list_conversations", context, result.await)
     }
 
-    pub(super) async fn set_members(
+    pub(in crate::api) async fn set_members(
         &self,
         context: &CallContext,
         request: v1::SetMembersRequest,
@@ -59,7 +59,7 @@ impl Administration {
         finish("admin.set_members", context, result.await)
     }
 
-    pub(super) async fn remove_member(
+    pub(in crate::api) async fn remove_member(
         &self,
         context: &CallContext,
         request: v1::RemoveMemberRequest,
@@ -71,7 +71,7 @@ impl Administration {
         finish("admin.remove_member", context, result.await)
     }
 
-    pub(super) async fn rename_conversation(
+    pub(in crate::api) async fn rename_conversation(
         &self,
         context: &CallContext,
         request: v1::RenameConversationRequest,

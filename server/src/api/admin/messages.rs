@@ -8,7 +8,7 @@ use crate::api::operations::finish;
 use crate::wire::{message, receipt, summary};
 
 impl Administration {
-    pub(super) async fn send(&self, context: &CallContext, request: v1::SendRequest) -> v1::SendResponse {
+    pub(in crate::api) async fn send(&self, context: &CallContext, request: v1::SendRequest) -> v1::SendResponse {
         let result = async {
             let (user, request) = message::admin_send(request)?;
             self.append(context, user, request).await
@@ -16,7 +16,7 @@ impl Administration {
         finish("admin.send", context, result.await)
     }
 
-    pub(super) async fn edit(&self, context: &CallContext, request: v1::EditRequest) -> v1::EditResponse {
+    pub(in crate::api) async fn edit(&self, context: &CallContext, request: v1::EditRequest) -> v1::EditResponse {
         let result = async {
             let (user, request) = message::admin_edit(request)?;
             self.append(context, user, request).await
@@ -24,7 +24,7 @@ impl Administration {
         finish("admin.edit", context, result.await)
     }
 
-    pub(super) async fn redact(&self, context: &CallContext, request: v1::RedactRequest) -> v1::RedactResponse {
+    pub(in crate::api) async fn redact(&self, context: &CallContext, request: v1::RedactRequest) -> v1::RedactResponse {
         let result = async {
             let (user, request) = message::admin_redact(request)?;
             self.append(context, user, request).await
@@ -32,7 +32,7 @@ impl Administration {
         finish("admin.redact", context, result.await)
     }
 
-    pub(super) async fn react(&self, context: &CallContext, request: v1::ReactRequest) -> v1::ReactResponse {
+    pub(in crate::api) async fn react(&self, context: &CallContext, request: v1::ReactRequest) -> v1::ReactResponse {
         let result = async {
             let (user, request) = message::admin_react(request)?;
             self.append(context, user, request).await
@@ -40,7 +40,7 @@ impl Administration {
         finish("admin.react", context, result.await)
     }
 
-    pub(super) async fn get_history(
+    pub(in crate::api) async fn get_history(
         &self,
         context: &CallContext,
         request: v1::GetHistoryRequest,
@@ -48,12 +48,16 @@ impl Administration {
         let result = async {
             let query = message::admin_history(request)?;
             let page = self.conversations.history(&acting(context, None), query).await?;
-            message::history_page(&page)
+            Ok(message::history_page(&page))
         };
         finish("admin.history", context, result.await)
     }
 
-    pub(super) async fn mark_read(&self, context: &CallContext, request: v1::MarkReadRequest) -> v1::MarkReadResponse {
+    pub(in crate::api) async fn mark_read(
+        &self,
+        context: &CallContext,
+        request: v1::MarkReadRequest,
+    ) -> v1::MarkReadResponse {
         let result = async {
             let (user, mark) = receipt::admin_mark_read(&request)?;
             let caller = acting(context, Some(user));

@@ -12,7 +12,7 @@ use crate::domain::Refusal;
 use crate::wire::people;
 
 impl Administration {
-    pub(super) async fn upsert_user(
+    pub(in crate::api) async fn upsert_user(
         &self,
         context: &CallContext,
         request: v1::UpsertUserRequest,
@@ -24,7 +24,11 @@ impl Administration {
         finish("admin.upsert_user", context, result.await)
     }
 
-    pub(super) async fn get_user(&self, context: &CallContext, request: v1::GetUserRequest) -> v1::GetUserResponse {
+    pub(in crate::api) async fn get_user(
+        &self,
+        context: &CallContext,
+        request: v1::GetUserRequest,
+    ) -> v1::GetUserResponse {
         let result = async {
             let id = people::get_user(&request)?;
             Ok(people::user(&self.people.user(&id).await?))
@@ -32,7 +36,7 @@ impl Administration {
         finish("admin.get_user", context, result.await)
     }
 
-    pub(super) async fn list_users(
+    pub(in crate::api) async fn list_users(
         &self,
         context: &CallContext,
         request: v1::ListUsersRequest,
@@ -45,7 +49,7 @@ impl Administration {
         finish("admin.list_users", context, result.await)
     }
 
-    pub(super) async fn set_user_deactivated(
+    pub(in crate::api) async fn set_user_deactivated(
         &self,
         context: &CallContext,
         request: v1::SetUserDeactivatedRequest,
@@ -57,7 +61,7 @@ impl Administration {
         finish("admin.set_user_deactivated", context, result.await)
     }
 
-    pub(super) async fn issue_token(
+    pub(in crate::api) async fn issue_token(
         &self,
         context: &CallContext,
         request: v1::IssueTokenRequest,
@@ -71,8 +75,11 @@ impl Administration {
             return Err(Refusal::forbidden("the user is deactivated; no token was issued"));
         }
         let ttl = Duration::from_secs(asked.ttl_seconds.into());
-        let device = asked.device.as_ref();
-        let issued = self.authenticator.issue(&asked.user, device, &BTreeSet::new(), ttl)?;
+        // A user's token: nobody gains admin scopes by an rpc.
+        let scopes = BTreeSet::new();
+        let issued = self
+            .authenticator
+            .issue(&asked.user, asked.device.as_ref(), &scopes, ttl)?;
         Ok(v1::IssuedToken {
             token: issued.token.expose().clone(),
             expires_ms: issued.expires.0,

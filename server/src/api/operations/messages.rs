@@ -50,6 +50,6 @@ impl Operations {
     ) -> Result<v1::HistoryPage, Refusal> {
         let query = message::history(request)?;
         let page = self.conversations.history(&context.caller()?, query).await?;
-        message::history_page(&page)
+        Ok(message::history_page(&page))
     }
 }

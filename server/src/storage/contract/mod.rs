@@ -4,7 +4,6 @@
 //! `factory` is an async closure that gives a fresh store as `(Arc<dyn Trait>, guard)`; the guard (a folder, a server) is
 //! dropped after the store.
 
-#[cfg(test)]
 pub(crate) mod directory;
 pub(crate) mod log;
 pub(crate) mod log_redaction;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use crate::domain::{Body, ClientMsgId, ConversationId, Sender, Seq};
-use crate::storage::batch::{check_shape, encode_all, page_is_full, tombstone_of};
+use crate::storage::rules::{check_shape, encode_all, page_is_full, tombstone_of};
 use crate::storage::{AppendBatch, AppendError, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry};
 
 /// Every conversation's log.

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use crate::domain::{ConversationId, DeviceId, MarkerSet, Seq, UserId};
+use crate::storage::rules::raised_head;
 use crate::storage::{ChangeStamp, InboxHead, InboxRow, MarkerError, MarkerRaise, Markers};
 
 type Result<T> = std::result::Result<T, MarkerError>;
@@ -52,15 +53,6 @@ impl OfUser {
         if let Some((device, seq)) = &raise.device {
             let raised = self.position(device, raise.conversation).max(*seq);
             self.set_position(device, raise.conversation, raised);
-        }
-    }
-
-    /// Whether the row changes, and to which head.
-    fn raised_head(&self, conversation: ConversationId, head: InboxHead, touch: bool) -> Option<InboxHead> {
-        match self.inbox.get(&conversation) {
-            Some(row) if head.seq <= row.head.seq => touch.then_some(row.head),
-            Some(_) => Some(head),
-            None => (touch || head.seq > Seq::ZERO).then_some(head),
         }
     }
 
@@ -164,7 +156,7 @@ impl Markers for MemoryStore {
         } = &mut *registers;
         for user in users {
             let of_user = all.entry(user.clone()).or_default();
-            if let Some(head) = of_user.raised_head(conversation, head, touch) {
+            if let Some(head) = raised_head(of_user.row_of(&conversation), head, touch) {
                 newest_change.0 += 1;
                 of_user.set_row(InboxRow {
                     conversation,

@@ -1,4 +1,4 @@
-//! `MessageLog` and `Markers` in memory: deterministic, without threads or files, for simulation. Nothing outlives the
+//! Backends in memory: deterministic, without threads or files, for simulation. Nothing outlives the
 //! last handle; a simulated restart keeps the handle, as a disk would be kept.
 
 pub mod directory;

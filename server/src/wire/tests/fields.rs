@@ -67,86 +67,114 @@ fn the_check_finds_a_wrong_name() {
 }
 
 #[test]
-fn empty_and_broken_requests_of_integrators_name_their_fields() {
+fn broken_appends_of_integrators_name_their_fields() {
+    use admin::v1::{EditRequest, ReactRequest, RedactRequest, SendRequest};
+    let sent = |on_behalf_of: &str, origin_time_ms| {
+        message::admin_send(SendRequest {
+            header: header(),
+            on_behalf_of: on_behalf_of.to_owned(),
+            content: None,
+            origin_time_ms,
+        })
+    };
+    let edited = message::admin_edit(EditRequest {
+        header: header(),
+        ..Default::default()
+    });
+    let redacted = message::admin_redact(RedactRequest {
+        header: header(),
+        ..Default::default()
+    });
+    let reacted = message::admin_react(ReactRequest::default());
+    let headless = message::admin_send(SendRequest::default());
+    for refused in [
+        sent("", 0),
+        sent("a b", 0),
+        sent("", -1),
+        edited,
+        redacted,
+        reacted,
+        headless,
+    ] {
+        assert_named(&refused.unwrap_err());
+    }
+}
+
+#[test]
+fn broken_reads_and_marks_of_integrators_name_their_fields() {
+    use admin::v1::{GetHistoryRequest, MarkReadRequest};
     let broken = [
-        message::admin_send(admin::v1::SendRequest::default()).err(),
-        message::admin_send(admin::v1::SendRequest {
-            header: header(),
-            ..Default::default()
-        })
-        .err(),
-        message::admin_send(admin::v1::SendRequest {
-            on_behalf_of: "a b".to_owned(),
-            ..Default::default()
-        })
-        .err(),
-        message::admin_send(admin::v1::SendRequest {
-            header: header(),
-            origin_time_ms: -1,
-            ..Default::default()
-        })
-        .err(),
-        message::admin_edit(admin::v1::EditRequest {
-            header: header(),
-            ..Default::default()
-        })
-        .err(),
-        message::admin_redact(admin::v1::RedactRequest {
-            header: header(),
-            ..Default::default()
-        })
-        .err(),
-        message::admin_react(admin::v1::ReactRequest::default()).err(),
-        message::admin_history(admin::v1::GetHistoryRequest::default()).err(),
-        message::admin_history(admin::v1::GetHistoryRequest {
+        message::admin_history(GetHistoryRequest::default()).err(),
+        message::admin_history(GetHistoryRequest {
             query: Some(Default::default()),
         })
         .err(),
-        receipt::admin_mark_read(&admin::v1::MarkReadRequest::default()).err(),
-        receipt::admin_mark_read(&admin::v1::MarkReadRequest {
+        receipt::admin_mark_read(&MarkReadRequest::default()).err(),
+        receipt::admin_mark_read(&MarkReadRequest {
             user_id: "a".to_owned(),
             mark: Some(Default::default()),
         })
         .err(),
-        people::upsert_user(admin::v1::UpsertUserRequest::default()).err(),
-        people::get_user(&admin::v1::GetUserRequest::default()).err(),
-        people::list_users(&admin::v1::ListUsersRequest {
+    ];
+    for refused in broken {
+        assert_named(&refused.unwrap());
+    }
+}
+
+#[test]
+fn broken_requests_about_people_name_their_fields() {
+    use admin::v1::{
+        GetUserRequest, IssueTokenRequest, ListUsersRequest, SetUserDeactivatedRequest, UpsertUserRequest,
+    };
+    let issue = IssueTokenRequest {
+        ttl_seconds: 2_592_001,
+        ..Default::default()
+    };
+    let broken = [
+        people::upsert_user(UpsertUserRequest::default()).err(),
+        people::get_user(&GetUserRequest::default()).err(),
+        people::list_users(&ListUsersRequest {
             limit: 501,
             ..Default::default()
         })
         .err(),
-        people::set_deactivated(&admin::v1::SetUserDeactivatedRequest::default()).err(),
-        people::issue_token(&admin::v1::IssueTokenRequest {
-            ttl_seconds: 2_592_001,
-            ..Default::default()
-        })
-        .err(),
+        people::set_deactivated(&SetUserDeactivatedRequest::default()).err(),
+        people::issue_token(&issue).err(),
         people::get_users(&v1::GetUsersRequest::default()).err(),
         people::set_block(&v1::SetBlockRequest::default()).err(),
         people::remove_device(&v1::RemoveDeviceRequest::default()).err(),
         presence::get_presence(&v1::GetPresenceRequest::default()).err(),
-        receipt::get_receipts(&v1::GetReceiptsRequest {
-            conversation_id: CONVERSATION.to_owned(),
-            ..Default::default()
-        })
-        .err(),
+    ];
+    for refused in broken {
+        assert_named(&refused.unwrap());
+    }
+}
+
+#[test]
+fn broken_requests_about_conversations_name_their_fields() {
+    let receipts = v1::GetReceiptsRequest {
+        conversation_id: CONVERSATION.to_owned(),
+        ..Default::default()
+    };
+    let settings = v1::UpdateConversationSettingsRequest {
+        muted_until_ms: Some(-1),
+        ..Default::default()
+    };
+    let listed = admin::v1::ListConversationsRequest {
+        limit: 501,
+        ..Default::default()
+    };
+    let broken = [
+        receipt::get_receipts(&receipts).err(),
         conversation::admin_create(admin::v1::CreateConversationRequest::default()).err(),
         conversation::get("").err(),
-        conversation::admin_list(&admin::v1::ListConversationsRequest {
-            limit: 501,
-            ..Default::default()
-        })
-        .err(),
+        conversation::admin_list(&listed).err(),
         conversation::set_members(header(), &[]).err(),
         conversation::remove_member(header(), "").err(),
-        conversation::settings(&v1::UpdateConversationSettingsRequest {
-            muted_until_ms: Some(-1),
-            ..Default::default()
-        })
-        .err(),
+        conversation::settings(&settings).err(),
         session::submit(v1::SubmitRequest::default()).err(),
     ];
     for refused in broken {
-        assert_named(&refused.expect("a broken request passed"));
+        assert_named(&refused.unwrap());
     }
 }

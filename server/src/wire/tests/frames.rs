@@ -1,5 +1,7 @@
 //! Whatever comes as a client frame is answered: parsed or refused, never a panic, never over a limit.
 
+use v1::client_frame::Body;
+
 use super::fields_exist::assert_named;
 use super::*;
 
@@ -39,8 +41,7 @@ fn check_change(change: &Change) {
 }
 
 /// Parses a frame of any kind, and checks what passes.
-fn parse(body: v1::client_frame::Body) -> Result<(), Refusal> {
-    use v1::client_frame::Body;
+fn parse(body: Body) -> Result<(), Refusal> {
     match body {
         Body::Send(request) => message::send(request).map(|append| check_change(&append.change)),
         Body::Edit(request) => message::edit(request).map(|append| check_change(&append.change)),
@@ -88,10 +89,20 @@ fn parse_bytes(bytes: &[u8]) {
 
 /// One valid frame of each kind.
 fn samples() -> Vec<v1::ClientFrame> {
-    use v1::client_frame::Body;
-    let conversation_id = CONVERSATION.to_owned();
-    let user_ids = vec!["ann".to_owned(), "bob@example.org".to_owned()];
-    let sealed = v1::MessageContent {
+    let bodies = append_samples()
+        .into_iter()
+        .chain(marker_samples())
+        .chain(session_samples());
+    bodies
+        .map(|body| v1::ClientFrame {
+            request_id: 1,
+            body: Some(body),
+        })
+        .collect()
+}
+
+fn sealed() -> v1::MessageContent {
+    v1::MessageContent {
         content: Some(v1::message_content::Content::Ciphertext(v1::Ciphertext {
             scheme: "megolm.v1".to_owned(),
             data: vec![0, 1, 255].into(),
@@ -102,20 +113,11 @@ fn samples() -> Vec<v1::ClientFrame> {
             content_type: "image/png".to_owned(),
             size_bytes: 10,
         }],
-    };
-    let bodies = vec![
-        Body::Hello(v1::Hello {
-            token: "t".to_owned(),
-            device_id: "d1".to_owned(),
-            protocol_min: 1,
-            protocol_max: 1,
-            positions: vec![v1::ConversationPosition {
-                conversation_id: conversation_id.clone(),
-                seq: 4,
-            }],
-            client_name: "app 1".to_owned(),
-            ..Default::default()
-        }),
+    }
+}
+
+fn append_samples() -> Vec<Body> {
+    vec![
         Body::Send(v1::SendRequest {
             header: header(),
             content: text("hi"),
@@ -123,7 +125,7 @@ fn samples() -> Vec<v1::ClientFrame> {
         Body::Edit(v1::EditRequest {
             header: header(),
             target_seq: 2,
-            content: Some(sealed),
+            content: Some(sealed()),
         }),
         Body::Redact(v1::RedactRequest {
             header: header(),
@@ -141,6 +143,12 @@ fn samples() -> Vec<v1::ClientFrame> {
             target_seq: 2,
             unpin: true,
         }),
+    ]
+}
+
+fn marker_samples() -> Vec<Body> {
+    let conversation_id = CONVERSATION.to_owned();
+    vec![
         Body::MarkDelivered(v1::MarkDeliveredRequest {
             conversation_id: conversation_id.clone(),
             seq: 2,
@@ -158,13 +166,6 @@ fn samples() -> Vec<v1::ClientFrame> {
             conversation_id: conversation_id.clone(),
             stopped: false,
         }),
-        Body::WatchPresence(v1::WatchPresence {
-            user_ids: user_ids.clone(),
-            replace: true,
-        }),
-        Body::UnwatchPresence(v1::UnwatchPresence { user_ids }),
-        Body::SetStatus(v1::SetStatusRequest { status: 3 }),
-        Body::SetAppState(v1::SetAppState { app_state: 2 }),
         Body::Sync(v1::ListConversationsRequest {
             cursor: vec![1, 2].into(),
             limit: 10,
@@ -179,17 +180,35 @@ fn samples() -> Vec<v1::ClientFrame> {
             conversation_id,
             seq: 4,
         }),
+    ]
+}
+
+fn session_samples() -> Vec<Body> {
+    let user_ids = vec!["ann".to_owned(), "bob@example.org".to_owned()];
+    vec![
+        Body::Hello(v1::Hello {
+            token: "t".to_owned(),
+            device_id: "d1".to_owned(),
+            protocol_min: 1,
+            protocol_max: 1,
+            positions: vec![v1::ConversationPosition {
+                conversation_id: CONVERSATION.to_owned(),
+                seq: 4,
+            }],
+            client_name: "app 1".to_owned(),
+            ..Default::default()
+        }),
+        Body::WatchPresence(v1::WatchPresence {
+            user_ids: user_ids.clone(),
+            replace: true,
+        }),
+        Body::UnwatchPresence(v1::UnwatchPresence { user_ids }),
+        Body::SetStatus(v1::SetStatusRequest { status: 3 }),
+        Body::SetAppState(v1::SetAppState { app_state: 2 }),
         Body::Reauthenticate(v1::Reauthenticate { token: "t".to_owned() }),
         Body::Ping(v1::Ping {}),
         Body::Bye(v1::Bye {}),
-    ];
-    bodies
-        .into_iter()
-        .map(|body| v1::ClientFrame {
-            request_id: 1,
-            body: Some(body),
-        })
-        .collect()
+    ]
 }
 
 #[test]
@@ -241,14 +260,13 @@ proptest! {
             v1::message_content::Content::Text(string.clone())
         };
         let reference = v1::MediaReference { uri: string.clone(), ..Default::default() };
-        let content = Some(v1::MessageContent {
+        let content = v1::MessageContent {
             content: Some(inner),
             reply_to_seq: seq,
             media: vec![reference; if len < 300 { media } else { 0 }],
-        });
-        use v1::client_frame::Body;
-        let bodies = [
-            Body::Edit(v1::EditRequest { header: header(), target_seq: seq, content: content.clone() }),
+        };
+            let bodies = [
+            Body::Edit(v1::EditRequest { header: header(), target_seq: seq, content: Some(content.clone()) }),
             Body::React(v1::ReactRequest { header: header(), target_seq: seq, reaction: string.clone(), remove: true }),
             Body::Redact(v1::RedactRequest { header: header(), target_seq: seq, reason: string }),
         ];
@@ -257,12 +275,12 @@ proptest! {
                 assert_named(&refusal);
             }
         }
-        let parsed = message::send(v1::SendRequest { header: header(), content: content.clone() });
+        let parsed = message::send(v1::SendRequest { header: header(), content: Some(content.clone()) });
         if let Ok(append) = parsed {
             let Change::Message(kept) = append.change else { panic!("a send became something else") };
-            let shown = content::to_proto(&kept);
-            prop_assert_eq!(shown.content, content.clone().unwrap().content);
-            prop_assert_eq!(shown.media, content.unwrap().media);
+            let shown = content_to_proto(&kept);
+            prop_assert_eq!(shown.content, content.content);
+            prop_assert_eq!(shown.media, content.media);
         }
     }
 }

@@ -1,8 +1,9 @@
-//! What every implementation of `MessageLog` checks and derives of a batch alike.
+//! What every implementation of the traits checks and derives alike.
 
 use std::sync::Arc;
 
-use super::log::{AppendBatch, AppendError, StoredEntry};
+use super::log::{AppendBatch, AppendError, PageLimit, StoredEntry};
+use super::markers::{InboxHead, InboxRow};
 use crate::domain::{Body, Entry, Seq};
 use crate::wire::entry;
 
@@ -53,6 +54,15 @@ pub(crate) fn tombstone_of(entry: &Entry, redacted_by: Seq) -> Option<Arc<Stored
 }
 
 /// Whether a page that holds `entries` of `bytes` in sum is at its limit.
-pub(crate) fn page_is_full(limit: super::log::PageLimit, entries: usize, bytes: usize) -> bool {
+pub(crate) fn page_is_full(limit: PageLimit, entries: usize, bytes: usize) -> bool {
     entries > 0 && (entries >= limit.entries || bytes >= limit.bytes)
+}
+
+/// The head of an inbox row that changes; `None` when the row stays as it is.
+pub(crate) fn raised_head(before: Option<InboxRow>, head: InboxHead, touch: bool) -> Option<InboxHead> {
+    match before {
+        Some(row) if head.seq <= row.head.seq => touch.then_some(row.head),
+        Some(_) => Some(head),
+        None => (touch || head.seq > Seq::ZERO).then_some(head),
+    }
 }

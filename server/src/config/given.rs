@@ -1,0 +1,146 @@
+//! A value as it was given, and what it can be read as.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::telemetry::LogFormat;
+
+/// Origins in the list: each is compared with every browser request's.
+const ORIGINS_MAX: usize = 64;
+
+/// What an option was given: a text by the environment or a flag, or a value of a file.
+pub(super) enum Given {
+    Text(String),
+    Number(i64),
+    Bool(bool),
+    List(Vec<String>),
+    /// A value of a file that no option takes.
+    Other,
+}
+
+/// What is wrong with a value.
+type Wrong = String;
+type Result<T> = std::result::Result<T, Wrong>;
+
+impl Given {
+    pub(super) fn from_toml(value: toml::Value) -> Self {
+        match value {
+            toml::Value::String(text) => Self::Text(text),
+            toml::Value::Integer(number) => Self::Number(number),
+            toml::Value::Boolean(value) => Self::Bool(value),
+            toml::Value::Array(values) => list_from_toml(values),
+            _ => Self::Other,
+        }
+    }
+
+    fn maybe_empty_text(self) -> Result<String> {
+        match self {
+            Self::Text(text) => Ok(text),
+            _ => Err("must be a text".to_owned()),
+        }
+    }
+
+    pub(super) fn text(self) -> Result<String> {
+        let text = self.maybe_empty_text()?;
+        if text.is_empty() {
+            return Err("must not be empty".to_owned());
+        }
+        Ok(text)
+    }
+
+    pub(super) fn path(self) -> Result<PathBuf> {
+        self.text().map(PathBuf::from)
+    }
+
+    /// The empty text takes back what an earlier source said.
+    pub(super) fn optional_path(self) -> Result<Option<PathBuf>> {
+        let text = self.maybe_empty_text()?;
+        Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+    }
+
+    pub(super) fn address(self) -> Result<SocketAddr> {
+        let text = self.text()?;
+        text.parse()
+            .map_err(|_| format!("must be an IP address and a port, such as 127.0.0.1:7400, not {text:?}"))
+    }
+
+    pub(super) fn boolean(self) -> Result<bool> {
+        match self {
+            Self::Bool(value) => Ok(value),
+            Self::Text(text) if text == "true" => Ok(true),
+            Self::Text(text) if text == "false" => Ok(false),
+            _ => Err("must be true or false".to_owned()),
+        }
+    }
+
+    /// A whole number of `from..=to`.
+    pub(super) fn number<T>(self, from: T, to: T) -> Result<T>
+    where
+        T: FromStr + TryFrom<i64> + PartialOrd + std::fmt::Display,
+    {
+        let number = match self {
+            Self::Number(number) => T::try_from(number).ok(),
+            Self::Text(text) => text.parse().ok(),
+            _ => None,
+        };
+        number
+            .filter(|number| *number >= from && *number <= to)
+            .ok_or_else(|| format!("must be a whole number, {from} to {to}"))
+    }
+
+    pub(super) fn origins(self) -> Result<Vec<String>> {
+        let origins: Vec<String> = match self {
+            Self::List(origins) => origins,
+            Self::Text(text) => text.split(',').map(|part| part.trim().to_owned()).collect(),
+            _ => return Err("must be a list of texts".to_owned()),
+        };
+        // The empty text is the empty list.
+        let origins: Vec<String> = origins.into_iter().filter(|origin| !origin.is_empty()).collect();
+        if origins.len() > ORIGINS_MAX {
+            return Err(format!("must be at most {ORIGINS_MAX} origins"));
+        }
+        match origins.iter().find(|origin| !is_origin(origin)) {
+            Some(wrong) => Err(format!(
+                "must be origins such as https://chat.example.org, without path and *, not {wrong:?}"
+            )),
+            None => Ok(origins),
+        }
+    }
+
+    pub(super) fn log_filter(self) -> Result<String> {
+        let filter = self.text()?;
+        crate::telemetry::check_filter(&filter).map_err(|error| error.to_string())?;
+        Ok(filter)
+    }
+
+    pub(super) fn log_format(self) -> Result<LogFormat> {
+        match self.text()?.as_str() {
+            "human" => Ok(LogFormat::Human),
+            "json" => Ok(LogFormat::Json),
+            _ => Err("must be human or json".to_owned()),
+        }
+    }
+}
+
+fn list_from_toml(values: Vec<toml::Value>) -> Given {
+    let text = |value| match value {
+        toml::Value::String(text) => Some(text),
+        _ => None,
+    };
+    let texts: Option<Vec<String>> = values.into_iter().map(text).collect();
+    texts.map_or(Given::Other, Given::List)
+}
+
+/// Scheme, host and maybe a port, spelled as browsers send it (RFC 6454, 6.2): a prefix or a wildcard would let others in.
+fn is_origin(text: &str) -> bool {
+    let Ok(uri) = text.parse::<http::Uri>() else {
+        return false;
+    };
+    let scheme_is_of_the_web = matches!(uri.scheme_str(), Some("http" | "https"));
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return false;
+    };
+    let spelled = format!("{scheme}://{authority}").to_ascii_lowercase();
+    scheme_is_of_the_web && spelled == text && !text.contains(['@', '*'])
+}

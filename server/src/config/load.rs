@@ -1,0 +1,201 @@
+//! Reading the sources in their order.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::given::Given;
+use super::{Config, ConfigFlags};
+
+/// Longest drain: above it supervisors have killed the process.
+const DRAIN_SECONDS_MAX: u64 = 300;
+/// Most connections: Linux's own bound of descriptors (fs.nr_open) is near it.
+const CONNECTIONS_MAX: usize = 1_000_000;
+/// Highest rate: above any measured one, it is no limit.
+const PER_SECOND_MAX: u32 = 100_000;
+/// Name of the file's variable, and what those of all options begin with.
+const ENVIRONMENT_PREFIX: &str = "STONECHAT_";
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A file.
+    File(PathBuf),
+    /// The environment.
+    Environment,
+    /// A flag.
+    Flag,
+}
+
+/// The settings cannot be used: do not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("settings file {path}: {source}")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("settings file {path} is not TOML: {why}")]
+    Syntax {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        why: String,
+    },
+    /// The file has an option that does not exist.
+    #[error("settings file {path}: there is no option {key:?}; there are {known}")]
+    UnknownKey {
+        /// Which.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// All that exist.
+        known: String,
+    },
+    /// A value is not what its option takes.
+    #[error("{}: {why}", Named { origin, key })]
+    Wrong {
+        /// Where it stands.
+        origin: Origin,
+        /// The option.
+        key: &'static str,
+        /// What it should be.
+        why: String,
+    },
+}
+
+/// An option as its source spells it.
+struct Named<'a> {
+    origin: &'a Origin,
+    key: &'a str,
+}
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.origin {
+            Origin::File(path) => write!(f, "settings file {}: {}", path.display(), self.key),
+            Origin::Environment => write!(f, "environment variable {}", variable(self.key)),
+            Origin::Flag => write!(f, "flag --{}", self.key.replace('_', "-")),
+        }
+    }
+}
+
+/// An option: its name in a file, and what it sets.
+pub(super) struct OptionRow {
+    pub(super) key: &'static str,
+    set: fn(&mut Config, Given) -> Result<(), String>,
+}
+
+macro_rules! options {
+    ($($key:literal => $field:ident = |$given:ident| $read:expr;)*) => {
+        [$(OptionRow {
+            key: $key,
+            set: |config, $given| {
+                config.$field = $read;
+                Ok(())
+            },
+        }),*]
+    };
+}
+
+/// Every option there is.
+pub(super) const OPTIONS: [OptionRow; 13] = options! {
+    "data_folder" => data_folder = |given| given.path()?;
+    "listen" => listen = |given| given.address()?;
+    "issuer" => issuer = |given| given.text()?;
+    "audience" => audience = |given| given.text()?;
+    "jwks_file" => jwks_file = |given| given.optional_path()?;
+    "provision_users" => provision_users = |given| given.boolean()?;
+    "cors_origins" => cors_origins = |given| given.origins()?;
+    "drain_seconds" => drain = |given| Duration::from_secs(given.number(0, DRAIN_SECONDS_MAX)?);
+    "connections_max" => connections_max = |given| given.number(1, CONNECTIONS_MAX)?;
+    "session_frames_per_second" => session_frames_per_second = |given| given.number(1, PER_SECOND_MAX)?;
+    "conversation_entries_per_second" => conversation_entries_per_second = |given| given.number(1, PER_SECOND_MAX)?;
+    "log_filter" => log_filter = |given| given.log_filter()?;
+    "log_format" => log_format = |given| given.log_format()?;
+};
+
+impl Config {
+    /// Settings from the file that flags or environment name, if any, this process's environment, and flags.
+    ///
+    /// # Errors
+    /// Says which source and which option is wrong.
+    pub fn load(flags: &ConfigFlags) -> Result<Self, ConfigError> {
+        Self::load_from(flags, |name| std::env::var_os(name))
+    }
+
+    /// The same with another environment.
+    ///
+    /// # Errors
+    /// Says which source and which option is wrong.
+    pub fn load_from(flags: &ConfigFlags, environment: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        let named_by_environment = || environment("STONECHAT_CONFIG").map(PathBuf::from);
+        if let Some(path) = flags.config.clone().or_else(named_by_environment) {
+            config.take_file(&path)?;
+        }
+        for option in &OPTIONS {
+            if let Some(value) = environment(&variable(option.key)) {
+                config.take(option, Origin::Environment, unicode(option.key, value)?)?;
+            }
+            if let Some(value) = flags.value(option.key) {
+                config.take(option, Origin::Flag, Given::Text(value.to_owned()))?;
+            }
+        }
+        Ok(config)
+    }
+
+    fn take_file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        for (key, value) in read_file(path)? {
+            let Some(option) = OPTIONS.iter().find(|option| option.key == key) else {
+                return Err(unknown(path, key));
+            };
+            self.take(option, Origin::File(path.to_owned()), Given::from_toml(value))?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, option: &OptionRow, origin: Origin, given: Given) -> Result<(), ConfigError> {
+        let key = option.key;
+        (option.set)(self, given).map_err(|why| ConfigError::Wrong { origin, key, why })
+    }
+}
+
+pub(super) fn variable(key: &str) -> String {
+    format!("{ENVIRONMENT_PREFIX}{}", key.to_ascii_uppercase())
+}
+
+fn unicode(key: &'static str, value: OsString) -> Result<Given, ConfigError> {
+    value.into_string().map(Given::Text).map_err(|_| ConfigError::Wrong {
+        origin: Origin::Environment,
+        key,
+        why: "must be UTF-8".to_owned(),
+    })
+}
+
+fn read_file(path: &Path) -> Result<BTreeMap<String, toml::Value>, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
+        path: path.to_owned(),
+        why: error.to_string(),
+    })?;
+    Ok(table.into_iter().collect())
+}
+
+fn unknown(path: &Path, key: String) -> ConfigError {
+    let known: Vec<&str> = OPTIONS.iter().map(|option| option.key).collect();
+    ConfigError::UnknownKey {
+        path: path.to_owned(),
+        key,
+        known: known.join(", "),
+    }
+}

@@ -1,0 +1,107 @@
+//! Logs that check or lie: the real one behind them stays right.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+
+use crate::domain::{ClientMsgId, ConversationId, Sender, Seq};
+use crate::storage::{AppendBatch, AppendError, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry};
+
+type Log = Arc<dyn MessageLog>;
+
+/// What happens to the n-th append.
+pub(super) enum Lie {
+    /// The reply is lost though it was done.
+    DoneButUnknown,
+    /// The request is lost and nothing was done.
+    LostBefore,
+    /// Somebody else was faster.
+    Conflict,
+}
+
+type Decide = Box<dyn Fn(u64, &AppendBatch) -> Option<Lie> + Send + Sync>;
+
+struct LyingLog {
+    inner: Log,
+    appends: AtomicU64,
+    decide: Decide,
+}
+
+/// Lies about appends as `decide` says; it gets the append's number, from 0, and the batch.
+pub(super) fn lying(
+    decide: impl Fn(u64, &AppendBatch) -> Option<Lie> + Send + Sync + 'static,
+) -> impl FnOnce(Log) -> Log {
+    move |inner| {
+        Arc::new(LyingLog {
+            inner,
+            appends: AtomicU64::new(0),
+            decide: Box::new(decide),
+        })
+    }
+}
+
+/// Fails the test when a batch straddles a bucket.
+pub(super) fn bucket_checked(bucket: u64) -> impl FnOnce(Log) -> Log {
+    lying(move |_, batch| {
+        let seqs: Vec<u64> = batch.entries.iter().map(|pending| pending.entry.seq.0).collect();
+        assert_eq!(
+            seqs.first().map(|seq| seq / bucket),
+            seqs.last().map(|seq| seq / bucket),
+            "{seqs:?}"
+        );
+        None
+    })
+}
+
+#[async_trait]
+impl MessageLog for LyingLog {
+    async fn append(&self, batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
+        let number = self.appends.fetch_add(1, Ordering::Relaxed);
+        match (self.decide)(number, &batch) {
+            None => self.inner.append(batch).await,
+            Some(Lie::Conflict) => Err(AppendError::Conflict),
+            Some(Lie::LostBefore) => Err(AppendError::Unknown("request lost".to_owned())),
+            Some(Lie::DoneButUnknown) => {
+                self.inner.append(batch).await?;
+                Err(AppendError::Unknown("reply lost".to_owned()))
+            }
+        }
+    }
+
+    async fn head(&self, conversation: ConversationId) -> Result<Option<Head>, ReadError> {
+        self.inner.head(conversation).await
+    }
+
+    async fn read(
+        &self,
+        conversation: ConversationId,
+        from: Seq,
+        to: Seq,
+        limit: PageLimit,
+    ) -> Result<Vec<Arc<StoredEntry>>, ReadError> {
+        self.inner.read(conversation, from, to, limit).await
+    }
+
+    async fn find(
+        &self,
+        conversation: ConversationId,
+        sender: &Sender,
+        id: &ClientMsgId,
+        known_head: Seq,
+    ) -> Result<Option<Prior>, ReadError> {
+        self.inner.find(conversation, sender, id, known_head).await
+    }
+
+    async fn newest_id(&self, conversation: ConversationId, sender: &Sender) -> Result<Option<ClientMsgId>, ReadError> {
+        self.inner.newest_id(conversation, sender).await
+    }
+
+    async fn fanout_pending(&self) -> Result<Vec<(ConversationId, Seq)>, ReadError> {
+        self.inner.fanout_pending().await
+    }
+
+    async fn fanout_done(&self, conversation: ConversationId, up_to: Seq) {
+        self.inner.fanout_done(conversation, up_to).await;
+    }
+}

@@ -1,0 +1,10 @@
+//! The conversation rules on in-memory backends: each test names the promise it holds.
+
+mod bed;
+mod creation;
+mod lying_log;
+mod membership;
+mod order;
+mod reading;
+mod receipts;
+mod unknown;

@@ -1,0 +1,157 @@
+//! History by seq, edits, redactions, pins, and the conversation list.
+
+use super::bed::{Bed, caller, member, text, user};
+use crate::conversation::{HistoryAnchor, HistoryPage, HistoryQuery};
+use crate::domain::{Body, Change, Content, ConversationId, MessageContent, Reason, Refusal, Role, Seq};
+
+async fn page(bed: &Bed, group: ConversationId, anchor: HistoryAnchor, limit: usize) -> Result<HistoryPage, Refusal> {
+    let query = HistoryQuery {
+        conversation: group,
+        anchor,
+        limit,
+        until: None,
+    };
+    bed.conversations.history(&caller("alice"), query).await
+}
+
+fn seqs(page: &HistoryPage) -> Vec<u64> {
+    page.entries.iter().map(|stored| stored.entry.seq.0).collect()
+}
+
+#[tokio::test]
+async fn p6_pages_forward_backward_and_around_join_without_gap() {
+    let bed = Bed::new(&["alice"]).await;
+    let group = bed.group("alice", &[]).await;
+    for n in 2..=15 {
+        bed.send("alice", group, &format!("m{n}")).await;
+    }
+    let first = page(&bed, group, HistoryAnchor::After(Seq(0)), 5).await.unwrap();
+    assert_eq!(
+        (seqs(&first), first.has_more, first.head),
+        (vec![1, 2, 3, 4, 5], true, Seq(15))
+    );
+    let last = page(&bed, group, HistoryAnchor::After(Seq(10)), 5).await.unwrap();
+    assert_eq!((seqs(&last), last.has_more), (vec![11, 12, 13, 14, 15], false));
+    let newest = page(&bed, group, HistoryAnchor::Before(None), 4).await.unwrap();
+    assert_eq!((seqs(&newest), newest.has_more), (vec![12, 13, 14, 15], true));
+    let oldest = page(&bed, group, HistoryAnchor::Before(Some(Seq(4))), 9).await.unwrap();
+    assert_eq!((seqs(&oldest), oldest.has_more), (vec![1, 2, 3], false));
+    let around = page(&bed, group, HistoryAnchor::Around(Seq(8)), 4).await.unwrap();
+    assert_eq!((seqs(&around), around.has_more), (vec![6, 7, 8, 9], true));
+    let at_head = page(&bed, group, HistoryAnchor::After(Seq(15)), 5).await.unwrap();
+    assert_eq!((seqs(&at_head), at_head.has_more), (vec![], false));
+    let beyond = page(&bed, group, HistoryAnchor::After(Seq(16)), 5).await.unwrap_err();
+    assert_eq!(beyond.reason, Reason::BeyondHead { head: Seq(15) });
+}
+
+#[tokio::test]
+async fn p7_a_redaction_leaves_a_tombstone_at_its_seq_and_takes_the_edits_with_it() {
+    let bed = Bed::new(&["alice", "bob"]).await;
+    let group = bed.group("alice", &[member("bob", Role::Member)]).await;
+    let sent = bed.send("bob", group, "m").await;
+    let content = MessageContent {
+        content: Content::Text("edited".to_owned()),
+        reply_to: None,
+        media: Vec::new(),
+    };
+    let edit = Change::Edit {
+        target: sent.seq,
+        content,
+    };
+    assert_eq!(
+        bed.append("alice", group, "e", edit.clone()).await.unwrap_err().reason,
+        Reason::Forbidden
+    );
+    let edited = bed.append("bob", group, "e", edit.clone()).await.unwrap();
+    let redact = Change::Redact {
+        target: sent.seq,
+        reason: "off topic".to_owned(),
+    };
+    let redacted = bed.append("alice", group, "r", redact.clone()).await.unwrap();
+    let all = page(&bed, group, HistoryAnchor::After(Seq(0)), 50).await.unwrap();
+    for seq in [sent.seq, edited.seq] {
+        let body = &all.entries[usize::try_from(seq.0).unwrap() - 1].entry.body;
+        assert_eq!(
+            *body,
+            Body::Tombstone {
+                redacted_by: redacted.seq
+            }
+        );
+    }
+    for (msg_id, change) in [("e2", edit), ("r2", redact)] {
+        assert_eq!(
+            bed.append("bob", group, msg_id, change).await.unwrap_err().reason,
+            Reason::NotFound
+        );
+    }
+    // The retry of what was redacted is still the same entry (I2).
+    assert_eq!(bed.send("bob", group, "m").await.seq, sent.seq);
+}
+
+#[tokio::test]
+async fn pins_are_kept_in_order_and_leave_with_their_message() {
+    let bed = Bed::new(&["alice"]).await;
+    let group = bed.group("alice", &[]).await;
+    let (one, two) = (
+        bed.send("alice", group, "1").await.seq,
+        bed.send("alice", group, "2").await.seq,
+    );
+    for (msg_id, target, unpin) in [("p1", two, false), ("p2", one, false)] {
+        bed.append("alice", group, msg_id, Change::Pin { target, unpin })
+            .await
+            .unwrap();
+    }
+    let pins = |info: crate::conversation::ConversationInfo| info.pins;
+    assert_eq!(
+        pins(bed.conversations.get(&caller("alice"), group).await.unwrap()),
+        [two, one]
+    );
+    let redact = Change::Redact {
+        target: two,
+        reason: String::new(),
+    };
+    bed.append("alice", group, "r", redact).await.unwrap();
+    bed.conversations.settled().await;
+    assert_eq!(
+        pins(bed.other_node().get(&caller("alice"), group).await.unwrap()),
+        [one]
+    );
+    let beyond = Change::Pin {
+        target: Seq(99),
+        unpin: false,
+    };
+    let refusal = bed.append("alice", group, "p3", beyond).await.unwrap_err();
+    assert!(matches!(refusal.reason, Reason::BeyondHead { .. }));
+}
+
+#[tokio::test]
+async fn p14_the_list_returns_only_what_changed_since_its_cursor() {
+    let bed = Bed::new(&["alice", "bob"]).await;
+    let group = bed.group("alice", &[member("bob", Role::Member)]).await;
+    let me = caller("bob");
+    let first = bed.conversations.list(&me, &[], 10).await.unwrap();
+    assert_eq!(first.rows.len(), 1);
+    let again = bed.conversations.list(&me, &first.next_cursor, 10).await.unwrap();
+    assert!(again.rows.is_empty() && !again.has_more);
+    bed.append("alice", group, "m", text("m")).await.unwrap();
+    let changed = bed.conversations.list(&me, &again.next_cursor, 10).await.unwrap();
+    assert_eq!(
+        (changed.rows[0].head, changed.rows[0].markers.unread_count),
+        (Seq(2), 1)
+    );
+    let foreign = [1_u8; 24];
+    for bad in [&foreign[..], &changed.next_cursor[1..], &[0xff]] {
+        assert_eq!(
+            bed.conversations.list(&me, bad, 10).await.unwrap_err().reason,
+            Reason::ResyncRequired
+        );
+    }
+    assert_eq!(changed.rows[0].id, group);
+    assert!(
+        bed.conversations
+            .summary(&user("nobody"), None, group)
+            .await
+            .unwrap()
+            .is_none()
+    );
+}

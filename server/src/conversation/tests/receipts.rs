@@ -1,0 +1,122 @@
+//! Markers and unread counts (I6).
+
+use super::bed::{Bed, caller, member, user};
+use crate::bus::{Event, Topic};
+use crate::domain::{Reason, Role, Seq};
+
+#[tokio::test]
+async fn i6_unread_is_exact_for_members_joiners_and_writers() {
+    let bed = Bed::new(&["alice", "bob", "carol"]).await;
+    let group = bed.group("alice", &[member("bob", Role::Member)]).await;
+    for n in 0..3 {
+        bed.send("alice", group, &format!("m{n}")).await;
+    }
+    assert_eq!(
+        (bed.unread("alice", group).await, bed.unread("bob", group).await),
+        (0, 3)
+    );
+    let add = crate::domain::Change::SetMembers(vec![member("carol", Role::Member)]);
+    bed.append("alice", group, "add", add).await.unwrap();
+    assert_eq!(bed.unread("carol", group).await, 0);
+    bed.send("alice", group, "m4").await;
+    assert_eq!(
+        (bed.unread("carol", group).await, bed.unread("bob", group).await),
+        (1, 4)
+    );
+    bed.conversations
+        .mark_read(&caller("bob"), group, Seq(3), true)
+        .await
+        .unwrap();
+    assert_eq!(bed.unread("bob", group).await, 2);
+    bed.send("bob", group, "mine").await;
+    assert_eq!(
+        (bed.unread("bob", group).await, bed.unread("carol", group).await),
+        (0, 2)
+    );
+}
+
+#[tokio::test]
+async fn i6_markers_only_go_forward_and_never_beyond_the_head() {
+    let bed = Bed::new(&["alice", "bob"]).await;
+    let group = bed.group("alice", &[member("bob", Role::Member)]).await;
+    for n in 0..5 {
+        bed.send("alice", group, &format!("m{n}")).await;
+    }
+    let me = caller("bob");
+    let marked = bed.conversations.mark_read(&me, group, Seq(5), false).await.unwrap();
+    assert_eq!(
+        (marked.delivered, marked.read, marked.unread_count),
+        (Seq(5), Seq(5), 1)
+    );
+    let lower = bed.conversations.mark_read(&me, group, Seq(2), false).await.unwrap();
+    assert_eq!((lower.read, lower.unread_count), (Seq(5), 1));
+    let refusal = bed
+        .conversations
+        .mark_read(&me, group, Seq(7), false)
+        .await
+        .unwrap_err();
+    assert_eq!(refusal.reason, Reason::BeyondHead { head: Seq(6) });
+    assert!(bed.conversations.acknowledge(&me, group, Seq(7)).await.is_err());
+}
+
+#[tokio::test]
+async fn p11_a_private_read_stays_with_the_reader() {
+    let bed = Bed::new(&["alice", "bob"]).await;
+    let group = bed.group("alice", &[member("bob", Role::Member)]).await;
+    let sent = bed.send("alice", group, "m").await.seq;
+    bed.conversations
+        .mark_read(&caller("bob"), group, sent, true)
+        .await
+        .unwrap();
+    let receipts = bed
+        .conversations
+        .receipts(&caller("alice"), group, sent, true)
+        .await
+        .unwrap();
+    assert_eq!((receipts.delivered, receipts.read, receipts.audience), (1, 0, 1));
+    bed.conversations
+        .mark_read(&caller("bob"), group, sent, false)
+        .await
+        .unwrap();
+    let receipts = bed
+        .conversations
+        .receipts(&caller("alice"), group, sent, true)
+        .await
+        .unwrap();
+    assert_eq!((receipts.read, receipts.members[0].read), (1, sent));
+}
+
+#[tokio::test]
+async fn p10_mark_unread_is_a_field_of_its_own_and_reading_clears_it() {
+    let bed = Bed::new(&["alice", "bob"]).await;
+    let group = bed.group("alice", &[member("bob", Role::Member)]).await;
+    let sent = bed.send("alice", group, "m").await.seq;
+    let me = caller("bob");
+    bed.conversations.mark_read(&me, group, sent, false).await.unwrap();
+    let marked = bed.conversations.mark_unread(&me, group, Some(sent)).await.unwrap();
+    assert_eq!(
+        (marked.unread_from, marked.read, marked.unread_count),
+        (Some(sent), sent, 0)
+    );
+    let read = bed.conversations.mark_read(&me, group, sent, false).await.unwrap();
+    assert_eq!(read.unread_from, None);
+}
+
+#[tokio::test]
+async fn i6_the_sender_hears_of_receipts_without_their_own_state_in_the_way() {
+    let bed = Bed::new(&["alice", "bob"]).await;
+    let group = bed.group("alice", &[member("bob", Role::Member)]).await;
+    let sent = bed.send("alice", group, "m").await.seq;
+    let mut events = bed.backends.bus.subscribe(Topic::User(user("alice"))).await;
+    bed.conversations
+        .acknowledge(&caller("bob"), group, sent)
+        .await
+        .unwrap();
+    let moved = loop {
+        if let Event::Receipts(moved) = events.next().await.unwrap() {
+            break moved;
+        }
+    };
+    assert_eq!((moved.delivered_to_all, moved.read_by_all), (sent, Seq(0)));
+    assert_eq!(moved.members, [(user("bob"), sent, Seq(0))]);
+}

@@ -1,0 +1,64 @@
+//! Unknown outcomes (T1): nothing lost, nothing doubled, nothing hidden, and never a definite "no" that was a yes (C9).
+
+use futures_util::future::join_all;
+
+use super::bed::{Bed, caller, request, text, user};
+use super::lying_log::{Lie, lying};
+use crate::bus::{Event, Topic};
+use crate::conversation::Limits;
+use crate::domain::{Effect, Seq};
+
+#[tokio::test]
+async fn t1_every_kind_of_lost_outcome_ends_in_one_entry_per_id() {
+    let lies = lying(|number, _| match number % 4 {
+        1 => Some(Lie::DoneButUnknown),
+        2 => Some(Lie::LostBefore),
+        3 => Some(Lie::Conflict),
+        _ => None,
+    });
+    let bed = Bed::with(&["alice"], Limits::default(), lies).await;
+    let group = bed.group("alice", &[]).await;
+    for round in 0..40 {
+        let ids: Vec<String> = (0..5).map(|n| format!("m{round}-{n}")).collect();
+        join_all(ids.iter().map(|msg_id| bed.send("alice", group, msg_id))).await;
+    }
+    let head = bed.backends.log.head(group).await.unwrap().unwrap();
+    assert_eq!(head.seq, Seq(201));
+}
+
+#[tokio::test]
+async fn t1_an_entry_whose_reply_was_lost_is_still_fanned_out() {
+    let bed = Bed::with(
+        &["alice"],
+        Limits::default(),
+        lying(|number, _| (number == 1).then_some(Lie::DoneButUnknown)),
+    )
+    .await;
+    let group = bed.group("alice", &[]).await;
+    let mut events = bed.backends.bus.subscribe(Topic::User(user("alice"))).await;
+    let answer = bed.send("alice", group, "m").await;
+    loop {
+        if let Event::Entry(stored) = events.next().await.unwrap()
+            && stored.entry.seq == answer.seq
+        {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn i8_a_log_that_never_says_is_answered_as_unknown_and_the_retry_tells() {
+    let lies = lying(|number, _| (1..=7).contains(&number).then_some(Lie::LostBefore));
+    let bed = Bed::with(&["alice"], Limits::default(), lies).await;
+    let group = bed.group("alice", &[]).await;
+    let refusal = bed.append("alice", group, "m", text("m")).await.unwrap_err();
+    assert_eq!(refusal.effect, Effect::Unknown);
+    let mut last = Err(refusal);
+    for _ in 0..3 {
+        last = bed
+            .conversations
+            .append(&caller("alice"), request(group, "m", text("m")))
+            .await;
+    }
+    assert_eq!(last.unwrap().seq, Seq(2));
+}

@@ -1,0 +1,12 @@
+//! Import and export: conversations as JSON Lines, in and out of a data folder (`docs/import-format.md`).
+
+mod export;
+mod import;
+mod lane;
+mod record;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+pub use export::{ExportError, export};
+pub use import::{ImportError, Progress, Report, import};
