@@ -195,3 +195,15 @@ fn cut(path: &Path, stop: &Stop) -> io::Result<()> {
     file.set_len(stop.at)?;
     file.sync_all()
 }
+
+/// Where each whole batch ends.
+#[cfg(test)]
+pub(super) fn batch_ends(path: &Path) -> Vec<u64> {
+    let mut reader = BufReader::new(File::open(path).expect("a journal"));
+    let (mut at, mut ends) = (0, Vec::new());
+    while let ReadBatch::Whole(batch) = read_batch(&mut reader).expect("readable") {
+        at += batch.bytes;
+        ends.push(at);
+    }
+    ends
+}
