@@ -148,7 +148,7 @@ impl Journals {
 
     /// The number of a whole batch in `rest` that knew a commit before it, which is damaged, to be durable.
     fn durable_proof(&self, rest: &[u8]) -> Option<u64> {
-        let commit = parse::batches_after_trailers(rest).find_map(|batch| batch.commit)?;
+        let commit = parse::batches_within(rest).find_map(|batch| batch.commit)?;
         let first_damaged = self
             .newest
             .map_or_else(|| commit.number.saturating_sub(1), |newest| newest + 1);

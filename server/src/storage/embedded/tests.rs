@@ -3,6 +3,7 @@
 mod damage;
 mod opening;
 mod persistence;
+mod rotation;
 mod speed;
 
 use std::path::Path;
