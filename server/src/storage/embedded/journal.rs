@@ -163,7 +163,7 @@ fn damaged_at(path: &Path, stop: &Stop, why: &str) -> OpenError {
 /// What follows, up to the last byte that is not zero.
 fn rest_without_zeros(reader: &mut impl Read) -> io::Result<Vec<u8>> {
     const BLOCK: usize = 64 * 1024;
-    const ZEROS: [u8; BLOCK] = [0; BLOCK];
+    static ZEROS: [u8; BLOCK] = [0; BLOCK];
     let (mut rest, mut zeros) = (Vec::new(), 0_usize);
     let mut block = vec![0; BLOCK];
     loop {
