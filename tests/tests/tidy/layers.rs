@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::source::{Source, code_only, words};
 
 /// A module of the server, and the modules it may name.
-const MAY_NAME: [(&str, &[&str]); 13] = [
+const MAY_NAME: [(&str, &[&str]); 14] = [
     ("domain", &[]),
     ("telemetry", &["domain", "config"]),
     ("config", &["domain", "telemetry"]),
@@ -16,6 +16,7 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
     ("auth", &["domain", "storage", "telemetry"]),
     // Values only: what the layers below give and take, translated.
     ("wire", &["domain", "storage", "bus", "conversation"]),
+    ("transfer", &["domain", "storage", "conversation", "bus", "wire"]),
     (
         "api",
         &[
@@ -69,6 +70,7 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
             "conversation",
             "auth",
             "wire",
+            "transfer",
             "node",
             "telemetry",
             "config",
@@ -90,7 +92,16 @@ const ONLY_IN: [(&str, &[&str]); 11] = [
     ("tonic", &["api/", "gateway/", "cli/", "node.rs", "node/"]),
     (
         "stonechat_proto",
-        &["api/", "gateway/", "cli/", "wire/", "wire.rs", "node.rs", "node/"],
+        &[
+            "api/",
+            "gateway/",
+            "cli/",
+            "transfer/",
+            "wire/",
+            "wire.rs",
+            "node.rs",
+            "node/",
+        ],
     ),
     ("axum", &["gateway/", "node.rs", "node/"]),
     ("hyper", &["gateway/", "node.rs", "node/"]),
