@@ -92,6 +92,7 @@ pub fn run(setup: Setup) -> Outcome {
     let mut builder = turmoil::Builder::new();
     builder
         .rng_seed(setup.seed)
+        .epoch(std::time::UNIX_EPOCH + net::EPOCH)
         .simulation_duration(setup.safety + LIVENESS)
         .tick_duration(Duration::from_millis(1))
         .max_message_latency(setup.faults.latency_max)
