@@ -1,215 +1,295 @@
-//! The one place that wires: picks the backends, starts everything in order, and stops it in the opposite one.
+//! A whole node: the one place that picks backends, puts the parts together, starts and stops them.
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use stonechat_host::{Host, Listener, TcpListener};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
-use tracing::info;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use crate::api::{Guard, Operations, add_services};
 use crate::auth::{AuthOptions, Authenticator, JwksFile, KeyError, Secret};
 use crate::bus::embedded::EmbeddedBus;
 use crate::config::Config;
 use crate::conversation::{Backends, Conversations, Limits, People};
-use crate::domain::Refusal;
+use crate::domain::{CorrelationId, Refusal};
 use crate::gateway::{Foundation, Gateway, Serving, SessionService, Web, router, serve};
 use crate::presence::Presence;
 use crate::storage::DirectoryError;
 use crate::storage::embedded::directory::{Patience, SqliteDirectory};
 use crate::storage::embedded::{EmbeddedStore, OpenError};
 
-/// The directory's file in the data folder.
+/// File of the directory in the data folder.
 const DIRECTORY_FILE: &str = "directory.sqlite";
+/// Time that connections have after all sessions ended: enough to hand over last frames on a slow line.
+const CONNECTIONS_WITHIN: Duration = Duration::from_secs(2);
 
-/// A node could not be started; nothing is served.
+/// Why a node does not start. Nothing was served.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data folder cannot be used.
+    /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// The directory in it cannot be used.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// The keys that check tokens cannot be used.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {cause}")]
-    Listen {
-        /// Which.
-        address: SocketAddr,
-        /// What the operating system says.
-        cause: io::Error,
+    /// The directory cannot be opened.
+    #[error("the directory {path} cannot be opened: {source}")]
+    Directory {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: DirectoryError,
     },
-    /// The listener has no address.
-    #[error("the listener is not usable: {0}")]
-    Listener(#[from] io::Error),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// What a crash left undone could not be done.
     #[error("recovery failed: {0}")]
     Recovery(Refusal),
-    /// A setting is not usable.
-    #[error("setting {0}")]
-    Setting(String),
+    /// The address cannot be served.
+    #[error("{address} cannot be served: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A setting makes no sense.
+    #[error("cors_origins: {0}")]
+    Origins(String),
+    /// A thread of the runtime failed.
+    #[error("the store could not be opened: {0}")]
+    Thread(String),
 }
 
-/// What a node stands on. Several nodes may share it.
+/// What nodes stand on; several nodes may share one. Cheap to clone.
 #[derive(Clone)]
-pub struct Ground {
-    /// Log, markers, directory, bus.
+pub struct Grounds {
+    /// Where everything is kept, and how events travel.
     pub backends: Backends,
-    /// Who callers are.
+    /// Who people are.
     pub authenticator: Arc<Authenticator>,
 }
 
-impl Ground {
-    /// Opens the embedded backends of a data folder, which no other process may use meanwhile.
+impl Grounds {
+    /// Opens the embedded backends in the data folder. Everything in it is checked first, which may take seconds.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn embedded(config: &Config, host: &Host) -> Result<Self, StartError> {
-        let backends = open_embedded(&config.data_folder, host).await?;
-        let options = AuthOptions {
-            issuer: config.issuer.clone(),
-            audience: config.audience.clone(),
-            require_known_users: !config.provision_users,
+    pub async fn open(config: &Config, host: &Host) -> Result<Self, StartError> {
+        let (folder, of_store) = (config.data_folder.clone(), host.clone());
+        let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, &of_store));
+        let store = Arc::new(opening.await.map_err(|error| StartError::Thread(error.to_string()))??);
+        let path = config.data_folder.join(DIRECTORY_FILE);
+        let directory = SqliteDirectory::open(&path, Patience::default()).await;
+        let backends = Backends {
+            log: Arc::clone(&store) as _,
+            markers: store,
+            directory: Arc::new(directory.map_err(|source| StartError::Directory { path, source })?),
+            bus: Arc::new(EmbeddedBus::new()),
         };
-        let directory = Arc::clone(&backends.directory);
-        let authenticator = match &config.jwks_file {
-            Some(file) => {
-                Authenticator::with_key_set(JwksFile::open(file.clone()).await?, options, directory, host.clone())
-            }
-            None => {
-                let secret = Secret::load_or_create(&config.data_folder, &*host.random)?;
-                Authenticator::with_secret(secret, options, directory, host.clone())
-            }
-        };
+        let authenticator = Arc::new(authenticator(config, &backends, host).await?);
         Ok(Self {
             backends,
-            authenticator: Arc::new(authenticator),
+            authenticator,
         })
     }
 }
 
-/// Opens the log, markers and directory of a data folder.
-///
-/// # Errors
-/// The folder is in use, not writable, not a store, damaged, or of a newer version.
-pub async fn open_embedded(folder: &Path, host: &Host) -> Result<Backends, StartError> {
-    let (path, of_host) = (folder.to_owned(), host.clone());
-    // Opening reads the whole journal: off the async threads.
-    let opened = tokio::task::spawn_blocking(move || EmbeddedStore::open(&path, &of_host)).await;
-    let store = Arc::new(opened.map_err(io::Error::other)??);
-    let directory = SqliteDirectory::open(&folder.join(DIRECTORY_FILE), Patience::default()).await?;
-    Ok(Backends {
-        log: Arc::clone(&store) as Arc<_>,
-        markers: store,
-        directory: Arc::new(directory),
-        bus: Arc::new(EmbeddedBus::default()),
-    })
+async fn authenticator(config: &Config, backends: &Backends, host: &Host) -> Result<Authenticator, KeyError> {
+    let options = AuthOptions {
+        issuer: config.issuer.clone(),
+        audience: config.audience.clone(),
+        require_known_users: !config.provision_users,
+    };
+    let directory = Arc::clone(&backends.directory);
+    if let Some(path) = &config.jwks_file {
+        let keys = JwksFile::open(path.clone()).await?;
+        return Ok(Authenticator::with_key_set(keys, options, directory, host.clone()));
+    }
+    let secret = Secret::load_or_create(&config.data_folder, &*host.random)?;
+    Ok(Authenticator::with_secret(secret, options, directory, host.clone()))
 }
 
-/// Listens where the config says.
-///
-/// # Errors
-/// The address is taken or not local.
-pub async fn listen(config: &Config) -> Result<Arc<dyn Listener>, StartError> {
-    let bound = TcpListener::bind(&config.listen.to_string()).await;
-    let listener = bound.map_err(|cause| StartError::Listen {
-        address: config.listen,
-        cause,
-    })?;
-    Ok(Arc::new(listener))
-}
-
-/// A running node. Dropping it stops presence; call [`Node::drain`] to end it well.
-pub struct Node {
-    address: SocketAddr,
-    gateway: Arc<Gateway>,
-    conversations: Conversations,
-    serving: Serving,
-    presence: JoinHandle<()>,
-}
+/// Starts nodes.
+pub struct Node;
 
 impl Node {
-    /// Does what a crash left undone, then serves.
+    /// Opens the backends, binds the address and serves.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn open(config: &Config, host: Host) -> Result<NodeHandle, StartError> {
+        let grounds = Grounds::open(config, &host).await?;
+        let address = config.listen.to_string();
+        let listener = TcpListener::bind(&address).await;
+        let listener = listener.map_err(|source| StartError::Listen { address, source })?;
+        Self::start(config, host, grounds, Arc::new(listener)).await
+    }
+
+    /// Does what a crash left undone, then serves the listener. Takes time, randomness and sockets from its arguments
+    /// alone.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn start(
         config: &Config,
         host: Host,
-        ground: Ground,
+        grounds: Grounds,
         listener: Arc<dyn Listener>,
-    ) -> Result<Self, StartError> {
-        let address = listener.local_addr()?;
-        let Ground {
-            backends,
-            authenticator,
-        } = ground;
+    ) -> Result<NodeHandle, StartError> {
+        let local_addr = listener.local_addr().map_err(|source| StartError::Listen {
+            address: config.listen.to_string(),
+            source,
+        })?;
         let limits = Limits {
             appends_per_second: config.conversation_entries_per_second,
             ..Limits::default()
         };
-        let conversations = Conversations::new(backends.clone(), host.clone(), limits);
+        let conversations = Conversations::new(grounds.backends.clone(), host.clone(), limits);
         let recovered = conversations.recover().await.map_err(StartError::Recovery)?;
+        if recovered > 0 {
+            tracing::info!(conversations = recovered, "fanned out again what a crash had left");
+        }
+        let presence = presence(&grounds.backends, &host);
         let people = People::new(conversations.clone(), host.clone());
-        // Unique for each process: presence of a gateway that died must not look like ours.
-        let name = format!("gateway-{}", uuid::Uuid::from_bytes(host.random.bytes16()).simple());
-        let presence = Presence::new(
-            Arc::clone(&backends.bus),
-            Arc::clone(&backends.directory),
-            host.clone(),
-            name,
-        );
         let operations = Operations::new(conversations.clone(), people.clone(), presence.clone());
-        let gateway = Gateway::new(Foundation {
-            operations: operations.clone(),
-            conversations: conversations.clone(),
-            presence: presence.clone(),
-            directory: Arc::clone(&backends.directory),
-            bus: Arc::clone(&backends.bus),
-            authenticator: Arc::clone(&authenticator),
-            host: host.clone(),
-            create_users: config.provision_users,
-        });
-        let guard = Guard::new(Arc::clone(&authenticator), host);
-        let routes = Routes::new(guard.wrap(SessionService::new(Arc::clone(&gateway))));
-        let rpcs = add_services(routes, &guard, operations, conversations.clone(), people, authenticator);
+        let gateway = gateway(config, &host, &grounds, &operations, &conversations, &presence);
+        let guard = Guard::new(Arc::clone(&grounds.authenticator), host);
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let session = guard.wrap(SessionService::new(Arc::clone(&gateway)));
+        let rpcs = Routes::new(health_service).add_service(session);
+        let authenticator = grounds.authenticator;
+        let rpcs = add_services(rpcs, &guard, operations, conversations.clone(), people, authenticator);
         let web = Web {
             origins: config.cors_origins.clone(),
         };
-        let app = router(&gateway, rpcs, &web).map_err(StartError::Setting)?;
-        let serving = serve(listener, app);
-        info!(%address, recovered, "serving");
-        Ok(Self {
-            address,
+        let app = router(&gateway, rpcs, &web).map_err(StartError::Origins)?;
+        tracing::info!(address = %local_addr, "serving");
+        Ok(NodeHandle {
+            local_addr,
+            serving: Mutex::new(Some(serve(listener, app, config.connections_max))),
+            presence: tokio::spawn(presence.run()),
             gateway,
             conversations,
-            serving,
-            presence: tokio::spawn(presence.run()),
+            health,
+            patience: config.drain,
+            stopped: watch::Sender::new(false),
         })
     }
+}
 
-    /// Where it listens.
+/// Presence under a name that no other process and no earlier start has.
+fn presence(backends: &Backends, host: &Host) -> Presence {
+    let name = CorrelationId(host.random.bytes16()).to_string();
+    let (bus, directory) = (Arc::clone(&backends.bus), Arc::clone(&backends.directory));
+    Presence::new(bus, directory, host.clone(), name)
+}
+
+fn gateway(
+    config: &Config,
+    host: &Host,
+    grounds: &Grounds,
+    operations: &Operations,
+    conversations: &Conversations,
+    presence: &Presence,
+) -> Arc<Gateway> {
+    Gateway::new(Foundation {
+        operations: operations.clone(),
+        conversations: conversations.clone(),
+        presence: presence.clone(),
+        directory: Arc::clone(&grounds.backends.directory),
+        bus: Arc::clone(&grounds.backends.bus),
+        authenticator: Arc::clone(&grounds.authenticator),
+        host: host.clone(),
+        create_users: config.provision_users,
+        frames_per_second: config.session_frames_per_second,
+    })
+}
+
+/// A node that serves. Dropping it without a drain cuts everything off, as a crash would.
+pub struct NodeHandle {
+    local_addr: SocketAddr,
+    serving: Mutex<Option<Serving>>,
+    presence: JoinHandle<()>,
+    gateway: Arc<Gateway>,
+    conversations: Conversations,
+    health: HealthReporter,
+    patience: Duration,
+    stopped: watch::Sender<bool>,
+}
+
+impl NodeHandle {
+    /// Where it serves.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
     }
 
-    /// Ends it well: no new connections, each stream told why, answers and fan-out finished, all within `patience`.
-    pub async fn drain(self, patience: Duration) {
-        self.serving.stop_accepting();
-        if tokio::time::timeout(patience, self.gateway.drain()).await.is_err() {
-            tracing::warn!("sessions did not end in time");
+    /// Open sessions.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.gateway.sessions()
+    }
+
+    /// Stops in order: takes nothing new, gives every stream its answers and the reason draining, finishes what was
+    /// accepted, and cuts off who is left after the configured time. Returns when it is done; may be called again.
+    pub async fn drain(&self) {
+        let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(serving) = serving else {
+            return self.stopped().await;
+        };
+        tracing::info!(sessions = self.sessions(), "draining");
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+        serving.stop_accepting();
+        if tokio::time::timeout(self.patience, self.gateway.drain()).await.is_err() {
+            tracing::warn!(sessions = self.sessions(), "sessions did not end in time");
         }
-        self.conversations.drain().await;
-        self.serving.finish(patience).await;
+        if tokio::time::timeout(self.patience, self.conversations.drain())
+            .await
+            .is_err()
+        {
+            tracing::warn!("fan-out did not end in time, the next start finishes it");
+        }
+        serving.finish(CONNECTIONS_WITHIN).await;
         self.presence.abort();
-        info!("stopped");
+        tracing::info!("stopped");
+        self.stopped.send_replace(true);
+    }
+
+    /// Waits until a drain is done.
+    pub async fn stopped(&self) {
+        let mut stopped = self.stopped.subscribe();
+        // The sender is in `self`: it cannot be gone.
+        let _stopped = stopped.wait_for(|stopped| *stopped).await;
+    }
+
+    /// Serves until the operating system asks to stop (SIGTERM, or Ctrl-C), then drains.
+    ///
+    /// # Errors
+    /// Signals cannot be listened for; the node was drained.
+    pub async fn run_until_signal(&self) -> io::Result<()> {
+        let asked = stop_signal().await;
+        self.drain().await;
+        asked
+    }
+}
+
+impl Drop for NodeHandle {
+    fn drop(&mut self) {
+        self.presence.abort();
+    }
+}
+
+/// Returns when the operating system asks the process to stop.
+async fn stop_signal() -> io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! { biased;
+        _ = terminate.recv() => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => interrupted,
     }
 }

@@ -10,7 +10,7 @@ use stonechat_server::config::Config;
 use stonechat_server::conversation::{Caller, Conversations, CreateRequest, Limits};
 use stonechat_server::domain::authorization::Actor;
 use stonechat_server::domain::{ClientMsgId, ConversationId, CorrelationId, Kind, Member, Role, UnixMillis, UserId};
-use stonechat_server::node::{Ground, Node};
+use stonechat_server::node::{Grounds, Node};
 use stonechat_server::storage::Directory;
 
 use super::net::SimListener;
@@ -23,12 +23,12 @@ pub(super) const PORT: u16 = 7_400;
 pub(super) async fn serve(disk: Rc<Disk>, seed: u64) -> Result<(), Box<dyn Error>> {
     let host = server_host(seed);
     let backends = disk.backends();
-    let ground = Ground {
+    let grounds = Grounds {
         authenticator: authenticator(&backends, &host),
         backends,
     };
     let listener = SimListener::bind(PORT).await?;
-    let _node = Node::start(&Config::default(), host, ground, Arc::new(listener)).await?;
+    let _node = Node::start(&Config::default(), host, grounds, Arc::new(listener)).await?;
     std::future::pending::<()>().await;
     Ok(())
 }
