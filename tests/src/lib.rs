@@ -1,1 +1,3 @@
-//! x
+//! What the suites share: the history checker and the harness that drives real processes.
+
+pub mod checker;

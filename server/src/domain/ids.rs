@@ -73,11 +73,24 @@ text_id!(
     ClientMsgId, "client_msg_id", 64, is_key_byte, "1 to 64 characters of [A-Za-z0-9._:-]"
 );
 text_id!(
-    /// One session of a device with a gateway; chosen by the server.
-    SessionId, "session_id", 64, is_key_byte, "1 to 64 characters of [A-Za-z0-9._:-]"
+    /// One session of a device with a gateway; chosen by the server: 32 hex digits, a dot, the device. So a Submit on
+    /// another node knows the device.
+    SessionId, "session_id", 97, is_key_byte, "1 to 97 characters of [A-Za-z0-9._:-]"
 );
 
 impl SessionId {
+    /// The session with these random bytes of this device.
+    #[must_use]
+    pub fn of_device(bytes: [u8; 16], device: &DeviceId) -> Self {
+        Self(format!("{}.{device}", CorrelationId(bytes)).into())
+    }
+
+    /// The device in the id, when it has the form of one.
+    #[must_use]
+    pub fn device(&self) -> Option<DeviceId> {
+        DeviceId::parse(self.0.get(33..)?).ok()
+    }
+
     /// Not a session: the place among a user's sessions where the bus keeps what the user chose to show.
     #[must_use]
     pub fn of_choice() -> Self {

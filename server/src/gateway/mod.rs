@@ -1,1 +1,84 @@
-//! placeholder
+//! Where devices arrive: the listener, one task per device stream, and browsers. No business rules.
+//!
+//! A stream's way: `listener` (a connection) → `router` (HTTP: page, health, rpcs) → `service` (the session rpcs) →
+//! `session` (the task that speaks the protocol) → `api::Operations` and `conversation`.
+
+mod codec;
+mod connection;
+mod frames;
+pub mod limits;
+mod listener;
+mod operations;
+mod resume;
+mod router;
+mod service;
+mod session;
+mod sessions;
+mod web;
+
+pub use listener::{Serving, serve};
+pub use router::{Web, router};
+pub use service::SessionService;
+
+use std::sync::Arc;
+
+use stonechat_host::Host;
+
+use self::resume::Resumes;
+use self::sessions::Sessions;
+use crate::api::Operations;
+use crate::auth::Authenticator;
+use crate::bus::Bus;
+use crate::conversation::Conversations;
+use crate::presence::Presence;
+use crate::storage::Directory;
+
+/// What the gateway stands on.
+pub struct Foundation {
+    /// The operations that frames ask for.
+    pub operations: Operations,
+    /// The rules, for lists, reads and acks of sessions.
+    pub conversations: Conversations,
+    /// Presence.
+    pub presence: Presence,
+    /// Users and devices.
+    pub directory: Arc<dyn Directory>,
+    /// Live events.
+    pub bus: Arc<dyn Bus>,
+    /// Tokens.
+    pub authenticator: Arc<Authenticator>,
+    /// Time and randomness.
+    pub host: Host,
+    /// Whether a user with a good token is created at their first hello.
+    pub create_users: bool,
+}
+
+/// Everything the sessions of a node share.
+pub struct Gateway {
+    on: Foundation,
+    sessions: Arc<Sessions>,
+    resumes: Resumes,
+}
+
+impl Gateway {
+    /// Stands on this.
+    #[must_use]
+    pub fn new(on: Foundation) -> Arc<Self> {
+        Arc::new(Self {
+            on,
+            sessions: Arc::default(),
+            resumes: Resumes::default(),
+        })
+    }
+
+    /// Open sessions of this node.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.count()
+    }
+
+    /// Ends every session with the reason draining, and new ones too; returns when all of them have ended.
+    pub async fn drain(&self) {
+        self.sessions.drain().await;
+    }
+}

@@ -40,13 +40,18 @@ async fn what_cannot_be_issued_is_refused() {
     let none = BTreeSet::new();
     for ttl in [Duration::ZERO, TOKEN_TTL_MAX + Duration::from_secs(1)] {
         let refused = refusal(authenticator.issue(&user("ann"), None, &none, ttl));
-        assert_eq!(refused.reason, Reason::Invalid { field: "ttl_seconds" });
+        assert_eq!(
+            refused.reason,
+            Reason::Invalid {
+                field: "ttl_seconds".into()
+            }
+        );
     }
     assert!(authenticator.issue(&user("ann"), None, &none, TOKEN_TTL_MAX).is_ok());
     for scope in ["users", "admin.users admin.tokens", "admin.\u{202e}", ""] {
         let scopes = BTreeSet::from([scope.to_owned()]);
         let refused = refusal(authenticator.issue(&user("ann"), None, &scopes, HOUR));
-        assert_eq!(refused.reason, Reason::Invalid { field: "scopes" }, "{scope}");
+        assert_eq!(refused.reason, Reason::Invalid { field: "scopes".into() }, "{scope}");
     }
 }
 

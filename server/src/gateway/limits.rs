@@ -1,0 +1,123 @@
+//! Bounds of the gateway, each with its reason.
+
+use std::time::Duration;
+
+// Connections.
+
+/// Open connections of one node. Each takes one descriptor; the store, its segments and the log keep the rest of the
+/// usual 65,536.
+pub const CONNECTIONS_MAX: usize = 50_000;
+/// Streams one HTTP/2 connection may have open; hyper sets no limit by itself.
+pub const HTTP2_STREAMS_MAX: u32 = 64;
+/// Bytes of request headers: a token of 4 KiB and what browsers add.
+pub const HEADER_LIST_BYTES_MAX: u32 = 8 * 1024;
+/// Resets that the peer's own errors may cause on one connection (CVE-2025-8671).
+pub const LOCAL_ERROR_RESETS_MAX: usize = 200;
+/// Bytes hyper may buffer per stream for a reader that does not read; its default of 400 KiB is a session's whole memory
+/// many times over.
+pub const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of an HTTP/1 head, and of its read buffer.
+pub const HTTP1_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes a client may send ahead on one stream: the largest frame twice, so that one waits while one is handled.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+/// Bytes a client may send ahead on one connection, over all its streams.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// A connection that says nothing for this long is pinged.
+pub const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(30);
+/// A peer that does not answer such a ping within this is gone.
+pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the first bytes of a connection, and for the head of an HTTP/1 request.
+pub const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(5);
+/// Bytes after which a peer has shown that it speaks HTTP: the length of the HTTP/2 preface.
+pub const FIRST_BYTES: usize = 24;
+/// Pause after a failed accept, doubled up to the longest: descriptors come back as connections end.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// Longest pause after failed accepts.
+pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+// Sessions.
+
+/// Sessions of one user on one node: devices times named streams, generously. More is a leak or an attack.
+pub const SESSIONS_PER_USER_MAX: usize = 64;
+/// Time for the hello (wire contract).
+pub const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// Time for everything from hello to welcome: a store that takes longer is in trouble.
+pub const OPEN_WITHIN: Duration = Duration::from_secs(10);
+/// Heartbeat asked of the client (wire contract).
+pub const HEARTBEAT: Duration = Duration::from_secs(30);
+/// Without any client frame for this long the peer is gone (wire contract).
+pub const SILENCE: Duration = Duration::from_secs(45);
+/// How long after a token's expiry its stream lives on: the leeway of token checks.
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(5);
+/// A full queue that does not move for this long belongs to a reader that does not read.
+pub const SLOW_CONSUMER_AFTER: Duration = Duration::from_secs(30);
+/// How often a session compares its user's inbox with what it sent, at the latest: with the read itself it keeps
+/// everything visible within 15 s of a lost event (I5).
+pub const HEAL_EVERY: Duration = Duration::from_secs(10);
+/// How often presence is told that the session lives: three times within its validity of 60 s.
+pub const PRESENCE_ALIVE_EVERY: Duration = Duration::from_secs(20);
+/// Time a closing stream has to hand over what is queued before it is forgotten.
+pub const CLOSE_GRACE: Duration = Duration::from_secs(5);
+/// Time that answers to requests in flight have once a stream is to end.
+pub const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// Pause after the store could not answer a session's read.
+pub const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// How far reconnects are spread when a node drains or fails.
+pub const RECONNECT_SPREAD_MS: u64 = 5_000;
+
+// What a session keeps.
+
+/// Requests of a stream that may be unanswered (wire contract): above it client frames wait in HTTP/2's window.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 64;
+/// Requests among them whose answers may be large (history, sync): bounds what answers can add to the queue.
+pub const LARGE_REQUESTS_IN_FLIGHT_MAX: usize = 2;
+/// Bytes of requests in flight: four of the largest frames, or 64 of the usual ones.
+pub const REQUEST_BYTES_IN_FLIGHT_MAX: usize = 256 * 1024;
+/// Frames in the outgoing queue above which nothing is added but answers already owed: two windows.
+pub const QUEUE_FRAMES_MAX: usize = 512;
+/// Bytes in the outgoing queue above which nothing is added but answers already owed. With those (64 small ones and 2
+/// pages of 512 KiB) a stalled stream costs at most about 3 MiB.
+pub const QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// Rows of the inbox read at a time.
+pub const INBOX_PAGE: usize = 500;
+/// Conversations with something to send that a session remembers: the positions of one hello, or two inbox pages. What
+/// does not fit is found again in the inbox.
+pub const PULLS_MAX: usize = 1_000;
+/// Conversations a session keeps positions of; those with nothing open are forgotten first and read again when needed.
+pub const TRACKS_MAX: usize = 2_048;
+/// Reads of conversations at a time: hides the latency of a remote store without keeping it busy for one session.
+pub const READS_AT_A_TIME: usize = 4;
+/// Entries of one such read.
+pub const READ_ENTRIES_MAX: usize = 64;
+/// Bytes of one such read.
+pub const READ_BYTES_MAX: usize = 128 * 1024;
+/// Acks that are being made durable at a time; others merge while they wait.
+pub const ACKS_AT_A_TIME: usize = 8;
+/// Conversations whose changed own row or moved receipts wait to be sent; above it the client is told to resync.
+pub const NOTICES_MAX: usize = 512;
+/// Members in one receipts event (wire contract).
+pub const RECEIPT_MEMBERS_MAX: usize = 50;
+/// Heads in a pong (wire contract).
+pub const PONG_HEADS_MAX: usize = 32;
+/// A watched user's presence is sent at most this often.
+pub const PRESENCE_EVERY: Duration = Duration::from_millis(500);
+/// How often all watched presences are read again: finds those whose gateway died without a word.
+pub const PRESENCE_REREAD_EVERY: Duration = Duration::from_secs(30);
+/// How soon they are read again once a hint says that it matters: hints come in bursts.
+pub const PRESENCE_REREAD_SOON: Duration = Duration::from_secs(1);
+/// Pages of the inbox that a hello with `INITIAL_BACKLOG_NOTHING` may set positions for: 100,000 conversations.
+pub const NOTHING_PAGES_MAX: usize = 200;
+
+// Resume tokens.
+
+/// How long a resume token is good after its stream ended (wire contract).
+pub const RESUME_WITHIN: Duration = Duration::from_secs(300);
+/// Resume tokens of ended streams that a node keeps; the oldest go first, and their clients start as new.
+pub const RESUMES_MAX: usize = 20_000;
+/// Bytes of a resume token.
+pub const RESUME_TOKEN_BYTES: usize = 32;
+
+// Submit.
+
+/// Bytes that wrap a client frame in its rpc message, above the frame itself.
+pub const WRAPPER_BYTES: usize = 16;

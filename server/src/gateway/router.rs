@@ -1,0 +1,117 @@
+//! What one port serves: a page, health, and every rpc as gRPC or gRPC-Web.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use tonic::service::Routes;
+use tonic_web::GrpcWebLayer;
+use tower_http::cors::CorsLayer;
+
+use super::Gateway;
+use crate::api::{CORRELATION_METADATA, DEVICE_METADATA};
+
+/// How long a browser may remember what it may do: an hour.
+const CORS_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(3_600);
+
+/// What browsers are told.
+#[derive(Debug, Clone, Default)]
+pub struct Web {
+    /// Origins of pages that may call, such as `https://chat.example.org`.
+    pub origins: Vec<String>,
+}
+
+/// Everything behind the port.
+///
+/// # Errors
+/// An origin is not one.
+pub fn router(gateway: &Arc<Gateway>, rpcs: Routes, web: &Web) -> Result<Router, String> {
+    let origins = web.origins.iter().map(|origin| parse_origin(origin));
+    let origins: Arc<[HeaderValue]> = origins.collect::<Result<Vec<_>, _>>()?.into();
+    let rpcs = rpcs
+        .prepare()
+        .into_axum_router()
+        .layer(GrpcWebLayer::new())
+        .layer(from_fn_with_state(Arc::clone(&origins), refuse_foreign))
+        .layer(cors(&origins));
+    // A plain 404 for pages that are not there: tonic would answer in gRPC.
+    let pages = get(not_found).fallback_service(rpcs.clone());
+    Ok(Router::new()
+        .route("/", get(page))
+        .route("/health", get(health).with_state(Arc::clone(gateway)))
+        .route("/{*path}", pages)
+        .fallback_service(rpcs))
+}
+
+fn parse_origin(origin: &str) -> Result<HeaderValue, String> {
+    let uri = origin
+        .parse::<http::Uri>()
+        .map_err(|error| format!("origin {origin:?}: {error}"))?;
+    // A browser sends scheme, host and port alone; anything else would never match.
+    let bare = matches!(uri.scheme_str(), Some("http" | "https")) && !origin.ends_with('/') && uri.path() == "/";
+    if !bare || uri.query().is_some() {
+        return Err(format!(
+            "origin {origin:?} must be like https://chat.example.org or http://localhost:8080"
+        ));
+    }
+    HeaderValue::from_str(origin).map_err(|error| format!("origin {origin:?}: {error}"))
+}
+
+fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(origins.to_vec())
+        .allow_methods([Method::POST])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            HeaderName::from_static("x-grpc-web"),
+            HeaderName::from_static("x-user-agent"),
+            HeaderName::from_static("grpc-timeout"),
+            HeaderName::from_static(CORRELATION_METADATA),
+            HeaderName::from_static(DEVICE_METADATA),
+        ])
+        .expose_headers([
+            HeaderName::from_static("grpc-status"),
+            HeaderName::from_static("grpc-message"),
+            HeaderName::from_static("grpc-status-details-bin"),
+            HeaderName::from_static(CORRELATION_METADATA),
+        ])
+        .max_age(CORS_MAX_AGE)
+}
+
+/// CORS only keeps a foreign page from reading the answer; this keeps it from asking.
+async fn refuse_foreign(State(origins): State<Arc<[HeaderValue]>>, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN);
+    if origin.is_some_and(|origin| !origins.contains(origin)) {
+        return (StatusCode::FORBIDDEN, "this origin may not call\n").into_response();
+    }
+    next.run(request).await
+}
+
+async fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, "not found\n").into_response()
+}
+
+async fn health(State(gateway): State<Arc<Gateway>>) -> Response {
+    if gateway.sessions.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    "ok\n".into_response()
+}
+
+async fn page() -> Html<&'static str> {
+    Html(concat!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Stonechat</title>\n",
+        "<h1>Stonechat ",
+        env!("CARGO_PKG_VERSION"),
+        "</h1>\n<p>A chat backend. This port speaks gRPC (HTTP/2 without TLS) and gRPC-Web.</p>\n",
+        "<p>Two people, two terminals (<code>stonechat demo</code> makes users and prints such lines with tokens):</p>\n",
+        "<pre>stonechat chat --help\nstonechat tail --help</pre>\n",
+        "<p>The contract is in <code>proto/stonechat/v1/</code>; a session is <code>stonechat.v1.SessionService/Exchange</code>, ",
+        "from browsers <code>Listen</code> and <code>Submit</code>. <a href=\"/health\">Health</a>.</p>\n</html>\n"
+    ))
+}

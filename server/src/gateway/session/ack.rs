@@ -1,0 +1,167 @@
+//! Acks: they free the window at once, and become durable positions a moment later.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Session;
+use super::close::Close;
+use super::deliver::text;
+use super::jobs::Done;
+use super::window::AckOutcome;
+use crate::domain::{ConversationId, Reason, Refusal, Seq};
+use crate::gateway::limits::ACKS_AT_A_TIME;
+use crate::wire;
+use stonechat_proto::v1;
+
+/// Acks on their way into the store. Bounded: an ack with an id counts as a request in flight, and one without merges
+/// into those of its conversation, of which there are as many as deliveries in the window.
+#[derive(Debug, Default)]
+pub(super) struct Acks {
+    waiting: BTreeMap<ConversationId, Waiting>,
+    flying: BTreeMap<ConversationId, Vec<u64>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    up_to: Seq,
+    replies: Vec<u64>,
+}
+
+impl Acks {
+    fn add(&mut self, conversation: ConversationId, seq: Seq, reply: Option<u64>) {
+        let waiting = self.waiting.entry(conversation).or_default();
+        waiting.up_to = waiting.up_to.max(seq);
+        waiting.replies.extend(reply);
+    }
+
+    /// The next one to store; one at a time for each conversation.
+    fn next(&mut self) -> Option<(ConversationId, Seq)> {
+        if self.flying.len() >= ACKS_AT_A_TIME {
+            return None;
+        }
+        let flying: BTreeSet<&ConversationId> = self.flying.keys().collect();
+        let ready = self.waiting.keys().find(|conversation| !flying.contains(conversation));
+        let conversation = *ready?;
+        let waiting = self.waiting.remove(&conversation)?;
+        self.flying.insert(conversation, waiting.replies);
+        Some((conversation, waiting.up_to))
+    }
+
+    /// The one under way came to an end; the requests it answers.
+    fn landed(&mut self, conversation: ConversationId) -> Vec<u64> {
+        match self.flying.entry(conversation) {
+            Entry::Occupied(entry) => entry.remove(),
+            Entry::Vacant(_) => Vec::new(),
+        }
+    }
+}
+
+impl Session {
+    /// An ack came.
+    pub(super) fn ack(&mut self, reply: Option<u64>, frame: &v1::Ack) {
+        let (conversation, seq) = match wire::session::ack(frame) {
+            Ok(ack) => ack,
+            Err(refusal) => return self.refuse_request(reply, &refusal),
+        };
+        match self.plan.ack(conversation, seq) {
+            Some(AckOutcome::Freed(0)) if seq == Seq::ZERO => self.reply_done(reply),
+            Some(AckOutcome::Freed(_)) => self.acks.add(conversation, seq, reply),
+            Some(AckOutcome::BeyondSent) => self.ack_beyond_sent(reply),
+            None => self.check_ack(conversation, seq, reply),
+        }
+    }
+
+    /// The session remembers nothing of the conversation: an ack of what the device has is harmless.
+    fn check_ack(&mut self, conversation: ConversationId, seq: Seq, reply: Option<u64>) {
+        let (gateway, who) = (Arc::clone(&self.gateway), Arc::clone(&self.who));
+        self.in_flight.nameless += 1;
+        self.job(async move {
+            let markers = gateway.on.conversations.markers();
+            let read = markers.device_positions(&who.user, &who.device, &[conversation]).await;
+            let stored = read.map(|positions| positions.first().copied().unwrap_or_default());
+            Done::AckChecked(conversation, seq, reply, stored.map_err(text))
+        });
+    }
+
+    pub(super) fn ack_checked(
+        &mut self,
+        conversation: ConversationId,
+        seq: Seq,
+        reply: Option<u64>,
+        stored: Result<Seq, String>,
+    ) {
+        self.answered(None);
+        match stored {
+            Ok(stored) if seq <= stored => self.reply_done(reply),
+            // It may have been delivered while the position was read.
+            Ok(_) => match self.plan.ack(conversation, seq) {
+                Some(AckOutcome::Freed(_)) => self.acks.add(conversation, seq, reply),
+                _ => self.ack_beyond_sent(reply),
+            },
+            Err(error) => {
+                self.store_failed(&error);
+                let reason = Reason::Unavailable { retry_after_ms: 0 };
+                self.refuse_request(
+                    reply,
+                    &Refusal::not_done(reason, "the ack could not be checked; not done"),
+                );
+            }
+        }
+    }
+
+    fn ack_beyond_sent(&mut self, reply: Option<u64>) {
+        let message = "an ack of what was never delivered on this stream";
+        self.refuse_request(reply, &Refusal::not_done(Reason::Protocol, message));
+        self.close(Close::Protocol(message.into()));
+    }
+
+    /// Stores what waits, some at a time.
+    pub(super) fn flush_acks(&mut self) {
+        if self.timers.is_paused() {
+            return;
+        }
+        while let Some((conversation, seq)) = self.acks.next() {
+            let caller = self.who.caller(self.correlation());
+            let gateway = Arc::clone(&self.gateway);
+            self.job(async move {
+                let conversations = &gateway.on.conversations;
+                let stored = conversations.acknowledge(&caller, conversation, seq).await;
+                Done::Acked(conversation, seq, stored)
+            });
+        }
+    }
+
+    /// Whether an ack waits or is under way.
+    pub(super) fn acks_open(&self) -> bool {
+        !self.acks.waiting.is_empty() || !self.acks.flying.is_empty()
+    }
+
+    pub(super) fn acked(&mut self, conversation: ConversationId, seq: Seq, result: Result<(), Refusal>) {
+        let replies = self.acks.landed(conversation);
+        match result {
+            Ok(()) => {
+                if let Some(stamp) = self.plan.stored(conversation, seq) {
+                    self.synced(stamp);
+                }
+                for reply in replies {
+                    self.reply_done(Some(reply));
+                }
+            }
+            Err(refusal) => self.ack_failed(conversation, seq, &replies, &refusal),
+        }
+    }
+
+    fn ack_failed(&mut self, conversation: ConversationId, seq: Seq, replies: &[u64], refusal: &Refusal) {
+        for reply in replies {
+            self.refuse_request(Some(*reply), refusal);
+        }
+        if matches!(refusal.reason, Reason::Unavailable { .. } | Reason::Internal) {
+            // The device has it: raising again is harmless, and not raising would deliver it twice.
+            self.acks.add(conversation, seq, None);
+            self.store_failed(&refusal.message);
+        } else {
+            tracing::debug!(conversation = ?conversation, reason = ?refusal.reason, "ack not stored");
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! From the first frame to the welcome: who it is, what they have, and what they go on with.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use stonechat_proto::v1;
+use stonechat_proto::v1::client_frame::Body as Ask;
+use stonechat_proto::v1::server_frame::Body as Reply;
+
+use super::close::Close;
+use super::input::{Incoming, Input};
+use super::outgoing::Outgoing;
+use super::plan::Plan;
+use super::timers::Timers;
+use super::watch::Watch;
+use super::{Session, Who};
+use crate::api::CallContext;
+use crate::api::access::user_of;
+use crate::auth::Principal;
+use crate::bus::{Event, Status, Topic};
+use crate::conversation::ListPage;
+use crate::domain::limits::{FRAME_BYTES_MAX, LIST_PAGE_MAX, TEXT_BYTES_MAX, WATCHED_USERS_MAX};
+use crate::domain::{ConversationId, CorrelationId, Reason, Refusal, Seq, SessionId};
+use crate::gateway::Gateway;
+use crate::gateway::limits::{
+    HEARTBEAT, HELLO_WITHIN, INBOX_PAGE, NOTHING_PAGES_MAX, OPEN_WITHIN, REQUESTS_IN_FLIGHT_MAX, SESSIONS_PER_USER_MAX,
+    SILENCE,
+};
+use crate::gateway::resume::Carried;
+use crate::gateway::sessions::Seat;
+use crate::storage::ChangeStamp;
+use crate::wire;
+use crate::wire::session::{AppState, Hello, PROTOCOL, Token};
+
+/// Why there is no session.
+pub(super) struct Refused {
+    pub(super) out: Outgoing,
+    /// The answer to the hello, when there was one.
+    pub(super) refusal: Option<(u64, Refusal)>,
+    pub(super) close: Close,
+}
+
+/// What a hello ended in, short of a session.
+type Failure = (Option<Refusal>, Close);
+
+/// Reads the hello, unless it came with the rpc, and opens the session.
+pub(super) async fn open(
+    gateway: &Arc<Gateway>,
+    context: Option<CallContext>,
+    mut input: Input,
+    hello: Option<v1::Hello>,
+    out: Outgoing,
+) -> Result<Box<Session>, Box<Refused>> {
+    let first = match hello {
+        Some(hello) => Ok((0, hello)),
+        None => receive(&mut input).await,
+    };
+    let (request_id, hello) = match first {
+        Ok(first) => first,
+        Err((request_id, (refusal, close))) => {
+            let refusal = refusal.map(|refusal| (request_id, refusal));
+            return Err(Box::new(Refused { out, refusal, close }));
+        }
+    };
+    let opening = tokio::time::timeout(OPEN_WITHIN, Box::pin(prepare(gateway, context, hello, input)));
+    let opened = opening.await.unwrap_or_else(|_| {
+        let message = "the session could not be opened in time";
+        let reason = Reason::Unavailable { retry_after_ms: 0 };
+        Err(failed(Refusal::not_done(reason, message)))
+    });
+    match opened {
+        Ok(prepared) => Ok(Box::new(prepared.start(gateway, request_id, out))),
+        Err((refusal, close)) => {
+            let refusal = refusal.map(|refusal| (request_id, refusal));
+            Err(Box::new(Refused { out, refusal, close }))
+        }
+    }
+}
+
+/// The first frame, which must be a hello.
+async fn receive(input: &mut Input) -> Result<(u64, v1::Hello), (u64, Failure)> {
+    let Ok(incoming) = tokio::time::timeout(HELLO_WITHIN, input.next()).await else {
+        return Err((0, (None, Close::Idle("no hello within 5 s"))));
+    };
+    match incoming {
+        Incoming::Frame(v1::ClientFrame {
+            request_id,
+            body: Some(Ask::Hello(hello)),
+        }) => Ok((request_id, hello)),
+        Incoming::Frame(frame) => {
+            let message = "the first frame must be a hello; not done";
+            let refusal = Refusal::not_done(Reason::Protocol, message);
+            Err((frame.request_id, (Some(refusal), Close::Protocol(message.into()))))
+        }
+        Incoming::Malformed(why) => Err((0, (None, Close::Protocol(why.into())))),
+        Incoming::Submitted(_) | Incoming::End | Incoming::Gone => Err((0, (None, Close::Gone))),
+    }
+}
+
+/// A refusal of the hello, and the end that follows from it.
+fn failed(refusal: Refusal) -> Failure {
+    let message = refusal.message.clone();
+    let close = match refusal.reason {
+        Reason::Unauthenticated | Reason::Forbidden => Close::Credentials(message),
+        Reason::Invalid { .. } | Reason::Protocol => Close::Protocol(message),
+        Reason::LimitReached | Reason::RateLimited { .. } => Close::Overloaded(message),
+        _ => Close::Internal(message),
+    };
+    (Some(refusal), close)
+}
+
+fn store_failed(error: impl std::fmt::Display) -> Failure {
+    tracing::warn!(%error, "a session could not be opened");
+    let reason = Reason::Unavailable { retry_after_ms: 0 };
+    failed(Refusal::not_done(reason, "the store cannot answer; not done"))
+}
+
+fn unauthenticated(message: &str) -> Refusal {
+    Refusal::not_done(Reason::Unauthenticated, message)
+}
+
+/// Everything a session starts with.
+struct Prepared {
+    seat: Seat,
+    who: Arc<Who>,
+    principal: Principal,
+    hello: Hello,
+    input: Input,
+    events: crate::bus::Subscription,
+    synced: ChangeStamp,
+    /// Conversations whose position the client gave: head and position.
+    given: Vec<(ConversationId, Seq, Seq)>,
+    page: ListPage,
+    continuous: bool,
+    carried: Option<Carried>,
+}
+
+async fn prepare(
+    gateway: &Arc<Gateway>,
+    context: Option<CallContext>,
+    hello: v1::Hello,
+    mut input: Input,
+) -> Result<Prepared, Failure> {
+    let hello = wire::session::hello(hello).map_err(failed)?;
+    if gateway.sessions.is_draining() {
+        return Err((None, Close::Draining));
+    }
+    let principal = principal(gateway, context, &hello).await.map_err(failed)?;
+    let who = Arc::new(who(gateway, &principal, &hello).map_err(failed)?);
+    let Some(seat) = gateway.sessions.seat(&who.user) else {
+        let message = format!("a user has at most {SESSIONS_PER_USER_MAX} streams on a node; not done");
+        return Err(failed(Refusal::not_done(Reason::LimitReached, message)));
+    };
+    register(gateway, &who).await?;
+    // Subscribed first, read second: what is appended in between comes by both ways, and one copy is dropped.
+    let events = gateway.on.bus.subscribe(Topic::User(who.user.clone())).await;
+    if let Input::Submitted(control) = &mut input {
+        let topic = Topic::Session(submit_topic(&who.id, &who.user));
+        *control = Some(gateway.on.bus.subscribe(topic).await);
+    }
+    take_over(gateway, &who).await;
+    let given = set_positions(gateway, &who, &hello).await?;
+    let synced = synced(gateway, &who).await?;
+    if !hello.whole_backlog {
+        skip_backlog(gateway, &who, synced).await?;
+    }
+    let (page, continuous) = list(gateway, &who, &hello.cursor).await.map_err(failed)?;
+    let carried = gateway.resumes.take(&who.key(), &hello.resume_token);
+    Ok(Prepared {
+        seat,
+        who,
+        principal,
+        hello,
+        input,
+        events,
+        synced,
+        given,
+        page,
+        continuous,
+        carried,
+    })
+}
+
+/// The token of the hello, or the one of the metadata.
+async fn principal(gateway: &Gateway, context: Option<CallContext>, hello: &Hello) -> Result<Principal, Refusal> {
+    match (&hello.token, context) {
+        (Some(token), _) => gateway.on.authenticator.verify(&token.0).await,
+        (None, Some(context)) => Ok(context.principal),
+        (None, None) => Err(unauthenticated("neither hello nor metadata carry a token; not done")),
+    }
+}
+
+fn who(gateway: &Gateway, principal: &Principal, hello: &Hello) -> Result<Who, Refusal> {
+    let user = user_of(principal)?.clone();
+    if principal.device.as_ref().is_some_and(|bound| *bound != hello.device) {
+        return Err(unauthenticated("the token is bound to another device; not done"));
+    }
+    Ok(Who {
+        user,
+        device: hello.device.clone(),
+        stream: hello.stream.clone(),
+        id: SessionId::of_device(gateway.on.host.random.bytes16(), &hello.device),
+    })
+}
+
+/// Checks a new token of an open stream.
+///
+/// # Errors
+/// It is not good, of another user, or bound to another device.
+pub(super) async fn reauthenticate(gateway: &Gateway, who: &Who, token: &Token) -> Result<Principal, Refusal> {
+    let principal = gateway.on.authenticator.verify(&token.0).await?;
+    if principal.user != who.user {
+        return Err(unauthenticated("the token is of another user; not done"));
+    }
+    if principal.device.as_ref().is_some_and(|bound| *bound != who.device) {
+        return Err(unauthenticated("the token is bound to another device; not done"));
+    }
+    user_of(&principal)?;
+    Ok(principal)
+}
+
+async fn register(gateway: &Gateway, who: &Who) -> Result<(), Failure> {
+    let now = crate::domain::UnixMillis(gateway.on.host.clock.unix_ms());
+    let directory = &gateway.on.directory;
+    if gateway.on.create_users {
+        directory.ensure_user(&who.user, now).await.map_err(store_failed)?;
+    }
+    let touched = directory.touch_device(&who.user, &who.device, now).await;
+    touched.map_err(store_failed)
+}
+
+/// Ends older streams of the same device and name, wherever they are.
+async fn take_over(gateway: &Gateway, who: &Who) {
+    let event = Event::Replaced {
+        device: who.device.clone(),
+        stream: who.stream.clone(),
+        by: who.id.clone(),
+    };
+    gateway.on.bus.publish(&Topic::User(who.user.clone()), event).await;
+}
+
+/// Takes the positions that the client gives over those that are remembered; a position beyond the head is the head.
+async fn set_positions(
+    gateway: &Gateway,
+    who: &Who,
+    hello: &Hello,
+) -> Result<Vec<(ConversationId, Seq, Seq)>, Failure> {
+    let markers = gateway.on.conversations.markers();
+    if hello.forget_device_positions {
+        let forgotten = markers.forget_device(&who.user, &who.device).await;
+        forgotten.map_err(store_failed)?;
+    }
+    if hello.positions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut given = Vec::with_capacity(hello.positions.len());
+    for (conversation, seq) in &hello.positions {
+        let row = markers.inbox_row(&who.user, *conversation).await;
+        // Conversations that the user has nothing to do with are passed over: a restored database may name such.
+        if let Some(row) = row.map_err(store_failed)? {
+            given.push((*conversation, row.head.seq, (*seq).min(row.head.seq)));
+        }
+    }
+    let positions: Vec<_> = given
+        .iter()
+        .map(|(conversation, _, seq)| (*conversation, *seq))
+        .collect();
+    let set = markers.set_device_positions(&who.user, &who.device, &positions).await;
+    set.map_err(store_failed)?;
+    Ok(given)
+}
+
+async fn synced(gateway: &Gateway, who: &Who) -> Result<ChangeStamp, Failure> {
+    let markers = gateway.on.conversations.markers();
+    markers.synced(&who.user, &who.device).await.map_err(store_failed)
+}
+
+/// Sets the device to the head of every conversation in which it has nothing, so that only newer entries come.
+async fn skip_backlog(gateway: &Gateway, who: &Who, synced: ChangeStamp) -> Result<(), Failure> {
+    gateway.on.conversations.settled().await;
+    let markers = gateway.on.conversations.markers();
+    let mut after = synced;
+    for _ in 0..NOTHING_PAGES_MAX {
+        let rows = markers.inbox_changes(&who.user, after, INBOX_PAGE).await;
+        let rows = rows.map_err(store_failed)?;
+        let conversations: Vec<ConversationId> = rows.iter().map(|row| row.conversation).collect();
+        let positions = markers.device_positions(&who.user, &who.device, &conversations).await;
+        let nothing: Vec<(ConversationId, Seq)> = rows
+            .iter()
+            .zip(positions.map_err(store_failed)?)
+            .filter(|(_, position)| *position == Seq::ZERO)
+            .map(|(row, _)| (row.conversation, row.head.seq))
+            .collect();
+        let set = markers.set_device_positions(&who.user, &who.device, &nothing).await;
+        set.map_err(store_failed)?;
+        match rows.last() {
+            Some(last) if rows.len() == INBOX_PAGE => after = last.change,
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
+/// The rows that changed since the client's cursor; from nothing when the cursor is not of this store.
+async fn list(gateway: &Gateway, who: &Who, cursor: &[u8]) -> Result<(ListPage, bool), Refusal> {
+    let caller = who.caller(CorrelationId(gateway.on.host.random.bytes16()));
+    let conversations = &gateway.on.conversations;
+    match conversations.list(&caller, cursor, LIST_PAGE_MAX as usize).await {
+        Err(refusal) if refusal.reason == Reason::ResyncRequired => {
+            let page = conversations.list(&caller, &[], LIST_PAGE_MAX as usize).await?;
+            Ok((page, false))
+        }
+        page => Ok((page?, true)),
+    }
+}
+
+/// Where a session listens for the frames of Submits: only who knows the session's id and is its user finds it.
+pub(in crate::gateway) fn submit_topic(id: &SessionId, user: &crate::domain::UserId) -> SessionId {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    context.update(id.as_str().as_bytes());
+    context.update(b"/");
+    context.update(user.as_str().as_bytes());
+    let digest = context.finish();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest.as_ref()[..16]);
+    id.device()
+        .map_or_else(|| id.clone(), |device| SessionId::of_device(bytes, &device))
+}
+
+impl Prepared {
+    /// Welcomes the client; from here on the stream has a session.
+    fn start(self, gateway: &Arc<Gateway>, request_id: u64, out: Outgoing) -> Session {
+        let resume = gateway.resumes.issue(&self.who.key(), &*gateway.on.host.random);
+        let mut plan = Plan::new(self.hello.window as usize, self.synced);
+        for (conversation, head, position) in &self.given {
+            plan.row(*conversation, *head, *position);
+        }
+        let welcome = self.welcome(gateway, resume.clone());
+        let mut session = Session {
+            gateway: Arc::clone(gateway),
+            _seat: self.seat,
+            timers: Timers::new(&self.principal, gateway.on.host.clock.unix_ms()),
+            who: self.who,
+            principal: self.principal,
+            resume,
+            out,
+            input: self.input,
+            events: self.events,
+            draining: gateway.sessions.draining(),
+            plan,
+            cursor: Bytes::from(self.page.next_cursor),
+            requests: Default::default(),
+            jobs: Default::default(),
+            in_flight: Default::default(),
+            lanes: Default::default(),
+            serial: 0,
+            acks: Default::default(),
+            notices: Default::default(),
+            watch: Watch::default(),
+            looking: false,
+            background: self.hello.app_state == AppState::Background,
+            own_echo: false,
+            bus_first: false,
+            closing: None,
+        };
+        session.push(request_id, Reply::Welcome(welcome));
+        session.tell_alive();
+        if let Some(carried) = self.carried {
+            session.resume(&carried);
+        }
+        session
+    }
+
+    fn welcome(&self, gateway: &Gateway, resume_token: Bytes) -> v1::Welcome {
+        v1::Welcome {
+            session_id: self.who.id.to_string(),
+            user_id: self.who.user.to_string(),
+            protocol: PROTOCOL,
+            server_time_ms: gateway.on.host.clock.unix_ms(),
+            limits: Some(limits(self.hello.window)),
+            resume_token,
+            resumed: self.carried.is_some(),
+            continuous: self.continuous,
+            conversations: self.page.rows.iter().map(wire::summary::summary).collect(),
+            has_more: self.page.has_more,
+            cursor: self.page.next_cursor.clone().into(),
+            token_expires_ms: self.principal.expires.0,
+            durability: v1::Durability::LocalFsync.into(),
+        }
+    }
+}
+
+fn limits(window: u32) -> v1::Limits {
+    let millis = |duration: std::time::Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    v1::Limits {
+        window,
+        max_frame_bytes: count(FRAME_BYTES_MAX),
+        max_text_bytes: count(TEXT_BYTES_MAX),
+        heartbeat_ms: millis(HEARTBEAT),
+        silence_ms: millis(SILENCE),
+        max_requests_in_flight: count(REQUESTS_IN_FLIGHT_MAX),
+        max_watched_users: count(WATCHED_USERS_MAX),
+    }
+}
+
+impl Session {
+    /// Goes on with what the stream before had.
+    fn resume(&mut self, carried: &Carried) {
+        self.resume_watching(&carried.watched);
+        if let Some(status) = carried.status {
+            self.choose_again(status);
+        }
+    }
+
+    /// What the user chose holds on, unless they chose something else since.
+    fn choose_again(&mut self, status: Status) {
+        let (gateway, who) = (Arc::clone(&self.gateway), Arc::clone(&self.who));
+        self.job(async move {
+            let presence = &gateway.on.presence;
+            if presence.chosen(&who.user).await.is_none() {
+                presence.set_status(&who.user, status).await;
+            }
+            super::jobs::Done::Nothing
+        });
+    }
+}

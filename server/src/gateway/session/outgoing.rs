@@ -1,0 +1,305 @@
+//! The outgoing queue of one stream: bounded by frames and bytes, emptied by the HTTP/2 side.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tonic::Status;
+
+use crate::gateway::limits::{QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX};
+
+/// The queue itself, without waiting: what it holds and whether more may come in.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Queue {
+    /// Whether a frame that nobody waits for may be added.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.closed && self.frames.len() < QUEUE_FRAMES_MAX && self.bytes < QUEUE_BYTES_MAX
+    }
+
+    /// Whether the least important frames (typing, presence) must give way.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.closed || self.frames.len() >= QUEUE_FRAMES_MAX / 2 || self.bytes >= QUEUE_BYTES_MAX / 2
+    }
+
+    /// Adds a frame. Answers are added beyond the bounds too: their number was bounded when the requests were read.
+    pub(crate) fn push(&mut self, frame: Bytes) {
+        if !self.closed {
+            self.bytes += frame.len();
+            self.frames.push_back(frame);
+        }
+    }
+
+    /// The oldest frame.
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+        let frame = self.frames.pop_front()?;
+        self.bytes -= frame.len();
+        if self.frames.is_empty() {
+            // An idle stream must not keep the buffer of its busiest moment.
+            self.frames.shrink_to_fit();
+        }
+        Some(frame)
+    }
+
+    /// Nothing comes after `last`.
+    pub(crate) fn close(&mut self, last: Option<Bytes>) {
+        if let Some(frame) = last {
+            self.push(frame);
+        }
+        self.closed = true;
+    }
+
+    /// Forgets what is queued, all but the last frame.
+    pub(crate) fn abandon(&mut self) {
+        let last = self.frames.pop_back();
+        self.bytes = last.as_ref().map_or(0, Bytes::len);
+        self.frames = last.into_iter().collect();
+    }
+}
+
+struct Shared {
+    state: Mutex<State>,
+    reader: AtomicWaker,
+    /// Told when a full queue is half empty again, when a closed one is empty, or when the reader went away.
+    moved: Notify,
+}
+
+struct State {
+    queue: Queue,
+    reader_gone: bool,
+    /// The session found the queue full and waits for room.
+    wanted: bool,
+    last_pop: Instant,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The session's end of the queue.
+pub(crate) struct Outgoing(Arc<Shared>);
+
+/// The HTTP/2 side's end of the queue; ends after the last frame.
+pub(crate) struct OutgoingStream(Arc<Shared>);
+
+/// A queue and its two ends.
+pub(crate) fn outgoing() -> (Outgoing, OutgoingStream) {
+    let shared = Arc::new(Shared {
+        state: Mutex::new(State {
+            queue: Queue::default(),
+            reader_gone: false,
+            wanted: false,
+            last_pop: stonechat_host::monotonic(),
+        }),
+        reader: AtomicWaker::new(),
+        moved: Notify::new(),
+    });
+    (Outgoing(Arc::clone(&shared)), OutgoingStream(shared))
+}
+
+impl Outgoing {
+    /// See [`Queue::push`].
+    pub(crate) fn push(&self, frame: Bytes) {
+        self.0.lock().queue.push(frame);
+        self.0.reader.wake();
+    }
+
+    /// See [`Queue::has_room`]. After a "no", [`Outgoing::moved`] returns once there is room for a while.
+    pub(crate) fn has_room(&self) -> bool {
+        let mut state = self.0.lock();
+        let room = state.queue.has_room();
+        state.wanted |= !room;
+        room
+    }
+
+    /// See [`Queue::is_half_full`].
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.0.lock().queue.is_half_full()
+    }
+
+    /// Since when a full queue has not moved; `None` while it has room.
+    pub(crate) fn stuck_since(&self) -> Option<Instant> {
+        let state = self.0.lock();
+        (!state.queue.has_room()).then_some(state.last_pop)
+    }
+
+    /// Whether nobody reads any more: the client hung up.
+    pub(crate) fn reader_gone(&self) -> bool {
+        self.0.lock().reader_gone
+    }
+
+    /// Waits until there is room again, or the reader went away. May return early.
+    pub(crate) async fn moved(&self) {
+        self.0.moved.notified().await;
+    }
+
+    /// Forgets what a reader that does not read was owed, all but the last frame, so that it costs nothing more.
+    pub(crate) fn abandon(&self) {
+        self.0.lock().queue.abandon();
+    }
+
+    /// Adds the last frame.
+    pub(crate) fn close(&self, last: Option<Bytes>) {
+        self.0.lock().queue.close(last);
+        self.0.reader.wake();
+    }
+
+    /// After `close`: waits until everything was handed over, or the reader went away.
+    pub(crate) async fn drained(&self) {
+        loop {
+            {
+                let state = self.0.lock();
+                if state.reader_gone || state.queue.frames.is_empty() {
+                    return;
+                }
+            }
+            self.moved().await;
+        }
+    }
+}
+
+impl Drop for Outgoing {
+    /// A session that ended without its last frame (a panic) still ends the stream.
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        if !state.queue.closed {
+            state.queue.close(None);
+        }
+        drop(state);
+        self.0.reader.wake();
+    }
+}
+
+impl Stream for OutgoingStream {
+    type Item = Result<Bytes, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.reader.register(context.waker());
+        let mut state = self.0.lock();
+        let Some(frame) = state.queue.pop() else {
+            return if state.queue.closed {
+                Poll::Ready(None)
+            } else {
+                Poll::Pending
+            };
+        };
+        state.last_pop = stonechat_host::monotonic();
+        let emptied = state.queue.closed && state.queue.frames.is_empty();
+        let roomy = state.wanted && !state.queue.is_half_full();
+        if roomy || emptied {
+            state.wanted = false;
+            self.0.moved.notify_one();
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl Drop for OutgoingStream {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.reader_gone = true;
+        state.queue.frames = VecDeque::new();
+        state.queue.bytes = 0;
+        drop(state);
+        self.0.moved.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(usize),
+        Pop,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..200_000usize).prop_map(Step::Push),
+            (0..2_000usize).prop_map(Step::Push),
+            Just(Step::Pop),
+        ]
+    }
+
+    proptest! {
+        /// I9: who asks for room first never takes the queue further than one frame above its bounds, and what comes
+        /// out is what went in, in order.
+        #[test]
+        fn a_writer_that_asks_for_room_stays_within_the_bounds(steps in prop::collection::vec(step(), 0..400)) {
+            let mut queue = Queue::default();
+            let mut model = VecDeque::new();
+            for step in steps {
+                match step {
+                    Step::Push(size) if queue.has_room() => {
+                        let frame = Bytes::from(vec![0; size]);
+                        model.push_back(frame.clone());
+                        queue.push(frame);
+                    }
+                    Step::Push(_) => prop_assert!(
+                        model.len() >= QUEUE_FRAMES_MAX || model.iter().map(Bytes::len).sum::<usize>() >= QUEUE_BYTES_MAX
+                    ),
+                    Step::Pop => prop_assert_eq!(queue.pop(), model.pop_front()),
+                }
+                prop_assert!(queue.frames.len() <= QUEUE_FRAMES_MAX);
+                prop_assert!(queue.bytes < QUEUE_BYTES_MAX + 200_000);
+                prop_assert_eq!(queue.bytes, model.iter().map(Bytes::len).sum::<usize>());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_comes_after_the_last_frame() {
+        let (writer, mut reader) = outgoing();
+        writer.push(Bytes::from_static(b"one"));
+        writer.close(Some(Bytes::from_static(b"last")));
+        writer.push(Bytes::from_static(b"late"));
+        let mut frames = Vec::new();
+        while let Some(frame) = reader.next().await {
+            frames.push(frame.expect("a frame"));
+        }
+        assert_eq!(frames, [Bytes::from_static(b"one"), Bytes::from_static(b"last")]);
+    }
+
+    /// I8: also of a queue whose reader did not read, the reason is the last thing that is forgotten.
+    #[tokio::test]
+    async fn an_abandoned_queue_keeps_its_last_frame() {
+        let (writer, mut reader) = outgoing();
+        for _ in 0..QUEUE_FRAMES_MAX {
+            writer.push(Bytes::from_static(b"delivery"));
+        }
+        assert!(!writer.has_room());
+        writer.close(Some(Bytes::from_static(b"closed")));
+        writer.abandon();
+        assert_eq!(
+            reader.next().await.transpose().expect("no error"),
+            Some(Bytes::from_static(b"closed"))
+        );
+        assert!(reader.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_away_wakes_the_session() {
+        let (writer, reader) = outgoing();
+        drop(reader);
+        writer.moved().await;
+        assert!(writer.reader_gone());
+    }
+}

@@ -1,0 +1,122 @@
+//! When a stream must do something by itself.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::auth::Principal;
+use crate::gateway::limits::{
+    HEAL_EVERY, PRESENCE_ALIVE_EVERY, PRESENCE_REREAD_EVERY, PRESENCE_REREAD_SOON, RETRY_AFTER, SILENCE, TOKEN_LEEWAY,
+};
+
+/// Longest that a timer is set for: an expiry beyond it is checked again then.
+const TIMER_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// The deadlines of one stream.
+#[derive(Debug)]
+pub(super) struct Timers {
+    /// When the stream opened.
+    pub(super) opened: Instant,
+    heard: Instant,
+    expires: Instant,
+    heal: Instant,
+    told_alive: Option<Instant>,
+    /// When all watched presences are read again.
+    pub(super) reread: Instant,
+    /// After the store could not answer.
+    retry: Option<Instant>,
+}
+
+/// When the stream of this principal ends, by the monotonic clock.
+fn expiry(principal: &Principal, unix_ms: i64, now: Instant) -> Instant {
+    let left = u64::try_from(principal.expires.0.saturating_sub(unix_ms)).unwrap_or(0);
+    now + Duration::from_millis(left).min(TIMER_MAX) + TOKEN_LEEWAY
+}
+
+impl Timers {
+    pub(super) fn new(principal: &Principal, unix_ms: i64) -> Self {
+        let now = stonechat_host::monotonic();
+        Self {
+            opened: now,
+            heard: now,
+            expires: expiry(principal, unix_ms, now),
+            heal: now + HEAL_EVERY,
+            told_alive: None,
+            reread: now + PRESENCE_REREAD_EVERY,
+            retry: None,
+        }
+    }
+
+    /// There is a new token.
+    pub(super) fn renew(&mut self, principal: &Principal, unix_ms: i64) {
+        self.expires = expiry(principal, unix_ms, stonechat_host::monotonic());
+    }
+
+    /// A frame came.
+    pub(super) fn heard(&mut self) {
+        self.heard = stonechat_host::monotonic();
+    }
+
+    /// True when presence should hear again that the session lives.
+    pub(super) fn take_alive(&mut self) -> bool {
+        let now = stonechat_host::monotonic();
+        let due = self.told_alive.is_none_or(|told| now >= told + PRESENCE_ALIVE_EVERY);
+        if due {
+            self.told_alive = Some(now);
+        }
+        due
+    }
+
+    /// The client said nothing for too long.
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        now >= self.heard + SILENCE
+    }
+
+    /// The token is no longer good.
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        now >= self.expires
+    }
+
+    /// True when it is time to compare the inbox with what was sent.
+    pub(super) fn take_heal(&mut self, now: Instant) -> bool {
+        let due = now >= self.heal;
+        if due {
+            self.heal = now + HEAL_EVERY;
+        }
+        due
+    }
+
+    /// The inbox was just read to its end.
+    pub(super) fn healed(&mut self) {
+        self.heal = stonechat_host::monotonic() + HEAL_EVERY;
+    }
+
+    /// Who may be watched may have changed, or changes were lost.
+    pub(super) fn reread_soon(&mut self) {
+        self.reread = self.reread.min(stonechat_host::monotonic() + PRESENCE_REREAD_SOON);
+    }
+
+    /// The store could not answer: leave it alone for a moment.
+    pub(super) fn pause(&mut self) {
+        self.retry = Some(stonechat_host::monotonic() + RETRY_AFTER);
+    }
+
+    /// Whether the store is left alone.
+    pub(super) fn is_paused(&self) -> bool {
+        self.retry.is_some()
+    }
+
+    /// Ends the pause when it is over.
+    pub(super) fn unpause(&mut self, now: Instant) {
+        self.retry = self.retry.filter(|retry| now < *retry);
+    }
+
+    /// The earliest of them all. `listening`: silence counts only while frames are read.
+    pub(super) fn next(&self, listening: bool) -> Instant {
+        let mut next = self.expires.min(self.heal);
+        if listening {
+            next = next.min(self.heard + SILENCE);
+        }
+        self.retry.map_or(next, |retry| next.min(retry))
+    }
+}

@@ -1,0 +1,249 @@
+//! Submit: client frames of a browser's session, on whatever node they arrive.
+//!
+//! Requests are answered right here. Session frames go to the node of the session over the bus; their answers say that
+//! they were taken, and what they do shows on Listen.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use prost::Message;
+use stonechat_proto::v1;
+use stonechat_proto::v1::client_frame::Body as Ask;
+use stonechat_proto::v1::server_frame::Body as Reply;
+
+use super::Gateway;
+use super::limits::PONG_HEADS_MAX;
+use super::operations::{Lanes, operation};
+use super::session::{pong, submit_topic};
+use crate::api::CallContext;
+use crate::api::access::user_of;
+use crate::bus::{Event, SessionControl, Topic};
+use crate::domain::{Reason, Refusal, SessionId, UserId};
+use crate::wire;
+
+/// What a Submit is done with.
+struct Submission {
+    gateway: Arc<Gateway>,
+    context: CallContext,
+    user: UserId,
+}
+
+/// An answer and which frame it is for.
+struct Answer {
+    index: usize,
+    request_id: u64,
+    body: Reply,
+}
+
+/// Handles the frames of a Submit in order.
+///
+/// # Errors
+/// The request as a whole is malformed, or its caller may not make it; nothing was done.
+pub(super) async fn submit(
+    gateway: &Arc<Gateway>,
+    context: Option<CallContext>,
+    request: v1::SubmitRequest,
+) -> Result<v1::SubmitResponse, Refusal> {
+    let context = context.ok_or_else(|| Refusal::not_done(Reason::Unauthenticated, "no token; not done"))?;
+    let user = user_of(&context.principal)?.clone();
+    let (session, frames) = wire::session::submit(request)?;
+    let context = for_session(context, &session)?;
+    check_ids(&frames)?;
+    let submission = Submission {
+        gateway: Arc::clone(gateway),
+        context,
+        user,
+    };
+    Ok(submission.handle(&session, frames).await)
+}
+
+/// The session's id names the device; a token that is bound to another one may not use it.
+fn for_session(context: CallContext, session: &SessionId) -> Result<CallContext, Refusal> {
+    let named = session.device();
+    let bound = &context.device;
+    if named.is_none() || bound.as_ref().is_some_and(|bound| Some(bound) != named.as_ref()) {
+        return Err(Refusal::invalid(
+            "submit.session_id",
+            "is not a session of this caller's device; not done",
+        ));
+    }
+    Ok(CallContext {
+        device: named,
+        ..context
+    })
+}
+
+fn check_ids(frames: &[v1::ClientFrame]) -> Result<(), Refusal> {
+    let mut seen = BTreeSet::new();
+    let ids = frames.iter().map(|frame| frame.request_id);
+    if ids.filter(|id| *id != 0).all(|id| seen.insert(id)) {
+        return Ok(());
+    }
+    Err(Refusal::invalid(
+        "submit.frames.request_id",
+        "is used twice; nothing was done",
+    ))
+}
+
+impl Submission {
+    async fn handle(self, session: &SessionId, frames: Vec<v1::ClientFrame>) -> v1::SubmitResponse {
+        let mut lanes = Lanes::default();
+        let mut running = FuturesUnordered::new();
+        let (mut answers, mut forwarded) = (Vec::new(), Vec::new());
+        for (index, frame) in frames.into_iter().enumerate() {
+            let request_id = frame.request_id;
+            let copy = is_of_session(&frame).then(|| Bytes::from(frame.encode_to_vec()));
+            let checked = check(frame);
+            let mut ask = match checked {
+                Ok(ask) => ask,
+                Err(refusal) => {
+                    let body = Reply::Refusal(wire::refusal::to_proto(&refusal));
+                    answers.push(Answer {
+                        index,
+                        request_id,
+                        body,
+                    });
+                    continue;
+                }
+            };
+            lanes.enter(index as u64, &mut ask);
+            match operation(&self.gateway, self.context_of(index), ask) {
+                // All are polled for the first time in the order of the frames, so they queue in that order (I4).
+                Ok(operation) => running.push(async move {
+                    let body = operation.await;
+                    Answer {
+                        index,
+                        request_id,
+                        body,
+                    }
+                }),
+                Err(ask) => match self.session_frame(ask).await {
+                    Ok(body) => {
+                        forwarded.extend(copy);
+                        answers.push(Answer {
+                            index,
+                            request_id,
+                            body,
+                        });
+                    }
+                    Err(refusal) => {
+                        let body = Reply::Refusal(wire::refusal::to_proto(&refusal));
+                        answers.push(Answer {
+                            index,
+                            request_id,
+                            body,
+                        });
+                    }
+                },
+            }
+        }
+        while let Some(answer) = running.next().await {
+            answers.push(answer);
+        }
+        let session_gone = self.forward(session, forwarded).await;
+        response(answers, session_gone)
+    }
+
+    fn context_of(&self, index: usize) -> CallContext {
+        let mut context = self.context.clone();
+        if index > 0 {
+            context.correlation = crate::domain::CorrelationId(self.gateway.on.host.random.bytes16());
+        }
+        context
+    }
+
+    /// The answer of a session frame, as far as it can be known here.
+    async fn session_frame(&self, ask: Ask) -> Result<Reply, Refusal> {
+        let done = Reply::Done(v1::Done {});
+        match ask {
+            Ask::Ack(ack) => wire::session::ack(&ack).map(|_| done),
+            Ask::UnwatchPresence(unwatch) => wire::presence::unwatch(&unwatch).map(|_| done),
+            Ask::SetAppState(state) => wire::session::set_app_state(state).map(|_| done),
+            Ask::Bye(_) => Ok(done),
+            Ask::WatchPresence(watch) => {
+                let (users, _) = wire::presence::watch(&watch)?;
+                let seen = self.gateway.on.presence.visible(&self.user, &users).await?;
+                Ok(Reply::Watching(wire::presence::presences(&seen)))
+            }
+            Ask::Reauthenticate(token) => {
+                let token = wire::session::reauthenticate(token)?;
+                let principal = self.gateway.on.authenticator.verify(&token.0).await?;
+                if principal.user != self.user {
+                    return Err(Refusal::not_done(
+                        Reason::Unauthenticated,
+                        "the token is of another user; not done",
+                    ));
+                }
+                Ok(done)
+            }
+            Ask::Ping(_) => {
+                let markers = self.gateway.on.conversations.markers();
+                // Without the store the pong has no heads; it is still an answer.
+                let rows = markers
+                    .inbox_newest(&self.user, PONG_HEADS_MAX)
+                    .await
+                    .unwrap_or_default();
+                Ok(Reply::Pong(pong(self.gateway.on.host.clock.unix_ms(), &rows)))
+            }
+            _ => Err(Refusal::not_done(Reason::Protocol, "a hello comes by Listen; not done")),
+        }
+    }
+
+    /// Hands session frames to the session; without any it still hears that the client lives. A session of another user
+    /// is not found, as if it did not exist.
+    async fn forward(&self, session: &SessionId, frames: Vec<Bytes>) -> Option<Refusal> {
+        let topic = Topic::Session(submit_topic(session, &self.user));
+        let event = Event::Control(SessionControl { frames });
+        let reached = self.gateway.on.bus.publish(&topic, event).await;
+        (reached == 0).then(|| Refusal::not_done(Reason::NotFound, "the session is gone; open a new one with Listen"))
+    }
+}
+
+fn is_of_session(frame: &v1::ClientFrame) -> bool {
+    matches!(
+        frame.body,
+        Some(
+            Ask::Ack(_)
+                | Ask::WatchPresence(_)
+                | Ask::UnwatchPresence(_)
+                | Ask::SetAppState(_)
+                | Ask::Reauthenticate(_)
+                | Ask::Ping(_)
+                | Ask::Bye(_)
+        )
+    )
+}
+
+fn check(frame: v1::ClientFrame) -> Result<Ask, Refusal> {
+    let may_be_nameless = matches!(frame.body, Some(Ask::Ack(_) | Ask::Typing(_) | Ask::Bye(_)));
+    if frame.request_id == 0 && !may_be_nameless {
+        return Err(Refusal::invalid(
+            "request_id",
+            "must be above 0 for this frame; not done",
+        ));
+    }
+    frame
+        .body
+        .ok_or_else(|| Refusal::invalid("body", "the frame has no body, or one that this server does not know"))
+}
+
+/// Answers in the order of the frames: one for each that has a request id, and one for each refused one that has none.
+fn response(mut answers: Vec<Answer>, session_gone: Option<Refusal>) -> v1::SubmitResponse {
+    answers.sort_unstable_by_key(|answer| answer.index);
+    let refused = |answer: &Answer| matches!(answer.body, Reply::Refusal(_));
+    let frames = answers
+        .into_iter()
+        .filter(|answer| answer.request_id != 0 || refused(answer));
+    v1::SubmitResponse {
+        frames: frames
+            .map(|answer| v1::ServerFrame {
+                request_id: answer.request_id,
+                body: Some(answer.body),
+            })
+            .collect(),
+        session_gone: session_gone.as_ref().map(wire::refusal::to_proto),
+    }
+}
