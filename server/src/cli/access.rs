@@ -149,7 +149,10 @@ impl TokenProvider for Mint {
 }
 
 async fn current(tokens: &Arc<dyn TokenProvider>) -> Result<String, Failure> {
-    let token = tokens.token(false).await.map_err(|error| Failure::refused(error.to_string()))?;
+    let token = tokens
+        .token(false)
+        .await
+        .map_err(|error| Failure::refused(error.to_string()))?;
     Ok(token.text)
 }
 
@@ -182,8 +185,7 @@ impl UserFlags {
         Ok(Session {
             client,
             events,
-            user: welcome.user_id.clone(),
-            welcome,
+            user: welcome.user_id,
             device: device.to_owned(),
         })
     }
@@ -205,7 +207,6 @@ pub(super) struct Session {
     pub(super) events: Events,
     pub(super) user: String,
     pub(super) device: String,
-    pub(super) welcome: v1::Welcome,
 }
 
 /// The first try decides: a person at the terminal wants to know that nobody is there.
@@ -224,7 +225,9 @@ async fn welcome(events: &mut Events) -> Result<v1::Welcome, Failure> {
 pub(super) fn no_session(reason: &DisconnectReason) -> Failure {
     let text = text::disconnect(reason);
     if text.contains("cannot connect") {
-        return Failure::refused(format!("{text}; start a server with `stonechat serve` or `stonechat demo`"));
+        return Failure::refused(format!(
+            "{text}; start a server with `stonechat serve` or `stonechat demo`"
+        ));
     }
     Failure::refused(text)
 }

@@ -7,10 +7,9 @@ use stonechat_client::{ClientError, RequestError, StoreError};
 use super::output::Output;
 use crate::auth::KeyError;
 use crate::config::ConfigError;
-use crate::domain::{Effect, IdError, Refusal};
-
-
-
+use crate::domain::ids::IdError;
+use crate::domain::{Effect, Refusal};
+use crate::node::StartError;
 
 /// Why a command ended early.
 #[derive(Debug)]
@@ -91,7 +90,9 @@ impl From<RequestError> for Failure {
         if let RequestError::NotSent(_) = &error
             && text.contains("cannot connect")
         {
-            return Self::refused(format!("{text}; start a server with `stonechat serve` or `stonechat demo`"));
+            return Self::refused(format!(
+                "{text}; start a server with `stonechat serve` or `stonechat demo`"
+            ));
         }
         if error.certainly_not_done() {
             Self::refused(text)
@@ -135,6 +136,12 @@ impl From<ConfigError> for Failure {
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
         Self::refused(error.to_string())
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self::refused(format!("not started: {error}"))
     }
 }
 

@@ -74,9 +74,9 @@ fn content(content: &MessageContent) -> Value {
         value["reply_to_seq"] = content.reply_to_seq.into();
     }
     if !content.media.is_empty() {
-        let media = content.media.iter().map(|media| {
-            json!({ "uri": media.uri, "content_type": media.content_type, "size_bytes": media.size_bytes })
-        });
+        let media = content.media.iter().map(
+            |media| json!({ "uri": media.uri, "content_type": media.content_type, "size_bytes": media.size_bytes }),
+        );
         value["media"] = media.collect();
     }
     value
@@ -207,12 +207,19 @@ pub(super) fn event(event: &Event) -> Value {
         Event::Disconnected { reason, retry } => json!({
             "event": "disconnected", "reason": reason_name(reason), "retry_ms": retry.map(|retry| retry.as_millis()),
         }),
-        Event::Delivered { entry: delivered, backlog } => {
+        Event::Delivered {
+            entry: delivered,
+            backlog,
+        } => {
             json!({ "event": "delivered", "backlog": backlog, "entry": entry(delivered) })
         }
         Event::CaughtUp => json!({ "event": "caught_up" }),
         Event::SendAccepted(done) => json!({ "event": "send_accepted", "appended": appended(done) }),
-        Event::SendFailed { conversation_id, client_msg_id, refusal: why } => json!({
+        Event::SendFailed {
+            conversation_id,
+            client_msg_id,
+            refusal: why,
+        } => json!({
             "event": "send_failed", "conversation_id": conversation_id, "client_msg_id": client_msg_id,
             "refusal": refusal(why),
         }),
@@ -224,7 +231,10 @@ pub(super) fn event(event: &Event) -> Value {
         }),
         Event::Presence(shown) => json!({ "event": "presence", "presence": presence(shown) }),
         Event::Conversation(row) => json!({ "event": "conversation", "conversation": summary(row) }),
-        Event::Rewound { conversation_id, head_seq } => {
+        Event::Rewound {
+            conversation_id,
+            head_seq,
+        } => {
             json!({ "event": "rewound", "conversation_id": conversation_id, "head_seq": head_seq })
         }
         Event::StoreFailed(message) => json!({ "event": "store_failed", "message": message }),

@@ -73,7 +73,7 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // Writes help to standard output, and what is wrong to standard error.
             let _ = error.print();
-            return if error.use_stderr() { failure::USAGE } else { ExitCode::SUCCESS };
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
     let output = Output::new(cli.json);

@@ -57,12 +57,20 @@ pub(super) async fn run(args: SendArgs, output: Output) -> Result<(), Failure> {
         .send_as(&conversation.conversation_id, &id, content)
         .await?;
     let outcome = tokio::time::timeout(Duration::from_secs(args.timeout), sent.outcome()).await;
-    let unknown = || Failure::unknown(format!("outcome unknown: no answer in time; run it again with --id {id}"));
+    let unknown = || {
+        Failure::unknown(format!(
+            "outcome unknown: no answer in time; run it again with --id {id}"
+        ))
+    };
     let appended = outcome.map_err(|_| unknown())??;
     output.line(
         || {
             let again = if appended.duplicate { ", as before" } else { "" };
-            format!("stored as #{} at {}{again}", appended.seq, text::clock(appended.server_time_ms))
+            format!(
+                "stored as #{} at {}{again}",
+                appended.seq,
+                text::clock(appended.server_time_ms)
+            )
         },
         || json::appended(&appended),
     );

@@ -41,7 +41,10 @@ pub(super) async fn run(args: TailArgs, output: Output) -> Result<(), Failure> {
             state: args.state.as_ref(),
         })
         .await?;
-    output.note(&format!("following the deliveries of {}; end with ctrl-c", session.user));
+    output.note(&format!(
+        "following the deliveries of {}; end with ctrl-c",
+        session.user
+    ));
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
         let event = tokio::select! {
@@ -74,7 +77,10 @@ fn show(event: &Event, output: Output) {
             output.note(&format!("* {}; trying again", text::disconnect(reason)));
         }
         Event::Connected(_) => output.note("* connected"),
-        Event::Rewound { conversation_id, head_seq } => {
+        Event::Rewound {
+            conversation_id,
+            head_seq,
+        } => {
             output.note(&format!("* the server's log of {conversation_id} ends at #{head_seq}"));
         }
         _ => {}

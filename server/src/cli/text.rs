@@ -1,9 +1,7 @@
 //! What commands print for people.
 
 use stonechat_client::DisconnectReason;
-use stonechat_client::v1::{
-    CloseReason, ConversationSummary, Entry, Member, MessageContent, entry, message_content,
-};
+use stonechat_client::v1::{CloseReason, ConversationSummary, Entry, Member, MessageContent, entry, message_content};
 
 use super::json;
 
@@ -33,7 +31,11 @@ pub(super) fn entry(entry: &Entry) -> String {
         &entry.sender_user_id
     };
     let what = body(entry.body.as_ref());
-    let joint = if matches!(entry.body, Some(entry::Body::Message(_))) { ": " } else { " " };
+    let joint = if matches!(entry.body, Some(entry::Body::Message(_))) {
+        ": "
+    } else {
+        " "
+    };
     format!("#{} {} {who}{joint}{what}", entry.seq, clock(entry.server_time_ms))
 }
 
@@ -57,7 +59,11 @@ fn body(body: Option<&entry::Body>) -> String {
         Some(entry::Body::Pin(pin)) if pin.pinned => format!("pinned #{}", pin.target_seq),
         Some(entry::Body::Pin(pin)) => format!("unpinned #{}", pin.target_seq),
         Some(entry::Body::Created(created)) => {
-            format!("created the conversation {}with {}", quoted(&created.name), members(&created.members))
+            format!(
+                "created the conversation {}with {}",
+                quoted(&created.name),
+                members(&created.members)
+            )
         }
         Some(entry::Body::Members(changed)) => format!("set members: {}", members(&changed.members)),
         Some(entry::Body::Left(left)) if left.removed => format!("removed {}", left.user_id),
@@ -104,10 +110,24 @@ pub(super) fn members(members: &[Member]) -> String {
 
 /// One row of a conversation list.
 pub(super) fn summary(row: &ConversationSummary) -> String {
-    let title = if row.name.is_empty() { &row.peer_user_id } else { &row.name };
+    let title = if row.name.is_empty() {
+        &row.peer_user_id
+    } else {
+        &row.name
+    };
     let unread = row.markers.as_ref().map_or(0, |markers| markers.unread_count);
-    let mut text = format!("{}  {}  {} unread, head #{}", row.conversation_id, safe(title), unread, row.head_seq);
-    for (note, holds) in [("archived", row.archived), ("left", row.former_member), ("muted", row.muted_until_ms > 0)] {
+    let mut text = format!(
+        "{}  {}  {} unread, head #{}",
+        row.conversation_id,
+        safe(title),
+        unread,
+        row.head_seq
+    );
+    for (note, holds) in [
+        ("archived", row.archived),
+        ("left", row.former_member),
+        ("muted", row.muted_until_ms > 0),
+    ] {
         if holds {
             text.push_str(", ");
             text.push_str(note);
@@ -144,7 +164,10 @@ mod tests {
     /// Nothing a sender writes reaches the terminal as a command.
     #[test]
     fn control_and_bidi_characters_are_made_harmless() {
-        assert_eq!(safe("a\u{1b}[2Jb\u{202e}c\r\u{7}"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}\u{fffd}");
+        assert_eq!(
+            safe("a\u{1b}[2Jb\u{202e}c\r\u{7}"),
+            "a\u{fffd}[2Jb\u{fffd}c\u{fffd}\u{fffd}"
+        );
         assert_eq!(safe("👩‍👩‍👧 שלום é\n"), "👩‍👩‍👧 שלום é\n");
     }
 
