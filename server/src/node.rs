@@ -1,219 +1,295 @@
-//! A node: picks the backends, puts the parts together, starts and stops them.
+//! A whole node: the one place that picks backends, puts the parts together, starts and stops them.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use stonechat_host::{Host, Listener, TcpListener};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
-use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::api::{self, Guard, Operations};
+use crate::api::{Guard, Operations, add_services};
 use crate::auth::{AuthOptions, Authenticator, JwksFile, KeyError, Secret};
 use crate::bus::embedded::EmbeddedBus;
 use crate::config::Config;
 use crate::conversation::{Backends, Conversations, Limits, People};
-use crate::domain::Refusal;
-use crate::gateway::{self, Foundation, Gateway, Serving, SessionService, Web};
+use crate::domain::{CorrelationId, Refusal};
+use crate::gateway::{Foundation, Gateway, Serving, SessionService, Web, router, serve};
 use crate::presence::Presence;
 use crate::storage::DirectoryError;
 use crate::storage::embedded::directory::{Patience, SqliteDirectory};
 use crate::storage::embedded::{EmbeddedStore, OpenError};
 
-/// Name of the directory's file in the data folder.
+/// File of the directory in the data folder.
 const DIRECTORY_FILE: &str = "directory.sqlite";
-/// Time that connections have to end after their streams did.
-const CONNECTIONS_END_WITHIN: Duration = Duration::from_secs(2);
+/// Time that connections have after all sessions ended: enough to hand over last frames on a slow line.
+const CONNECTIONS_WITHIN: Duration = Duration::from_secs(2);
 
-/// The node did not start; nothing is served and nothing was changed, but that a new data folder may have been made.
+/// Why a node does not start. Nothing was served.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data folder.
+    /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// The directory in it.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// The keys for tokens.
+    /// The directory cannot be opened.
+    #[error("the directory {path} cannot be opened: {source}")]
+    Directory {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: DirectoryError,
+    },
+    /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
-    /// The address to serve on.
-    #[error("cannot listen on {address}: {source}")]
+    /// What a crash left undone could not be done.
+    #[error("recovery failed: {0}")]
+    Recovery(Refusal),
+    /// The address cannot be served.
+    #[error("{address} cannot be served: {source}")]
     Listen {
-        /// Where.
-        address: SocketAddr,
-        /// What the operating system says.
+        /// The address.
+        address: String,
+        /// Why.
         source: io::Error,
     },
-    /// The store could not take up what a crash left.
-    #[error("cannot take up what an earlier run left: {0}")]
-    Recover(Refusal),
-    /// A setting that only shows here.
-    #[error("{0}")]
-    Setting(String),
+    /// A setting makes no sense.
+    #[error("cors_origins: {0}")]
+    Origins(String),
+    /// A thread of the runtime failed.
+    #[error("the store could not be opened: {0}")]
+    Thread(String),
 }
 
-/// The backends on local disk. The folder is locked until the last handle is dropped.
-///
-/// # Errors
-/// The folder or the directory in it cannot be used.
-pub async fn open_backends(config: &Config, host: &Host) -> Result<Backends, StartError> {
-    let (folder, machine) = (config.data_folder.clone(), host.clone());
-    // Opening reads the whole journal. The store comes first: it judges what else is in the folder.
-    let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, &machine));
-    let opened = opening.await.map_err(|error| StartError::Setting(error.to_string()))?;
-    let store = Arc::new(opened?);
-    let directory = SqliteDirectory::open(&config.data_folder.join(DIRECTORY_FILE), Patience::default()).await?;
-    Ok(Backends {
-        log: store.clone(),
-        markers: store,
-        directory: Arc::new(directory),
-        bus: Arc::new(EmbeddedBus::new()),
-    })
+/// What nodes stand on; several nodes may share one. Cheap to clone.
+#[derive(Clone)]
+pub struct Grounds {
+    /// Where everything is kept, and how events travel.
+    pub backends: Backends,
+    /// Who people are.
+    pub authenticator: Arc<Authenticator>,
 }
 
-/// A running node.
-pub struct Node {
-    address: SocketAddr,
-    gateway: Arc<Gateway>,
-    conversations: Conversations,
-    serving: Serving,
-    presence: JoinHandle<()>,
-    health: HealthReporter,
-    drain: Duration,
-}
-
-impl Node {
-    /// Starts a node on the machine's disk and network.
+impl Grounds {
+    /// Opens the embedded backends in the data folder. Everything in it is checked first, which may take seconds.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(config: Config, host: Host) -> Result<Self, StartError> {
-        let address = config.listen;
-        let listener = TcpListener::bind(&address.to_string())
-            .await
-            .map_err(|source| StartError::Listen { address, source })?;
-        let backends = open_backends(&config, &host).await?;
-        let authenticator = authenticator(&config, &backends, &host).await?;
-        Self::assemble(&config, host, backends, authenticator, Arc::new(listener)).await
-    }
-
-    /// Puts a node together on any backends and listener, of a simulation too.
-    ///
-    /// # Errors
-    /// See [`StartError`].
-    pub async fn assemble(
-        config: &Config,
-        host: Host,
-        backends: Backends,
-        authenticator: Authenticator,
-        listener: Arc<dyn Listener>,
-    ) -> Result<Self, StartError> {
-        let address = listener.local_addr();
-        let address = address.map_err(|error| StartError::Setting(format!("no address to serve on: {error}")))?;
-        let limits = Limits {
-            appends_per_second: config.conversation_entries_per_second,
-            ..Limits::default()
+    pub async fn open(config: &Config, host: &Host) -> Result<Self, StartError> {
+        let (folder, of_store) = (config.data_folder.clone(), host.clone());
+        let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, &of_store));
+        let store = Arc::new(opening.await.map_err(|error| StartError::Thread(error.to_string()))??);
+        let path = config.data_folder.join(DIRECTORY_FILE);
+        let directory = SqliteDirectory::open(&path, Patience::default()).await;
+        let backends = Backends {
+            log: Arc::clone(&store) as _,
+            markers: store,
+            directory: Arc::new(directory.map_err(|source| StartError::Directory { path, source })?),
+            bus: Arc::new(EmbeddedBus::new()),
         };
-        let conversations = Conversations::new(backends.clone(), host.clone(), limits);
-        let pending = conversations.recover().await.map_err(StartError::Recover)?;
-        let on = foundation(config, &host, &backends, conversations.clone(), authenticator);
-        let presence = tokio::spawn(on.presence.clone().run());
-        let (health, health_service) = tonic_health::server::health_reporter();
-        let (gateway, rpcs) = rpcs(on, health_service);
-        let web = Web {
-            origins: config.cors_origins.clone(),
-        };
-        let app = gateway::router(&gateway, rpcs, &web).map_err(StartError::Setting)?;
-        let serving = gateway::serve(listener, app);
-        tracing::info!(%address, pending, data_folder = %config.data_folder.display(), "serving");
+        let authenticator = Arc::new(authenticator(config, &backends, host).await?);
         Ok(Self {
-            address,
-            gateway,
-            conversations,
-            serving,
-            presence,
-            health,
-            drain: config.drain,
+            backends,
+            authenticator,
         })
     }
-
-    /// Where it serves.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Drains: every stream ends with its reason, what was accepted is answered and fanned out, then connections end.
-    pub async fn stop(self) {
-        tracing::info!(sessions = self.gateway.sessions(), "draining");
-        self.health
-            .set_service_status("", tonic_health::ServingStatus::NotServing)
-            .await;
-        self.serving.stop_accepting();
-        if tokio::time::timeout(self.drain, self.gateway.drain()).await.is_err() {
-            tracing::warn!(left = self.gateway.sessions(), "sessions did not end in time");
-        }
-        self.conversations.drain().await;
-        self.serving.finish(CONNECTIONS_END_WITHIN).await;
-        self.presence.abort();
-        tracing::info!("stopped");
-    }
 }
 
-async fn authenticator(config: &Config, backends: &Backends, host: &Host) -> Result<Authenticator, StartError> {
+async fn authenticator(config: &Config, backends: &Backends, host: &Host) -> Result<Authenticator, KeyError> {
     let options = AuthOptions {
         issuer: config.issuer.clone(),
         audience: config.audience.clone(),
         require_known_users: !config.provision_users,
     };
     let directory = Arc::clone(&backends.directory);
-    Ok(match &config.jwks_file {
-        Some(path) => {
-            let keys = JwksFile::open(path.clone()).await?;
-            Authenticator::with_key_set(keys, options, directory, host.clone())
-        }
-        None => {
-            let secret = Secret::load_or_create(&config.data_folder, host.random.as_ref())?;
-            Authenticator::with_secret(secret, options, directory, host.clone())
-        }
-    })
+    if let Some(path) = &config.jwks_file {
+        let keys = JwksFile::open(path.clone()).await?;
+        return Ok(Authenticator::with_key_set(keys, options, directory, host.clone()));
+    }
+    let secret = Secret::load_or_create(&config.data_folder, &*host.random)?;
+    Ok(Authenticator::with_secret(secret, options, directory, host.clone()))
 }
 
-fn foundation(
-    config: &Config,
-    host: &Host,
-    backends: &Backends,
-    conversations: Conversations,
-    authenticator: Authenticator,
-) -> Foundation {
-    let (bus, directory) = (Arc::clone(&backends.bus), Arc::clone(&backends.directory));
-    // One process, one gateway: any name that no other has.
-    let name = crate::telemetry::new_correlation_id(host.random.as_ref()).to_string();
-    let presence = Presence::new(Arc::clone(&bus), Arc::clone(&directory), host.clone(), name);
-    let people = People::new(conversations.clone(), host.clone());
-    Foundation {
-        operations: Operations::new(conversations.clone(), people, presence.clone()),
-        conversations,
-        presence,
-        directory,
-        bus,
-        authenticator: Arc::new(authenticator),
-        host: host.clone(),
-        create_users: config.provision_users,
+/// Starts nodes.
+pub struct Node;
+
+impl Node {
+    /// Opens the backends, binds the address and serves.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn open(config: &Config, host: Host) -> Result<NodeHandle, StartError> {
+        let grounds = Grounds::open(config, &host).await?;
+        let address = config.listen.to_string();
+        let listener = TcpListener::bind(&address).await;
+        let listener = listener.map_err(|source| StartError::Listen { address, source })?;
+        Self::start(config, host, grounds, Arc::new(listener)).await
+    }
+
+    /// Does what a crash left undone, then serves the listener. Takes time, randomness and sockets from its arguments
+    /// alone.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(
+        config: &Config,
+        host: Host,
+        grounds: Grounds,
+        listener: Arc<dyn Listener>,
+    ) -> Result<NodeHandle, StartError> {
+        let local_addr = listener.local_addr().map_err(|source| StartError::Listen {
+            address: config.listen.to_string(),
+            source,
+        })?;
+        let limits = Limits {
+            appends_per_second: config.conversation_entries_per_second,
+            ..Limits::default()
+        };
+        let conversations = Conversations::new(grounds.backends.clone(), host.clone(), limits);
+        let recovered = conversations.recover().await.map_err(StartError::Recovery)?;
+        if recovered > 0 {
+            tracing::info!(conversations = recovered, "fanned out again what a crash had left");
+        }
+        let presence = presence(&grounds.backends, &host);
+        let people = People::new(conversations.clone(), host.clone());
+        let operations = Operations::new(conversations.clone(), people.clone(), presence.clone());
+        let gateway = gateway(config, &host, &grounds, &operations, &conversations, &presence);
+        let guard = Guard::new(Arc::clone(&grounds.authenticator), host);
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let session = guard.wrap(SessionService::new(Arc::clone(&gateway)));
+        let rpcs = Routes::new(health_service).add_service(session);
+        let authenticator = grounds.authenticator;
+        let rpcs = add_services(rpcs, &guard, operations, conversations.clone(), people, authenticator);
+        let web = Web {
+            origins: config.cors_origins.clone(),
+        };
+        let app = router(&gateway, rpcs, &web).map_err(StartError::Origins)?;
+        tracing::info!(address = %local_addr, "serving");
+        Ok(NodeHandle {
+            local_addr,
+            serving: Mutex::new(Some(serve(listener, app, config.connections_max))),
+            presence: tokio::spawn(presence.run()),
+            gateway,
+            conversations,
+            health,
+            patience: config.drain,
+            stopped: watch::Sender::new(false),
+        })
     }
 }
 
-fn rpcs(on: Foundation, health: HealthServer<impl Health>) -> (Arc<Gateway>, Routes) {
-    let guard = Guard::new(Arc::clone(&on.authenticator), on.host.clone());
-    let people = People::new(on.conversations.clone(), on.host.clone());
-    let (operations, conversations) = (on.operations.clone(), on.conversations.clone());
-    let authenticator = Arc::clone(&on.authenticator);
-    let gateway = Gateway::new(on);
-    let routes = Routes::new(health).add_service(SessionService::new(Arc::clone(&gateway)));
-    let routes = api::add_services(routes, &guard, operations, conversations, people, authenticator);
-    (gateway, routes)
+/// Presence under a name that no other process and no earlier start has.
+fn presence(backends: &Backends, host: &Host) -> Presence {
+    let name = CorrelationId(host.random.bytes16()).to_string();
+    let (bus, directory) = (Arc::clone(&backends.bus), Arc::clone(&backends.directory));
+    Presence::new(bus, directory, host.clone(), name)
+}
+
+fn gateway(
+    config: &Config,
+    host: &Host,
+    grounds: &Grounds,
+    operations: &Operations,
+    conversations: &Conversations,
+    presence: &Presence,
+) -> Arc<Gateway> {
+    Gateway::new(Foundation {
+        operations: operations.clone(),
+        conversations: conversations.clone(),
+        presence: presence.clone(),
+        directory: Arc::clone(&grounds.backends.directory),
+        bus: Arc::clone(&grounds.backends.bus),
+        authenticator: Arc::clone(&grounds.authenticator),
+        host: host.clone(),
+        create_users: config.provision_users,
+        frames_per_second: config.session_frames_per_second,
+    })
+}
+
+/// A node that serves. Dropping it without a drain cuts everything off, as a crash would.
+pub struct NodeHandle {
+    local_addr: SocketAddr,
+    serving: Mutex<Option<Serving>>,
+    presence: JoinHandle<()>,
+    gateway: Arc<Gateway>,
+    conversations: Conversations,
+    health: HealthReporter,
+    patience: Duration,
+    stopped: watch::Sender<bool>,
+}
+
+impl NodeHandle {
+    /// Where it serves.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Open sessions.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.gateway.sessions()
+    }
+
+    /// Stops in order: takes nothing new, gives every stream its answers and the reason draining, finishes what was
+    /// accepted, and cuts off who is left after the configured time. Returns when it is done; may be called again.
+    pub async fn drain(&self) {
+        let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(serving) = serving else {
+            return self.stopped().await;
+        };
+        tracing::info!(sessions = self.sessions(), "draining");
+        self.health.set_service_status("", ServingStatus::NotServing).await;
+        serving.stop_accepting();
+        if tokio::time::timeout(self.patience, self.gateway.drain()).await.is_err() {
+            tracing::warn!(sessions = self.sessions(), "sessions did not end in time");
+        }
+        if tokio::time::timeout(self.patience, self.conversations.drain())
+            .await
+            .is_err()
+        {
+            tracing::warn!("fan-out did not end in time, the next start finishes it");
+        }
+        serving.finish(CONNECTIONS_WITHIN).await;
+        self.presence.abort();
+        tracing::info!("stopped");
+        self.stopped.send_replace(true);
+    }
+
+    /// Waits until a drain is done.
+    pub async fn stopped(&self) {
+        let mut stopped = self.stopped.subscribe();
+        // The sender is in `self`: it cannot be gone.
+        let _stopped = stopped.wait_for(|stopped| *stopped).await;
+    }
+
+    /// Serves until the operating system asks to stop (SIGTERM, or Ctrl-C), then drains.
+    ///
+    /// # Errors
+    /// Signals cannot be listened for; the node was drained.
+    pub async fn run_until_signal(&self) -> io::Result<()> {
+        let asked = stop_signal().await;
+        self.drain().await;
+        asked
+    }
+}
+
+impl Drop for NodeHandle {
+    fn drop(&mut self) {
+        self.presence.abort();
+    }
+}
+
+/// Returns when the operating system asks the process to stop.
+async fn stop_signal() -> io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! { biased;
+        _ = terminate.recv() => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+    }
 }

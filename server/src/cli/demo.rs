@@ -11,7 +11,6 @@ use stonechat_host::Host;
 
 use super::access::{ADMIN_SCOPES, authenticator};
 use super::failure::Failure;
-use super::serve::stopped;
 use crate::config::{Config, ConfigFlags};
 use crate::domain::UserId;
 use crate::node::Node;
@@ -41,14 +40,11 @@ pub(super) async fn run(args: DemoArgs) -> Result<(), Failure> {
     let config = Config::load(&args.settings)?;
     let filter = quiet_unless_asked(&args.settings, &config);
     telemetry::init(config.log_format, &filter).map_err(|error| Failure::usage(error.to_string()))?;
-    let node = Box::pin(Node::start(config.clone(), Host::system())).await?;
-    let endpoint = format!("http://{}", node.address());
+    let node = Box::pin(Node::open(&config, Host::system())).await?;
+    let endpoint = format!("http://{}", node.local_addr());
     let group = Box::pin(furnish(&config, &endpoint)).await?;
     print!("{}", guide(&args.settings, &config, &endpoint, &group)?);
-    stopped().await?;
-    println!("stopping");
-    node.stop().await;
-    Ok(())
+    Ok(node.run_until_signal().await?)
 }
 
 /// What is printed matters here, so logs stay out of the way.

@@ -18,19 +18,6 @@ pub(super) struct ServeArgs {
 pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let config = Config::load(&args.settings)?;
     telemetry::init(config.log_format, &config.log_filter).map_err(|error| Failure::usage(error.to_string()))?;
-    let node = Box::pin(Node::start(config, Host::system())).await?;
-    stopped().await?;
-    node.stop().await;
-    Ok(())
-}
-
-/// Waits for SIGTERM or ctrl-c.
-pub(super) async fn stopped() -> Result<(), Failure> {
-    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        biased;
-        _ = terminated.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-    }
-    Ok(())
+    let node = Box::pin(Node::open(&config, Host::system())).await?;
+    Ok(node.run_until_signal().await?)
 }

@@ -4,9 +4,6 @@ use std::time::Duration;
 
 // Connections.
 
-/// Open connections of one node. Each takes one descriptor; the store, its segments and the log keep the rest of the
-/// usual 65,536.
-pub const CONNECTIONS_MAX: usize = 50_000;
 /// Streams one HTTP/2 connection may have open; hyper sets no limit by itself.
 pub const HTTP2_STREAMS_MAX: u32 = 64;
 /// Bytes of request headers: a token of 4 KiB and what browsers add.

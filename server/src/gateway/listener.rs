@@ -9,22 +9,28 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::connection::{self, Phase};
-use super::limits::{ACCEPT_PAUSE, ACCEPT_PAUSE_MAX, CONNECTIONS_MAX};
+use super::limits::{ACCEPT_PAUSE, ACCEPT_PAUSE_MAX};
 
 /// A listener that is being served.
 pub struct Serving {
     phase: watch::Sender<Phase>,
     room: Arc<Semaphore>,
+    connections_max: usize,
     accepting: JoinHandle<()>,
 }
 
-/// Serves every connection of a listener.
+/// Serves every connection of a listener, at most so many at a time.
 #[must_use]
-pub fn serve(listener: Arc<dyn Listener>, app: Router) -> Serving {
+pub fn serve(listener: Arc<dyn Listener>, app: Router, connections_max: usize) -> Serving {
     let (phase, told) = watch::channel(Phase::Serving);
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let room = Arc::new(Semaphore::new(connections_max));
     let accepting = tokio::spawn(accept_all(listener, app, told, Arc::clone(&room)));
-    Serving { phase, room, accepting }
+    Serving {
+        phase,
+        room,
+        connections_max,
+        accepting,
+    }
 }
 
 async fn accept_all(listener: Arc<dyn Listener>, app: Router, phase: watch::Receiver<Phase>, room: Arc<Semaphore>) {
@@ -80,10 +86,10 @@ impl Serving {
     pub async fn finish(self, patience: Duration) {
         self.stop_accepting();
         let _accepting = self.accepting.await;
-        let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.connections_max).unwrap_or(u32::MAX);
         let ended = self.room.acquire_many(all);
         if tokio::time::timeout(patience, ended).await.is_err() {
-            let open = CONNECTIONS_MAX - self.room.available_permits();
+            let open = self.connections_max - self.room.available_permits();
             tracing::warn!(open, "connections did not end in time, cutting them off");
         }
         self.phase.send_replace(Phase::Stopped);
@@ -137,7 +143,7 @@ mod tests {
             connections: Mutex::new(vec![Box::new(server)]),
         };
         let app = Router::new().route("/", axum::routing::get(|| async { "here" }));
-        let serving = serve(Arc::new(listener), app);
+        let serving = serve(Arc::new(listener), app, 8);
         client
             .write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
             .await
@@ -157,7 +163,7 @@ mod tests {
             connections: Mutex::new(vec![Box::new(server)]),
         };
         let app = Router::new().route("/", axum::routing::get(std::future::pending::<&'static str>));
-        let serving = serve(Arc::new(listener), app);
+        let serving = serve(Arc::new(listener), app, 8);
         client
             .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
             .await

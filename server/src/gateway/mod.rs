@@ -51,6 +51,8 @@ pub struct Foundation {
     pub host: Host,
     /// Whether a user with a good token is created at their first hello.
     pub create_users: bool,
+    /// Frames a second that one stream may send in the long run; acks are not counted.
+    pub frames_per_second: u32,
 }
 
 /// Everything the sessions of a node share.

@@ -73,7 +73,11 @@ impl Schedule {
     /// Half to one and a half times `every` after `now`.
     fn after(&self, now: Duration, every: Duration) -> Duration {
         let millis = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
-        if millis == 0 { Duration::MAX } else { now + Duration::from_millis(millis / 2 + self.random.below(millis)) }
+        if millis == 0 {
+            Duration::MAX
+        } else {
+            now + Duration::from_millis(millis / 2 + self.random.below(millis))
+        }
     }
 
     fn while_down(&self, now: Duration) -> Duration {

@@ -7,6 +7,7 @@ mod faults;
 mod net;
 mod player;
 mod recorder;
+mod server;
 mod world;
 
 pub use faults::Faults;

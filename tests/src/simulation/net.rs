@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use stonechat_host::{BoxedIo, Clock, Connector, Host, Listener, SeededRandom};
@@ -38,12 +39,15 @@ impl Connector for SimConnector {
     }
 }
 
+/// Wall time at the start of every run, and outside of runs.
+pub(super) const EPOCH: Duration = Duration::from_secs(1_700_000_000);
+
 /// Simulated wall time.
 struct SimClock;
 
 impl Clock for SimClock {
     fn unix_ms(&self) -> i64 {
-        let since = turmoil::since_epoch().unwrap_or_default();
+        let since = turmoil::since_epoch().unwrap_or(EPOCH);
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
 }

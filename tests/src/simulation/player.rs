@@ -38,7 +38,11 @@ pub(super) async fn play(part: Part) -> Result<(), Box<dyn std::error::Error>> {
         confirm: ConfirmMode::NextEvent,
         host: host(part.seed),
         connector: Arc::new(SimConnector),
-        ..ClientConfig::new(part.endpoint.clone(), Arc::new(StaticToken(part.token.clone())), "phone")
+        ..ClientConfig::new(
+            part.endpoint.clone(),
+            Arc::new(StaticToken(part.token.clone())),
+            "phone",
+        )
     };
     let random = Arc::clone(&config.host.random);
     let (client, events) = Client::connect(config).await?;
@@ -86,7 +90,11 @@ impl Player {
         let mut left = self.part.messages;
         let mut send_at = stonechat_host::monotonic();
         while left > 0 || self.acked < self.part.messages || self.seen < self.part.head {
-            let wake = if left > 0 { send_at } else { stonechat_host::monotonic() + LOOK_EVERY };
+            let wake = if left > 0 {
+                send_at
+            } else {
+                stonechat_host::monotonic() + LOOK_EVERY
+            };
             tokio::select! {
                 biased;
                 event = events.next() => match event {

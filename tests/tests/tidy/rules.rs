@@ -136,7 +136,7 @@ pub(crate) fn links_lead_somewhere(source: &Source) -> Vec<String> {
 
 fn leads(from: &str, target: &str) -> bool {
     let (file, heading) = target.split_once('#').unwrap_or((target, ""));
-    let folder = Path::new(from).parent().unwrap_or(Path::new(""));
+    let folder = Path::new(from).parent().unwrap_or_else(|| Path::new(""));
     let path = if file.is_empty() {
         root().join(from)
     } else {

@@ -55,6 +55,9 @@ impl Session {
     fn deadline(&self) -> Instant {
         let now = stonechat_host::monotonic();
         let mut deadline = self.timers.next(self.may_read());
+        if let Some(at) = self.pace.next(now) {
+            deadline = deadline.min(at);
+        }
         if let Some(stuck) = self.out.stuck_since() {
             deadline = deadline.min(stuck + SLOW_CONSUMER_AFTER);
         }

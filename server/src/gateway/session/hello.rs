@@ -10,6 +10,7 @@ use stonechat_proto::v1::server_frame::Body as Reply;
 use super::close::Close;
 use super::input::{Incoming, Input};
 use super::outgoing::Outgoing;
+use super::pace::Pace;
 use super::plan::Plan;
 use super::timers::Timers;
 use super::watch::Watch;
@@ -340,6 +341,7 @@ impl Prepared {
             gateway: Arc::clone(gateway),
             _seat: self.seat,
             timers: Timers::new(&self.principal, gateway.on.host.clock.unix_ms()),
+            pace: Pace::new(gateway.on.frames_per_second),
             who: self.who,
             principal: self.principal,
             resume,

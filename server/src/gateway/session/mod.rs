@@ -14,6 +14,7 @@ mod input;
 mod jobs;
 mod notices;
 mod outgoing;
+mod pace;
 mod plan;
 mod requests;
 mod timers;
@@ -43,6 +44,7 @@ use self::input::Input;
 use self::jobs::Done;
 use self::notices::Notices;
 use self::outgoing::{Outgoing, outgoing};
+use self::pace::Pace;
 use self::plan::Plan;
 use self::timers::Timers;
 use self::watch::Watch;
@@ -125,6 +127,7 @@ struct Session {
     notices: Notices,
     watch: Watch,
     timers: Timers,
+    pace: Pace,
     /// A look-up of inbox rows or positions is under way.
     looking: bool,
     background: bool,

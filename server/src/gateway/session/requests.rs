@@ -28,10 +28,12 @@ impl Session {
     /// Whether the next client frame is read: what it asks for, and the answer, must fit.
     pub(super) fn may_read(&self) -> bool {
         let flying = &self.in_flight;
+        let now = stonechat_host::monotonic();
         flying.ids.len() + flying.nameless < REQUESTS_IN_FLIGHT_MAX
             && flying.bytes < REQUEST_BYTES_IN_FLIGHT_MAX
             && flying.large < LARGE_REQUESTS_IN_FLIGHT_MAX
             && self.out.has_room()
+            && self.pace.next(now).is_none()
     }
 
     /// Something came from the client.
@@ -81,6 +83,9 @@ impl Session {
         if id != 0 && !self.in_flight.ids.insert(id) {
             let message = format!("request_id {id} is that of an unanswered request; not done");
             return self.refuse(None, &Refusal::not_done(Reason::Protocol, message));
+        }
+        if !matches!(ask, Ask::Ack(_)) {
+            self.pace.take(stonechat_host::monotonic());
         }
         self.ask((id != 0).then_some(id), ask, bytes);
     }
