@@ -44,7 +44,8 @@ pub(super) async fn run(args: DemoArgs) -> Result<(), Failure> {
     let endpoint = format!("http://{}", node.local_addr());
     let group = Box::pin(furnish(&config, &endpoint)).await?;
     print!("{}", guide(&args.settings, &config, &endpoint, &group)?);
-    Ok(node.run_until_signal().await?)
+    node.run_until_signal().await?;
+    Ok(())
 }
 
 /// What is printed matters here, so logs stay out of the way.

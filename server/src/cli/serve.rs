@@ -19,5 +19,6 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let config = Config::load(&args.settings)?;
     telemetry::init(config.log_format, &config.log_filter).map_err(|error| Failure::usage(error.to_string()))?;
     let node = Box::pin(Node::open(&config, Host::system())).await?;
-    Ok(node.run_until_signal().await?)
+    node.run_until_signal().await?;
+    Ok(())
 }
