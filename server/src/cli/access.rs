@@ -31,16 +31,22 @@ const ADMIN_SUBJECT: &str = "stonechat-cli";
 #[derive(Debug, Clone, Args)]
 pub(super) struct ServerFlags {
     /// Server to talk to [default: http:// and the listen address of the settings, 127.0.0.1:7400]
-    #[arg(long, value_name = "URL", env = "STONECHAT_SERVER")]
+    #[arg(long, global = true, value_name = "URL", env = "STONECHAT_SERVER")]
     server: Option<String>,
     /// Token to use; without one it is minted with the secret in the data folder
-    #[arg(long, value_name = "TOKEN", env = "STONECHAT_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "STONECHAT_TOKEN",
+        hide_env_values = true
+    )]
     token: Option<String>,
     /// Data folder of the server, to mint a token [default: ./stonechat-data]
-    #[arg(long, value_name = "FOLDER", alias = "data")]
+    #[arg(long, global = true, value_name = "FOLDER", alias = "data")]
     data_folder: Option<String>,
     /// TOML file with the server's settings
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 

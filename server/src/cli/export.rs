@@ -10,7 +10,7 @@ use stonechat_host::Host;
 use super::failure::Failure;
 use super::import::FolderFlags;
 use crate::conversation::{Conversations, Limits};
-use crate::node::open_backends;
+use crate::node::Grounds;
 use crate::transfer;
 
 /// Arguments of `export`.
@@ -26,7 +26,7 @@ pub(super) async fn run(args: ExportArgs) -> Result<(), Failure> {
     let settings = args.folder.settings()?;
     let mut output = open(args.file.as_ref())?;
     let host = Host::system();
-    let backends = open_backends(&settings, &host).await?;
+    let backends = Grounds::open(&settings, &host).await?.backends;
     // A crash may have left the directory behind the logs.
     let conversations = Conversations::new(backends.clone(), host, Limits::unpaced());
     conversations.recover().await?;

@@ -15,7 +15,7 @@ use super::output::Output;
 use crate::config::{Config, ConfigFlags};
 use crate::conversation::{Conversations, Limits};
 use crate::domain::Refusal;
-use crate::node::open_backends;
+use crate::node::Grounds;
 use crate::transfer::{self, ImportError, Progress, Report};
 
 /// Arguments of `import`.
@@ -53,7 +53,7 @@ pub(super) async fn run(args: ImportArgs, output: Output) -> Result<ExitCode, Fa
     let settings = args.folder.settings()?;
     let (input, bytes) = open(&args.file)?;
     let host = Host::system();
-    let backends = open_backends(&settings, &host).await?;
+    let backends = Grounds::open(&settings, &host).await?.backends;
     let conversations = Conversations::new(backends.clone(), host.clone(), Limits::unpaced());
     conversations.recover().await?;
     let mut shown = Shown {
