@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use stonechat_host::{Connector, TcpConnector};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tonic::transport::{Channel, Endpoint};
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_client::HealthClient;
 
 /// A start includes recovery of a large log on a loaded machine.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks at a condition that nothing announces.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A look that takes longer is a no.
+const LOOK_WITHIN: Duration = Duration::from_secs(2);
 /// A process that was killed or told to stop is gone by then.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 /// Where the process is to die, as `host::crash_point` reads it.
@@ -109,12 +111,18 @@ impl ServerProcess {
     }
 
     async fn serves(&self) -> bool {
-        let Ok(channel) = self.endpoint().connect().await else {
-            return false;
-        };
-        let asked = HealthCheckRequest::default();
-        let answer = HealthClient::new(channel).check(asked).await;
-        answer.is_ok_and(|answer| answer.into_inner().status == 1)
+        let answer = tokio::time::timeout(LOOK_WITHIN, self.health()).await;
+        answer.is_ok_and(|answer| answer.is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200")))
+    }
+
+    async fn health(&self) -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpConnector.connect(&self.authority()).await?;
+        stream
+            .write_all(b"GET /health HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+            .await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        Ok(answer)
     }
 
     /// How it ended, if it did.

@@ -86,17 +86,22 @@ async fn breaking_the_protocol_ends_the_stream_with_its_reason() {
     });
     let hello = bench.hello("alice", "phone");
     let cases = [
-        ("a second hello", Asked::Hello(hello.clone())),
-        ("an ack of what was never sent", ack(1_000)),
-        ("an ack in a conversation never seen", unknown),
+        ("a second hello", 500, Asked::Hello(hello.clone())),
+        ("a second hello without an id", 0, Asked::Hello(hello.clone())),
+        ("an ack of what was never sent", 0, ack(1_000)),
+        ("an ack of what was never sent, with an id", 500, ack(1_000)),
+        ("an ack in a conversation never seen", 0, unknown),
     ];
-    for (what, frame) in cases {
+    for (what, request_id, frame) in cases {
         let mut alice = bench.open("alice", "phone").await;
         alice
             .raw(Some(v1::ClientFrame {
-                request_id: 0,
+                request_id,
                 body: Some(frame),
             }))
+            .await;
+        alice
+            .until(&format!("the end after {what}"), PATIENCE, |seen| seen.ended.is_some())
             .await;
         assert_eq!(alice.end(PATIENCE).await, Some(CloseReason::ProtocolError), "{what}");
         let closed = alice.observed().closed.expect("a last frame");

@@ -75,22 +75,29 @@ async fn a_browser_listens_and_submits() {
     assert!(refused, "hello is not allowed in Submit");
 }
 
-/// A session that is gone is told, and requests that need no session are still answered.
+/// A session whose node died is told, and requests that need no session are answered all the same.
 #[tokio::test]
 async fn submit_to_a_session_that_is_gone_says_so() {
     let mut bench = Bench::start(&UNHURRIED).await;
     let room = bench.direct("alice", "bob").await;
     let mut client = SessionServiceClient::new(bench.call_as(&Claims::user("alice"), "browser"));
+    let hello = Some(bench.hello("alice", "browser"));
+    let mut frames = client
+        .listen(v1::ListenRequest { hello })
+        .await
+        .expect("a session")
+        .into_inner();
+    let Some(Seen::Welcome(welcome)) = next(&mut frames).await else {
+        panic!("welcome comes first");
+    };
+    bench.server.kill_and_restart().await;
+    let mut client = SessionServiceClient::new(bench.call_as(&Claims::user("alice"), "browser"));
     let request = v1::SubmitRequest {
-        session_id: "no-such-session".to_owned(),
+        session_id: welcome.session_id,
         frames: vec![frame(5, send_frame(&room, "w-1", "stored all the same"))],
     };
     let answer = client.submit(request).await.expect("an answer").into_inner();
     assert!(answer.session_gone.is_some());
-    let body = answer
-        .frames
-        .first()
-        .and_then(|frame| frame.body.as_ref())
-        .expect("an answer to the send");
-    assert_eq!(appended(body).seq, 2);
+    let body = answer.frames.first().and_then(|frame| frame.body.as_ref());
+    assert_eq!(appended(body.expect("an answer to the send")).seq, 2);
 }
