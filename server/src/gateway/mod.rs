@@ -16,6 +16,9 @@ mod session;
 mod sessions;
 mod web;
 
+#[cfg(test)]
+mod tests;
+
 pub use listener::{Serving, serve};
 pub use router::{Web, router};
 pub use service::SessionService;

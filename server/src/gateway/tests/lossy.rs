@@ -1,0 +1,118 @@
+//! I5, I10: a bus that loses everything, or everything for a while, delays and hides nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::harness::{grounds, node_on};
+use crate::bus::embedded::EmbeddedBus;
+use crate::bus::{Bus, Event, StatusRecord, Subscription, Topic};
+use crate::domain::{SessionId, UserId};
+
+/// Loses what is published while it is told to, without saying so.
+#[derive(Default)]
+struct LossyBus {
+    inner: EmbeddedBus,
+    losing: AtomicBool,
+}
+
+#[async_trait]
+impl Bus for LossyBus {
+    async fn subscribe(&self, topic: Topic) -> Subscription {
+        self.inner.subscribe(topic).await
+    }
+
+    async fn publish(&self, topic: &Topic, event: Event) -> usize {
+        if self.losing.load(Ordering::Relaxed) {
+            return 0;
+        }
+        self.inner.publish(topic, event).await
+    }
+
+    async fn publish_to_users(&self, users: &[UserId], event: Event) -> Vec<UserId> {
+        if self.losing.load(Ordering::Relaxed) {
+            return users.to_vec();
+        }
+        self.inner.publish_to_users(users, event).await
+    }
+
+    async fn set_status(&self, user: &UserId, session: &SessionId, record: StatusRecord) {
+        self.inner.set_status(user, session, record).await;
+    }
+
+    async fn clear_status(&self, user: &UserId, session: &SessionId) {
+        self.inner.clear_status(user, session).await;
+    }
+
+    async fn statuses(&self, users: &[UserId]) -> Vec<Vec<StatusRecord>> {
+        self.inner.statuses(users).await
+    }
+}
+
+/// I5: with every live delivery lost, an online device has the head within 15 s, and everything before it in order.
+#[tokio::test(start_paused = true)]
+async fn i5_i10_a_lost_bus_hides_nothing_for_long() {
+    let bus = Arc::new(LossyBus::default());
+    let node = node_on(grounds(Arc::clone(&bus) as _)).await;
+    let conversation = node.direct("alice", "bob").await;
+    let mut alice = node.live("alice", "a1").await;
+    let mut bob = node.live("bob", "b1").await;
+    bob.ack(&conversation, 1).await;
+    let mut expected = 2;
+    for round in 0..4 {
+        let losing = round % 2 == 0;
+        bus.losing.store(losing, Ordering::Relaxed);
+        for number in 0..3 {
+            alice.say(&conversation, &format!("m{round}-{number}")).await;
+        }
+        let sent = stonechat_host::monotonic();
+        for _ in 0..3 {
+            assert_eq!(bob.delivery().await.0.seq, expected);
+            bob.ack(&conversation, expected).await;
+            expected += 1;
+        }
+        let took = sent.elapsed();
+        assert!(took <= Duration::from_secs(15), "it took {took:?}");
+        assert!(losing || took < Duration::from_secs(1), "a live delivery took {took:?}");
+    }
+}
+
+/// A burst beyond what the bus keeps for a session is read from the log, and the client is told.
+#[tokio::test(start_paused = true)]
+async fn i9_a_burst_beyond_the_subscription_becomes_a_resync() {
+    let node = node_on(grounds(Arc::new(EmbeddedBus::new()))).await;
+    let conversation = node.direct("alice", "bob").await;
+    let mut alice = node.live("alice", "a1").await;
+    let mut bob = node.live("bob", "b1").await;
+    bob.ack(&conversation, 1).await;
+    // Published in one go, as after a stall: the session cannot take them out in between.
+    let user = UserId::parse("bob").expect("an id");
+    for _ in 0..crate::bus::SUBSCRIPTION_EVENTS_MAX + 10 {
+        let typing = Event::Typing {
+            conversation: conversation.parse().expect("an id"),
+            user: UserId::parse("alice").expect("an id"),
+            stopped: false,
+        };
+        node.grounds
+            .backends
+            .bus
+            .publish(&Topic::User(user.clone()), typing)
+            .await;
+    }
+    let seq = alice.say(&conversation, "m1").await;
+    let mut resync = false;
+    loop {
+        match bob.next().await.1 {
+            stonechat_proto::v1::server_frame::Body::Resync(_) => resync = true,
+            stonechat_proto::v1::server_frame::Body::Delivery(delivery) => {
+                if delivery.entry.expect("an entry").seq == seq {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(resync, "the client was not told");
+}

@@ -1,0 +1,9 @@
+//! The session protocol end to end: whole nodes, generated clients, every frame on the wire.
+
+mod delivery;
+mod ends;
+mod frames;
+mod harness;
+mod http;
+mod lossy;
+mod web;

@@ -1,0 +1,165 @@
+//! Listen and Submit, on two nodes.
+
+use std::sync::Arc;
+
+use stonechat_proto::v1;
+use stonechat_proto::v1::client_frame::Body as Ask;
+use stonechat_proto::v1::server_frame::Body as Reply;
+use stonechat_proto::v1::session_service_client::SessionServiceClient;
+use tonic::Streaming;
+
+use super::harness::{TestNode, ack, grounds, node_on, send};
+use crate::bus::embedded::EmbeddedBus;
+
+struct Browser {
+    incoming: Streaming<v1::ListenResponse>,
+    session: String,
+}
+
+impl Browser {
+    async fn open(node: &TestNode, user: &str, device: &str) -> Self {
+        let mut client = SessionServiceClient::new(node.channel().await);
+        let hello = Some(node.hello(user, device));
+        let incoming = client
+            .listen(v1::ListenRequest { hello })
+            .await
+            .expect("a stream")
+            .into_inner();
+        let mut browser = Self {
+            incoming,
+            session: String::new(),
+        };
+        match browser.next().await {
+            Some(Reply::Welcome(welcome)) => browser.session = welcome.session_id,
+            other => panic!("no welcome: {other:?}"),
+        }
+        browser
+    }
+
+    async fn next(&mut self) -> Option<Reply> {
+        let response = self.incoming.message().await.expect("no status")?;
+        response.frame.expect("a frame").body
+    }
+
+    async fn until(&mut self, wanted: impl Fn(&Reply) -> bool) -> Reply {
+        loop {
+            let body = self.next().await.expect("the stream ended");
+            if wanted(&body) {
+                return body;
+            }
+        }
+    }
+}
+
+fn frame(request_id: u64, body: Ask) -> v1::ClientFrame {
+    v1::ClientFrame {
+        request_id,
+        body: Some(body),
+    }
+}
+
+async fn submit(node: &TestNode, user: &str, session: &str, frames: Vec<v1::ClientFrame>) -> v1::SubmitResponse {
+    let mut client = SessionServiceClient::new(node.channel().await);
+    let request = v1::SubmitRequest {
+        session_id: session.into(),
+        frames,
+    };
+    let mut request = node.request(user, "x", request);
+    request.metadata_mut().remove("stonechat-device-id");
+    client.submit(request).await.expect("an answer").into_inner()
+}
+
+/// Submit reaches another node than Listen: requests are answered there, session frames take effect here.
+#[tokio::test(start_paused = true)]
+async fn listen_and_submit_meet_across_nodes() {
+    let grounds = grounds(Arc::new(EmbeddedBus::new()));
+    let (here, there) = (node_on(grounds.clone()).await, node_on(grounds).await);
+    let conversation = here.direct("alice", "bob").await;
+    let mut browser = Browser::open(&here, "alice", "web-1").await;
+    browser.until(|body| matches!(body, Reply::CaughtUp(_))).await;
+    let frames = vec![
+        frame(1, send(&conversation, "m1", "one")),
+        frame(0, ack(&conversation, 1)),
+        frame(2, send(&conversation, "m2", "two")),
+        frame(3, Ask::Ping(v1::Ping {})),
+        frame(4, Ask::Hello(v1::Hello::default())),
+    ];
+    let answer = submit(&there, "alice", &browser.session, frames).await;
+    assert_eq!(answer.session_gone, None);
+    let ids: Vec<u64> = answer.frames.iter().map(|frame| frame.request_id).collect();
+    assert_eq!(ids, [1, 2, 3, 4]);
+    let seqs: Vec<u64> = answer.frames[..2]
+        .iter()
+        .map(|frame| super::harness::appended(frame.body.clone().expect("a body")))
+        .collect();
+    assert_eq!(seqs, [2, 3]);
+    for seq in [2, 3] {
+        let Reply::Delivery(delivery) = browser.until(|body| matches!(body, Reply::Delivery(_))).await else {
+            unreachable!("only deliveries are wanted");
+        };
+        let entry = delivery.entry.expect("an entry");
+        assert_eq!((entry.seq, entry.sender_device_id.as_str()), (seq, "web-1"));
+    }
+    submit(&there, "alice", &browser.session, vec![frame(0, Ask::Bye(v1::Bye {}))]).await;
+    let closed = browser.until(|body| matches!(body, Reply::Closed(_))).await;
+    assert!(matches!(closed, Reply::Closed(closed) if closed.reason() == v1::CloseReason::Bye));
+    let answer = submit(
+        &there,
+        "alice",
+        &browser.session,
+        vec![frame(1, send(&conversation, "m3", "three"))],
+    )
+    .await;
+    assert!(answer.session_gone.is_some(), "the session is gone");
+    assert_eq!(answer.frames.len(), 1, "the request was still answered");
+}
+
+/// I11: another user's session is as good as none, and unharmed.
+#[tokio::test(start_paused = true)]
+async fn i11_a_foreign_session_is_not_there() {
+    let node = node_on(grounds(Arc::new(EmbeddedBus::new()))).await;
+    let mut browser = Browser::open(&node, "alice", "web-1").await;
+    let missing = format!("{}.web-1", "0".repeat(32));
+    let bye = || vec![frame(1, Ask::Bye(v1::Bye {}))];
+    let foreign = submit(&node, "mallory", &browser.session, bye()).await;
+    let absent = submit(&node, "mallory", &missing, bye()).await;
+    assert!(foreign.session_gone.is_some());
+    assert_eq!(foreign, absent);
+    let answer = submit(&node, "alice", &browser.session, vec![frame(1, Ask::Ping(v1::Ping {}))]).await;
+    assert_eq!(answer.session_gone, None);
+    browser.until(|body| matches!(body, Reply::CaughtUp(_))).await;
+}
+
+/// A browser that only submits stays; one that does neither is gone after 45 s.
+#[tokio::test(start_paused = true)]
+async fn submits_keep_a_session_alive() {
+    let node = node_on(grounds(Arc::new(EmbeddedBus::new()))).await;
+    let mut browser = Browser::open(&node, "alice", "web-1").await;
+    for _ in 0..3 {
+        tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+        let sync = Ask::Sync(v1::ListConversationsRequest::default());
+        let answer = submit(&node, "alice", &browser.session, vec![frame(1, sync)]).await;
+        assert_eq!(answer.session_gone, None);
+    }
+    let closed = browser.until(|body| matches!(body, Reply::Closed(_))).await;
+    assert!(matches!(closed, Reply::Closed(closed) if closed.reason() == v1::CloseReason::Idle));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_submit_needs_a_token_and_frames() {
+    let node = node_on(grounds(Arc::new(EmbeddedBus::new()))).await;
+    let mut client = SessionServiceClient::new(node.channel().await);
+    let bare = v1::SubmitRequest {
+        session_id: format!("{}.web-1", "0".repeat(32)),
+        frames: Vec::new(),
+    };
+    let status = client.submit(bare.clone()).await.expect_err("no token");
+    assert_eq!(status.code(), tonic::Code::Unauthenticated);
+    let status = client
+        .submit(node.request("alice", "web-1", bare))
+        .await
+        .expect_err("no frames");
+    assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    let refusal = stonechat_proto::refusal_of_status(&status).expect("details");
+    assert_eq!(refusal.field, "submit.frames");
+}
