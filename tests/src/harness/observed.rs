@@ -73,4 +73,15 @@ impl Observed {
     pub fn newest(&self, conversation: &str) -> u64 {
         self.entries(conversation).map(|entry| entry.seq).max().unwrap_or(0)
     }
+
+    /// Up to where the device has a conversation: by deliveries of this stream, or acknowledged before it, as welcome
+    /// says.
+    #[must_use]
+    pub fn reached(&self, conversation: &str) -> u64 {
+        let rows = self.welcome.iter().flat_map(|welcome| &welcome.conversations);
+        let before = rows
+            .filter(|row| row.conversation_id == conversation)
+            .map(|row| row.device_seq);
+        self.newest(conversation).max(before.max().unwrap_or(0))
+    }
 }

@@ -70,13 +70,26 @@ impl ServerProcess {
     /// # Panics
     /// The binary is missing.
     pub fn spawn(&mut self, crash_at: Option<&str>) {
+        let folder = self.data_folder();
+        self.launch(&folder, crash_at);
+    }
+
+    /// Starts the process on another folder, or on what is no folder.
+    ///
+    /// # Panics
+    /// The binary is missing.
+    pub fn spawn_on(&mut self, folder: &Path) {
+        self.launch(folder, None);
+    }
+
+    fn launch(&mut self, folder: &Path, crash_at: Option<&str>) {
         let log = OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.log_file())
             .expect("a log file");
         let mut command = Command::new(binary());
-        command.arg("serve").arg("--data-folder").arg(self.data_folder());
+        command.arg("serve").arg("--data-folder").arg(folder);
         command.arg("--listen").arg(self.authority()).args(&self.flags);
         command
             .stdin(Stdio::null())
@@ -108,6 +121,26 @@ impl ServerProcess {
         };
         let came_up = tokio::time::timeout(READY_WITHIN, looks).await;
         assert!(came_up.is_ok(), "the server did not come up:\n{}", self.log_tail());
+    }
+
+    /// Waits until it serves or has ended; true when it serves.
+    ///
+    /// # Panics
+    /// It does neither in time.
+    pub async fn ready_or_gone(&mut self) -> bool {
+        let looks = async {
+            loop {
+                if self.exited().is_some() {
+                    return false;
+                }
+                if self.serves().await {
+                    return true;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        let looked = tokio::time::timeout(READY_WITHIN, looks).await;
+        looked.unwrap_or_else(|_| panic!("the server neither serves nor ends:\n{}", self.log_tail()))
     }
 
     async fn serves(&self) -> bool {

@@ -64,7 +64,7 @@ pub(crate) fn appended(answer: &Seen) -> &v1::Appended {
 pub(crate) async fn reaches(session: &mut RawSession, conversation: &str, seq: u64) {
     let what = format!("seq {seq} of {conversation}");
     session
-        .until(&what, PATIENCE, |seen| seen.newest(conversation) >= seq)
+        .until(&what, PATIENCE, |seen| seen.reached(conversation) >= seq)
         .await;
 }
 
