@@ -1,5 +1,6 @@
 //! Channels over the host's sockets, and opening a session.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +76,13 @@ fn innermost(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+fn cause_of(error: &RequestError) -> String {
+    match error {
+        RequestError::NotSent(text) | RequestError::Unknown(text) => text.clone(),
+        RequestError::Refused(refusal) => refusal.message.clone(),
+    }
 }
 
 /// What a session is opened with.
@@ -162,7 +170,11 @@ impl Failure {
         if let Some(refusal) = stonechat_proto::refusal_of_status(&status) {
             return Self::refused(refusal, token);
         }
-        let text = format!("{}: {}", status.code(), status.message());
+        let text = match status.source() {
+            // Made on this side, of what the transport says.
+            Some(cause) => format!("the connection broke: {}", innermost(cause)),
+            None => format!("{}: {}", status.code(), status.message()),
+        };
         let failure = Self::retry(DisconnectReason::Network(text));
         if status.code() == tonic::Code::Unauthenticated {
             return Self {
@@ -189,7 +201,7 @@ async fn open_patiently(dial: Dial) -> Result<Connection, Failure> {
     let token = token(&dial).await?;
     let channel = channel(&dial.endpoint, dial.connector)
         .await
-        .map_err(|error| Failure::retry(DisconnectReason::Network(error.to_string())))?;
+        .map_err(|error| Failure::retry(DisconnectReason::Network(cause_of(&error))))?;
     let hello = Hello {
         token: token.text.clone(),
         ..dial.hello

@@ -115,11 +115,19 @@ mod tests {
         connections: Mutex<Vec<BoxedIo>>,
     }
 
+    impl Flaky {
+        fn fails(&self) -> bool {
+            let mut left = self.failures.lock().expect("a lock");
+            let fails = *left > 0;
+            *left = left.saturating_sub(1);
+            fails
+        }
+    }
+
     #[async_trait]
     impl Listener for Flaky {
         async fn accept(&self) -> io::Result<(BoxedIo, SocketAddr)> {
-            if let Some(left) = self.failures.lock().expect("a lock").checked_sub(1) {
-                *self.failures.lock().expect("a lock") = left;
+            if self.fails() {
                 return Err(io::Error::from_raw_os_error(24));
             }
             let next = self.connections.lock().expect("a lock").pop();

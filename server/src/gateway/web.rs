@@ -120,7 +120,7 @@ impl Submission {
                         body,
                     }
                 }),
-                Err(ask) => match self.session_frame(ask).await {
+                Err(ask) => match self.session_frame(*ask).await {
                     Ok(body) => {
                         forwarded.extend(copy);
                         answers.push(Answer {

@@ -86,7 +86,8 @@ pub trait Markers: Send + Sync {
         conversations: &[ConversationId],
     ) -> Result<Vec<Seq>, MarkerError>;
 
-    /// Sets positions of a device outright, down as well as up (a device that lost its data). Durable when it returns.
+    /// Sets positions of a device outright, down as well as up (a device that lost its data). One that goes down takes
+    /// the synced stamp with it, back to nothing: what is above it was no longer acknowledged. Durable when it returns.
     ///
     /// # Errors
     /// The outcome is unknown; setting again is harmless.

@@ -41,6 +41,7 @@ pub(super) struct Room {
     head: u64,
     unsettled: BTreeSet<String>,
     refused: bool,
+    offline: bool,
 }
 
 impl Room {
@@ -66,6 +67,7 @@ impl Room {
             head: conversation.head_seq,
             unsettled: BTreeSet::new(),
             refused: false,
+            offline: false,
             client,
             id,
             members,
@@ -158,9 +160,14 @@ impl Room {
                 self.aside(&format!("* {} is typing", typing.user_id));
             }
             Event::Presence(presence) => self.show_presence(presence),
-            Event::Connected(_) => self.aside("* connected again"),
+            Event::Connected(_) => {
+                self.offline = false;
+                self.aside("* connected again");
+            }
             Event::Disconnected { reason, retry: None } => return Err(no_session(reason)),
-            Event::Disconnected { reason, retry: Some(_) } => {
+            // Said once: further tries that fail are no news.
+            Event::Disconnected { reason, .. } if !self.offline => {
+                self.offline = true;
                 self.aside(&format!(
                     "* {}; trying again, what you type is kept",
                     text::disconnect(reason)

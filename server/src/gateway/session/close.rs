@@ -107,10 +107,10 @@ impl Close {
     }
 
     fn reconnect(&self) -> bool {
-        match self {
-            Self::Replaced | Self::Expired | Self::Credentials(_) | Self::Bye | Self::Gone => false,
-            _ => true,
-        }
+        !matches!(
+            self,
+            Self::Replaced | Self::Expired | Self::Credentials(_) | Self::Bye | Self::Gone
+        )
     }
 }
 

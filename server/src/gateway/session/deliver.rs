@@ -47,7 +47,7 @@ impl Session {
         } else if let Some(after) = self.plan.next_page() {
             self.looking = true;
             self.plan.make_room();
-            self.job(async move { Done::Page(page(&gateway, &who, after).await.map_err(text)) });
+            self.job(async move { Done::Page(inbox_page(&gateway, &who, after).await.map_err(text)) });
         }
     }
 
@@ -137,7 +137,8 @@ impl Session {
     }
 }
 
-async fn page(gateway: &Gateway, who: &Who, after: ChangeStamp) -> Result<Page, MarkerError> {
+/// A page of the inbox with the device's positions.
+pub(super) async fn inbox_page(gateway: &Gateway, who: &Who, after: ChangeStamp) -> Result<Page, MarkerError> {
     let markers = gateway.on.conversations.markers();
     let rows = markers.inbox_changes(&who.user, after, INBOX_PAGE).await?;
     let end = rows.len() < INBOX_PAGE;

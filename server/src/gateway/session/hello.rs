@@ -8,7 +8,9 @@ use stonechat_proto::v1::client_frame::Body as Ask;
 use stonechat_proto::v1::server_frame::Body as Reply;
 
 use super::close::Close;
+use super::deliver::inbox_page;
 use super::input::{Incoming, Input};
+use super::jobs::{Done, Page};
 use super::outgoing::Outgoing;
 use super::pace::Pace;
 use super::plan::Plan;
@@ -131,7 +133,9 @@ struct Prepared {
     synced: ChangeStamp,
     /// Conversations whose position the client gave: head and position.
     given: Vec<(ConversationId, Seq, Seq)>,
-    page: ListPage,
+    list: ListPage,
+    /// The first page of what may have to be delivered, as of hello.
+    inbox: Page,
     continuous: bool,
     carried: Option<Carried>,
 }
@@ -165,7 +169,8 @@ async fn prepare(
     if !hello.whole_backlog {
         skip_backlog(gateway, &who, synced).await?;
     }
-    let (page, continuous) = list(gateway, &who, &hello.cursor).await.map_err(failed)?;
+    let (list, continuous) = list(gateway, &who, &hello.cursor).await.map_err(failed)?;
+    let inbox = inbox_page(gateway, &who, synced).await.map_err(store_failed)?;
     let carried = gateway.resumes.take(&who.key(), &hello.resume_token);
     Ok(Prepared {
         seat,
@@ -176,7 +181,8 @@ async fn prepare(
         events,
         synced,
         given,
-        page,
+        list,
+        inbox,
         continuous,
         carried,
     })
@@ -350,7 +356,7 @@ impl Prepared {
             events: self.events,
             draining: gateway.sessions.draining(),
             plan,
-            cursor: Bytes::from(self.page.next_cursor),
+            cursor: Bytes::from(self.list.next_cursor),
             requests: Default::default(),
             jobs: Default::default(),
             in_flight: Default::default(),
@@ -365,6 +371,7 @@ impl Prepared {
             bus_first: false,
             closing: None,
         };
+        session.page(Ok(self.inbox));
         session.push(request_id, Reply::Welcome(welcome));
         session.tell_alive();
         if let Some(carried) = self.carried {
@@ -383,9 +390,9 @@ impl Prepared {
             resume_token,
             resumed: self.carried.is_some(),
             continuous: self.continuous,
-            conversations: self.page.rows.iter().map(wire::summary::summary).collect(),
-            has_more: self.page.has_more,
-            cursor: self.page.next_cursor.clone().into(),
+            conversations: self.list.rows.iter().map(wire::summary::summary).collect(),
+            has_more: self.list.has_more,
+            cursor: self.list.next_cursor.clone().into(),
             token_expires_ms: self.principal.expires.0,
             durability: v1::Durability::LocalFsync.into(),
         }
@@ -423,7 +430,7 @@ impl Session {
             if presence.chosen(&who.user).await.is_none() {
                 presence.set_status(&who.user, status).await;
             }
-            super::jobs::Done::Nothing
+            Done::Nothing
         });
     }
 }

@@ -137,7 +137,10 @@ impl Plan {
             sent: Sent::default(),
             stored: Seq::ZERO,
             head,
-            backlog_until: Seq(head.0.saturating_sub(1)),
+            backlog_until: match self.backlog {
+                Some(_) => Seq(head.0.saturating_sub(1)),
+                None => Seq::ZERO,
+            },
             pull: Pull::NeedsPosition,
         };
         self.tracks.insert(conversation, track);

@@ -154,7 +154,11 @@ async fn i4_pipelined_sends_keep_their_order() {
 async fn i4_nothing_is_stored_behind_a_refused_send() {
     let node = node().await;
     let (conversation, mut alice, _bob) = pair(&node).await;
-    let bad = alice.ask(super::harness::send(&conversation, "m1", "")).await;
+    let mut bad = super::harness::send(&conversation, "m1", "text");
+    if let v1::client_frame::Body::Send(send) = &mut bad {
+        send.header.as_mut().expect("a header").previous_client_msg_id = "never-sent".into();
+    }
+    let bad = alice.ask(bad).await;
     let behind = alice.ask(super::harness::send(&conversation, "m2", "text")).await;
     let refused = |reply| match reply {
         Reply::Send(v1::SendResponse {
@@ -162,7 +166,7 @@ async fn i4_nothing_is_stored_behind_a_refused_send() {
         }) => refusal,
         other => panic!("not refused: {other:?}"),
     };
-    assert_eq!(refused(alice.answer(bad).await).reason(), v1::RefusalReason::Invalid);
+    assert_eq!(refused(alice.answer(bad).await).reason(), v1::RefusalReason::OutOfOrder);
     let refusal = refused(alice.answer(behind).await);
     assert_eq!(refusal.reason(), v1::RefusalReason::OutOfOrder);
     assert_eq!(refusal.effect(), v1::Effect::NotDone);

@@ -13,7 +13,7 @@ use crate::config::Config;
 
 /// Waits until a node has this many sessions.
 async fn sessions(node: &TestNode, count: usize) {
-    for _ in 0..1_000 {
+    for _ in 0..3_000 {
         if node.handle.sessions() == count {
             return;
         }
@@ -232,7 +232,7 @@ async fn i9_who_does_not_read_is_cut_off() {
         };
         stalled.send_raw(frame).await;
     }
-    let mut reader = node.live("bob", "b2").await;
+    let (mut reader, _) = node.open(node.hello("bob", "b2")).await;
     let ping = reader.ask(Ask::Ping(v1::Ping {})).await;
     assert!(matches!(reader.answer(ping).await, Reply::Pong(_)));
     drop(reader);

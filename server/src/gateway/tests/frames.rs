@@ -23,19 +23,21 @@ async fn a_frame_without_a_body_is_refused_and_the_stream_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn a_request_needs_an_id_of_its_own() {
     let node = node().await;
+    let conversation = node.direct("alice", "bob").await;
     let mut peer = node.live("alice", "a1").await;
     peer.tell(Ask::Ping(v1::Ping {})).await;
     let (answered, body) = peer.next().await;
     assert_eq!((answered, refusal(body).field.as_str()), (0, "request_id"));
-    let twice = v1::ClientFrame {
-        request_id: 9,
-        body: Some(Ask::Sync(v1::ListConversationsRequest::default())),
-    };
-    peer.send_raw(twice.clone()).await;
-    peer.send_raw(twice).await;
-    let mut answers = vec![peer.next().await.0, peer.next().await.0];
-    answers.sort_unstable();
-    assert_eq!(answers, [0, 9], "one is answered, the other refused without an id");
+    for id in ["m1", "m2"] {
+        peer.send_raw(v1::ClientFrame {
+            request_id: 9,
+            body: Some(send(&conversation, id, "text")),
+        })
+        .await;
+    }
+    let refused = refusal(peer.until(|body| matches!(body, Reply::Refusal(_))).await);
+    assert_eq!(refused.reason(), v1::RefusalReason::Protocol);
+    assert!(matches!(peer.answer(9).await, Reply::Send(_)));
 }
 
 /// Each malformed frame is refused by name, and the stream goes on.

@@ -265,6 +265,7 @@ impl Peer {
             if wanted(&body) {
                 return body;
             }
+            assert!(!matches!(body, Reply::Closed(_)), "the stream ended: {body:?}");
         }
     }
 

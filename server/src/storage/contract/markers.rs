@@ -185,6 +185,20 @@ pub(crate) async fn device_positions_rise_by_raising_and_move_freely_by_setting(
     assert_eq!(delivered, Seq(8), "the user's marker does not follow a device down");
 }
 
+pub(crate) async fn a_position_that_goes_down_takes_the_synced_stamp_with_it(markers: AnyMarkers) {
+    let (ada, phone) = (user("ada"), device("phone"));
+    for (seq, wanted) in [(5, 7), (6, 7), (6, 7), (2, 0)] {
+        markers.raise_synced(&ada, &phone, ChangeStamp(7)).await;
+        let positions = [(conversation(1), Seq(seq))];
+        let set = markers.set_device_positions(&ada, &phone, &positions);
+        set.await.expect("set");
+        assert_eq!(
+            markers.synced(&ada, &phone).await.expect("readable"),
+            ChangeStamp(wanted)
+        );
+    }
+}
+
 pub(crate) async fn forgetting_a_device_takes_positions_and_synced_of_it_alone(markers: AnyMarkers) {
     let (ada, phone, web) = (user("ada"), device("phone"), device("web"));
     let asked: Vec<_> = (0..50).map(conversation).collect();

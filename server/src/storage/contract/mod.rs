@@ -71,6 +71,7 @@ macro_rules! markers_contract {
                     answers_come_in_the_order_asked
                     users_and_devices_with_common_prefixes_are_apart
                     device_positions_rise_by_raising_and_move_freely_by_setting
+                    a_position_that_goes_down_takes_the_synced_stamp_with_it
                     forgetting_a_device_takes_positions_and_synced_of_it_alone
                     synced_only_goes_forward
                     the_store_has_one_id;

@@ -42,11 +42,17 @@ pub(super) fn set_positions(
     user: &UserId,
     device: &DeviceId,
     positions: &[(ConversationId, Seq)],
-) {
+) -> Result<()> {
     for (conversation, seq) in positions {
         let key = keys::position(user, device, *conversation);
+        let stored = group.get(Space::Users, &key)?;
+        let before = stored.map_or(Ok(0), |bytes| rows::read_number(&bytes))?;
+        if seq.0 < before {
+            group.remove(Space::Users, keys::synced(user, device));
+        }
         group.put(Space::Users, key, rows::number(seq.0));
     }
+    Ok(())
 }
 
 pub(super) fn forget_device(group: &mut Group<'_>, user: &UserId, device: &DeviceId) -> Result<()> {

@@ -99,8 +99,7 @@ impl Job {
             }
             Self::Raise(raises, to) => marker_job(group, true, to, |group| apply_markers::raise(group, &raises)),
             Self::SetPositions(user, device, positions, to) => marker_job(group, true, to, |group| {
-                apply_markers::set_positions(group, &user, &device, &positions);
-                Ok(())
+                apply_markers::set_positions(group, &user, &device, &positions)
             }),
             Self::ForgetDevice(user, device, to) => marker_job(group, true, to, |group| {
                 apply_markers::forget_device(group, &user, &device)

@@ -118,7 +118,12 @@ impl Markers for MemoryStore {
         positions: &[(ConversationId, Seq)],
     ) -> Result<()> {
         for (conversation, seq) in positions {
-            self.change_user(user, |of_user| of_user.set_position(device, *conversation, *seq));
+            self.change_user(user, |of_user| {
+                if *seq < of_user.position(device, *conversation) {
+                    of_user.synced.remove(device);
+                }
+                of_user.set_position(device, *conversation, *seq);
+            });
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ fn conversation(index: u8) -> ConversationId {
 enum Step {
     /// A new entry; its live event arrives or is lost.
     Append { conversation: u8, lost: bool },
-    /// An old live event arrives again.
+    /// A live event arrives again.
     Again { conversation: u8, seq: u64 },
     /// Work on the inbox and the reads goes on, one step.
     Work,
@@ -60,7 +60,7 @@ impl World {
             *row = index as u64 + 1;
         }
         let stored: [u64; 6] = std::array::from_fn(|index| positions[index].min(heads[index]));
-        Self {
+        let mut world = Self {
             plan: Plan::new(limit, ChangeStamp(0)),
             limit,
             heads,
@@ -71,7 +71,10 @@ impl World {
             hello_heads: heads,
             caught_up: 0,
             synced: 0,
-        }
+        };
+        // The hello itself reads the first page.
+        world.read_page(ChangeStamp(0));
+        world
     }
 
     /// Takes a delivery: in order and without holes, or the promise is broken.
@@ -190,7 +193,7 @@ impl World {
             Step::Append { conversation, lost } => self.append(usize::from(conversation), lost),
             Step::Again { conversation, seq } => {
                 let index = usize::from(conversation);
-                if seq >= 1 && seq <= self.heads[index] {
+                if seq > self.hello_heads[index] && seq <= self.heads[index] {
                     self.live(index, seq);
                 }
             }
