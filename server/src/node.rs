@@ -81,23 +81,31 @@ impl Grounds {
     /// # Errors
     /// See [`StartError`].
     pub async fn open(config: &Config, host: &Host) -> Result<Self, StartError> {
-        let (folder, of_store) = (config.data_folder.clone(), host.clone());
-        let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, &of_store));
-        let store = Arc::new(opening.await.map_err(|error| StartError::Thread(error.to_string()))??);
-        let path = config.data_folder.join(DIRECTORY_FILE);
-        let directory = SqliteDirectory::open(&path, Patience::default()).await;
-        let backends = Backends {
-            log: Arc::clone(&store) as _,
-            markers: store,
-            directory: Arc::new(directory.map_err(|source| StartError::Directory { path, source })?),
-            bus: Arc::new(EmbeddedBus::new()),
-        };
+        let backends = open_backends(config, host).await?;
         let authenticator = Arc::new(authenticator(config, &backends, host).await?);
         Ok(Self {
             backends,
             authenticator,
         })
     }
+}
+
+/// Opens the log, markers and directory of the data folder, which no other process may use meanwhile.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn open_backends(config: &Config, host: &Host) -> Result<Backends, StartError> {
+    let (folder, of_store) = (config.data_folder.clone(), host.clone());
+    let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, &of_store));
+    let store = Arc::new(opening.await.map_err(|error| StartError::Thread(error.to_string()))??);
+    let path = config.data_folder.join(DIRECTORY_FILE);
+    let directory = SqliteDirectory::open(&path, Patience::default()).await;
+    Ok(Backends {
+        log: Arc::clone(&store) as _,
+        markers: store,
+        directory: Arc::new(directory.map_err(|source| StartError::Directory { path, source })?),
+        bus: Arc::new(EmbeddedBus::new()),
+    })
 }
 
 async fn authenticator(config: &Config, backends: &Backends, host: &Host) -> Result<Authenticator, KeyError> {

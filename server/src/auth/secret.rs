@@ -41,6 +41,16 @@ impl Secret {
         }
     }
 
+    /// Reads the secret of a data folder; never makes one.
+    ///
+    /// # Errors
+    /// The file is not there, cannot be read, is malformed, or others may read it.
+    pub fn load(data_folder: &Path) -> Result<Self, KeyError> {
+        let path = data_folder.join(FILE_NAME);
+        let file = File::open(&path).map_err(KeyError::file(&path))?;
+        read(&path, &file)
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         self.0.expose()
     }

@@ -170,7 +170,8 @@ pub trait Directory: Send + Sync {
     async fn touch_device(&self, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<()>;
     /// A user's devices, by id; removed ones are left out.
     async fn devices(&self, user: &UserId) -> Result<Vec<DeviceRecord>>;
-    /// Removes a device and remembers when; true when it was there.
+    /// Removes a device and remembers when; true when it was there. The removal is remembered also of a device that was
+    /// not (a token may be bound to one that never said hello), and its time never goes back.
     async fn remove_device(&self, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<bool>;
     /// When a device was last removed: tokens bound to it and issued before are worth nothing. It stays after the device
     /// is registered again.
@@ -180,7 +181,7 @@ pub trait Directory: Send + Sync {
     async fn set_block(&self, user: &UserId, target: &UserId, blocked: bool) -> Result<()>;
     /// Whom a user has blocked, by id.
     async fn blocks(&self, user: &UserId) -> Result<Vec<UserId>>;
-    /// Those of `others` with whom there is a block in either direction.
+    /// Those of `others` with whom there is a block in either direction, by id.
     async fn blocked_among(&self, user: &UserId, others: &[UserId]) -> Result<Vec<UserId>>;
 
     /// Creates a conversation, or finds the one that is already there: the pair's 1:1 (one per pair, also when both
@@ -193,13 +194,20 @@ pub trait Directory: Send + Sync {
     async fn conversation(&self, id: ConversationId) -> Result<Option<ConversationRecord>>;
     /// Conversation ids after `after`, ascending.
     async fn list_conversations(&self, after: Option<ConversationId>, limit: usize) -> Result<Vec<ConversationId>>;
-    /// Projects log entries. A projection at or below the stored `applied` changes nothing.
+    /// Projects log entries. A projection at or below the stored `applied` changes nothing. A message that is pinned
+    /// already keeps its place among the pins.
+    ///
+    /// # Errors
+    /// `Unavailable` also when there is no such conversation: then this is not the directory of that log.
     async fn apply(&self, id: ConversationId, projection: Projection) -> Result<()>;
 
     /// What the list shows a user of these conversations; those that do not exist are left out.
     async fn views(&self, user: &UserId, ids: &[ConversationId]) -> Result<BTreeMap<ConversationId, ConversationView>>;
     /// Changes a user's settings of a conversation and returns them.
+    ///
+    /// # Errors
+    /// `Unavailable` also when there is no such conversation.
     async fn update_settings(&self, user: &UserId, id: ConversationId, patch: SettingsPatch) -> Result<Settings>;
-    /// Those of `others` who share a conversation with the user now.
+    /// Those of `others` who share a conversation with the user now, by id.
     async fn sharing(&self, user: &UserId, others: &[UserId]) -> Result<Vec<UserId>>;
 }

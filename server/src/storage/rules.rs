@@ -42,10 +42,11 @@ pub(crate) fn check_shape(batch: &AppendBatch) -> Result<(), AppendError> {
 }
 
 /// What a redaction leaves of an entry: a tombstone at the same place, with the same ordinal and sender. `None` when
-/// there is nothing to take away: only messages and edits hold content, and the first redaction stays.
+/// there is nothing to take away: only messages and edits hold content, the first redaction stays, and none reaches
+/// entries after it.
 pub(crate) fn tombstone_of(entry: &Entry, redacted_by: Seq) -> Option<Arc<StoredEntry>> {
     match entry.body {
-        Body::Message(_) | Body::Edited { .. } => Some(stored(Entry {
+        Body::Message(_) | Body::Edited { .. } if entry.seq < redacted_by => Some(stored(Entry {
             body: Body::Tombstone { redacted_by },
             ..entry.clone()
         })),

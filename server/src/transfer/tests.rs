@@ -123,9 +123,28 @@ async fn refused_lines_are_named_by_number_and_reason_and_passed_over() {
     );
     let text = format!("{SAMPLE}\n{}\n{long}\n", broken.join("\n"));
     let (report, refused) = store.import(&text).await;
-    let lines: Vec<u64> = refused.iter().map(|(line, _)| *line).collect();
-    let mut sorted = lines.clone();
-    sorted.sort_unstable();
-    assert_eq!(sorted, [18, 19, 20, 21, 22, 23, 24, 26]);
+    let mut lines: Vec<u64> = refused.iter().map(|(line, _)| *line).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, [18, 19, 20, 21, 22, 23, 24, 26]);
     assert_eq!((report.stored, report.refused), (17, 8));
+}
+
+#[tokio::test]
+async fn the_sample_in_many_scripts_comes_through_unchanged() {
+    let sample = include_str!("../../../tests/data/sample.jsonl");
+    let (one, two) = (Store::new(1), Store::new(2));
+    let (report, refused) = one.import(sample).await;
+    assert_eq!(refused, []);
+    assert_eq!(report.stored, report.lines);
+    let first = one.export().await;
+    assert_eq!(two.import(&first).await.1, []);
+    assert_eq!(two.export().await, first);
+    let kept = |line: &&str| line.contains(r#""type":"message""#) && !line.contains("regret");
+    let exported: std::collections::BTreeSet<&str> = first.lines().collect();
+    let lost: Vec<&str> = sample
+        .lines()
+        .filter(kept)
+        .filter(|line| !exported.contains(line))
+        .collect();
+    assert_eq!(lost, Vec::<&str>::new());
 }

@@ -159,91 +159,70 @@ async fn tokens_of_the_own_secret() {
     .await;
 }
 
+/// A public key, known to all, used as if it were a shared secret: the validation must not follow the header.
+fn confusion_cases(signer: &Signer, key_set: &[u8]) -> Vec<Case> {
+    let with = |secret: &[u8]| hs256(secret, Some(signer.kid), &good());
+    vec![
+        ("HS256 with the public key", with(&signer.public_der), Reject(ALGORITHM)),
+        ("HS256 with the key set", with(key_set), Reject(ALGORITHM)),
+        ("HS256 with nothing", with(&[]), Reject(ALGORITHM)),
+    ]
+}
+
+fn key_id_cases(signer: &Signer) -> Vec<Case> {
+    let named = |kid: &str| signer.sign_as(Some(kid), &good());
+    vec![
+        (
+            "no kid among several keys",
+            signer.sign_as(None, &good()),
+            Reject(UNKNOWN),
+        ),
+        ("unknown kid", named("other"), Reject(UNKNOWN)),
+        ("kid walks the file system", named("../../../dev/null"), Reject(UNKNOWN)),
+        ("kid asks a database", named("' OR 1=1 --"), Reject(UNKNOWN)),
+        ("empty kid", named(""), Reject(UNKNOWN)),
+    ]
+}
+
+fn forger_cases(forger: &Signer, ed: &Signer, es: &Signer) -> Vec<Case> {
+    let brings = |field: &str| header_with_key(forger, field);
+    let both_listed = es.sign_as(Some(ed.kid), &good());
+    vec![
+        ("another key under a known kid", forger.sign(&good()), Reject(SIGNATURE)),
+        (
+            "both algorithms are listed, each for its own key",
+            both_listed,
+            Reject(ALGORITHM),
+        ),
+        (
+            "the other way round",
+            ed.sign_as(Some(forger.kid), &good()),
+            Reject(ALGORITHM),
+        ),
+        ("key in the header", brings("jwk"), Reject(SIGNATURE)),
+        ("address of a key in the header", brings("jku"), Reject(SIGNATURE)),
+        ("address of a chain in the header", brings("x5u"), Reject(SIGNATURE)),
+    ]
+}
+
 #[tokio::test]
 async fn tokens_of_a_key_set() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.json");
     let signers = [Signer::ed25519("ed"), Signer::es256("es"), Signer::rs256("rs")];
-    std::fs::write(&path, key_set(&[&signers[0], &signers[1], &signers[2]])).unwrap();
+    let [ed, es, rs] = &signers;
+    let text = key_set(&[ed, es, rs]);
+    std::fs::write(&path, &text).unwrap();
     let edge = Edge::new();
     let authenticator = edge.with_key_set(&path).await;
     for signer in &signers {
-        check(&authenticator, claim_cases(|claims| signer.sign(claims))).await;
-        check(
-            &authenticator,
-            header_cases(|claims| signer.sign(claims), Some(signer.kid)),
-        )
-        .await;
-        // A public key, known to all, used as if it were a shared secret: the validation must not follow the header.
-        check(
-            &authenticator,
-            vec![
-                (
-                    "HS256 with the public key",
-                    hs256(&signer.public_der, Some(signer.kid), &good()),
-                    Reject(ALGORITHM),
-                ),
-                (
-                    "HS256 with the key set",
-                    hs256(&std::fs::read(&path).unwrap(), Some(signer.kid), &good()),
-                    Reject(ALGORITHM),
-                ),
-                (
-                    "HS256 with nothing",
-                    hs256(&[], Some(signer.kid), &good()),
-                    Reject(ALGORITHM),
-                ),
-                (
-                    "no kid among several keys",
-                    signer.sign_as(None, &good()),
-                    Reject(UNKNOWN),
-                ),
-                ("unknown kid", signer.sign_as(Some("other"), &good()), Reject(UNKNOWN)),
-                (
-                    "kid walks the file system",
-                    signer.sign_as(Some("../../../dev/null"), &good()),
-                    Reject(UNKNOWN),
-                ),
-                (
-                    "kid asks a database",
-                    signer.sign_as(Some("' OR 1=1 --"), &good()),
-                    Reject(UNKNOWN),
-                ),
-                ("empty kid", signer.sign_as(Some(""), &good()), Reject(UNKNOWN)),
-            ],
-        )
-        .await;
+        let sign = |claims: &serde_json::Value| signer.sign(claims);
+        check(&authenticator, claim_cases(sign)).await;
+        check(&authenticator, header_cases(sign, Some(signer.kid))).await;
+        check(&authenticator, confusion_cases(signer, text.as_bytes())).await;
+        check(&authenticator, key_id_cases(signer)).await;
     }
-    let forger = Signer::rs256("rs");
-    let (ed, es) = (&signers[0], &signers[1]);
-    check(
-        &authenticator,
-        vec![
-            ("another key under a known kid", forger.sign(&good()), Reject(SIGNATURE)),
-            (
-                "both algorithms are listed, each for its own key",
-                es.sign_as(Some("ed"), &good()),
-                Reject(ALGORITHM),
-            ),
-            (
-                "the other way round",
-                ed.sign_as(Some("rs"), &good()),
-                Reject(ALGORITHM),
-            ),
-            ("key in the header", header_with_key(&forger, "jwk"), Reject(SIGNATURE)),
-            (
-                "address of a key in the header",
-                header_with_key(&forger, "jku"),
-                Reject(SIGNATURE),
-            ),
-            (
-                "address of a chain in the header",
-                header_with_key(&forger, "x5u"),
-                Reject(SIGNATURE),
-            ),
-        ],
-    )
-    .await;
+    check(&authenticator, forger_cases(&Signer::rs256(rs.kid), ed, es)).await;
 }
 
 /// A well-signed token of a forger that brings its own key, or says where to get it, under a known key's id.

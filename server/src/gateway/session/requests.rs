@@ -75,7 +75,7 @@ impl Session {
             let refusal = Refusal::invalid("body", "the frame has no body, or one that this server does not know");
             return self.refuse(Some(id), &refusal);
         };
-        let may_be_nameless = matches!(ask, Ask::Ack(_) | Ask::Typing(_) | Ask::Bye(_));
+        let may_be_nameless = matches!(ask, Ask::Hello(_) | Ask::Ack(_) | Ask::Typing(_) | Ask::Bye(_));
         if id == 0 && !may_be_nameless {
             let refusal = Refusal::invalid("request_id", "must be above 0 for this frame; not done");
             return self.refuse(None, &refusal);

@@ -75,6 +75,14 @@ pub(crate) async fn the_first_redaction_stays_and_other_entries_are_left_alone(l
     let all = everything(&*log, here).await;
     let tombstones: Vec<_> = all.iter().map(|stored| redacted_by(stored)).collect();
     assert_eq!(tombstones, [Some(4), None, None, None, None, None, None]);
+    // A redaction does not reach forward, in its own batch neither.
+    let forward = append(&*log, conversation(3), &[redact("a", 2), message("b"), edit("c", 2)]).await;
+    assert!(
+        forward
+            .expect("appended")
+            .iter()
+            .all(|stored| redacted_by(stored).is_none())
+    );
     let elsewhere = conversation(2);
     append(&*log, elsewhere, &[message("a")]).await.expect("appended");
     append(&*log, here, &[redact("h", 3)]).await.expect("appended");

@@ -148,7 +148,7 @@ impl Journals {
 
     /// The number of a whole batch in `rest` that knew a commit before it, which is damaged, to be durable.
     fn durable_proof(&self, rest: &[u8]) -> Option<u64> {
-        let commit = parse::batches_after_trailers(rest).find_map(|batch| batch.commit)?;
+        let commit = parse::batches_within(rest).find_map(|batch| batch.commit)?;
         let first_damaged = self
             .newest
             .map_or_else(|| commit.number.saturating_sub(1), |newest| newest + 1);
@@ -163,7 +163,7 @@ fn damaged_at(path: &Path, stop: &Stop, why: &str) -> OpenError {
 /// What follows, up to the last byte that is not zero.
 fn rest_without_zeros(reader: &mut impl Read) -> io::Result<Vec<u8>> {
     const BLOCK: usize = 64 * 1024;
-    const ZEROS: [u8; BLOCK] = [0; BLOCK];
+    static ZEROS: [u8; BLOCK] = [0; BLOCK];
     let (mut rest, mut zeros) = (Vec::new(), 0_usize);
     let mut block = vec![0; BLOCK];
     loop {
@@ -194,4 +194,16 @@ fn cut(path: &Path, stop: &Stop) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     file.set_len(stop.at)?;
     file.sync_all()
+}
+
+/// Where each whole batch ends.
+#[cfg(test)]
+pub(super) fn batch_ends(path: &Path) -> Vec<u64> {
+    let mut reader = BufReader::new(File::open(path).expect("a journal"));
+    let (mut at, mut ends) = (0, Vec::new());
+    while let ReadBatch::Whole(batch) = read_batch(&mut reader).expect("readable") {
+        at += batch.bytes;
+        ends.push(at);
+    }
+    ends
 }

@@ -60,10 +60,12 @@ impl EmbeddedStore {
     /// See [`OpenError`].
     pub fn open(path: &Path, host: &Host) -> Result<Self, OpenError> {
         let folder = Folder::claim(path)?;
-        let (engine, commit) = match folder.inspect()? {
+        let (engine, mut commit) = match folder.inspect()? {
             Found::New => make(folder, host)?,
             Found::Store => recover(folder)?,
         };
+        // Made durable just now, or synced by the engine while it opened its journal.
+        commit.durable = commit.number;
         let witness = Witness::open(path, commit.number).map_err(|error| OpenError::of_io(path, &error))?;
         let engine = Arc::new(engine);
         let (jobs, writer) = writer::start(Arc::clone(&engine), witness, commit)?;
@@ -139,7 +141,7 @@ fn recover(folder: Folder) -> Result<(Engine, Commit), OpenError> {
     manifest::check(&folder.engine())?;
     let journals = journal::check(&folder.engine(), acked)?;
     let mut engine = Engine::open(folder)?;
-    let mut commit = engine.load_state().map_err(|fault| OpenError::of_fault(&path, fault))?;
+    let commit = engine.load_state().map_err(|fault| OpenError::of_fault(&path, fault))?;
     if journals.newest.is_some_and(|newest| newest != commit.number) {
         return Err(OpenError::damaged(
             path,
@@ -159,7 +161,5 @@ fn recover(folder: Folder) -> Result<(Engine, Commit), OpenError> {
             tracing::warn!(path = %path.display(), "the record of what was acknowledged was unreadable")
         }
     }
-    // The engine synced its journal while it opened.
-    commit.durable = commit.number;
     Ok((engine, commit))
 }

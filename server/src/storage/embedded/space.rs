@@ -18,3 +18,17 @@ pub(super) fn has_room(folder: &Path) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::has_room;
+
+    #[test]
+    fn a_file_system_without_room_is_told_from_one_with() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(has_room(folder.path()));
+        assert!(!has_room(Path::new("/proc")), "it has no blocks at all");
+    }
+}

@@ -1,8 +1,10 @@
 //! The contract suites against the embedded store, and what only a store on disk promises.
 
 mod damage;
+mod full_disk;
 mod opening;
 mod persistence;
+mod rotation;
 mod speed;
 
 use std::path::Path;

@@ -77,7 +77,7 @@ impl Log {
             }
         }
         self.head = Some(batch.head);
-        self.pending.get_or_insert(batch.expected.seq.next());
+        self.pending = self.pending.or_else(|| Some(batch.expected.seq.next()));
     }
 
     fn redact(&mut self, target: Seq, by: Seq) {

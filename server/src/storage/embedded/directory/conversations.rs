@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::{FromRow, Row};
 
 use super::error::damaged;
 use super::open::begin_write;
@@ -172,26 +173,29 @@ struct ConversationRow {
     applied_seq: i64,
 }
 
+impl FromRow<'_, SqliteRow> for ConversationRow {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            kind: row.try_get("kind")?,
+            first_name: row.try_get("first_name")?,
+            first_members: row.try_get("first_members")?,
+            creator_user: row.try_get("creator_user")?,
+            creator_device: row.try_get("creator_device")?,
+            client_msg_id: row.try_get("client_msg_id")?,
+            created_ms: row.try_get("created_ms")?,
+            name: row.try_get("name")?,
+            applied_seq: row.try_get("applied_seq")?,
+        })
+    }
+}
+
 async fn read_row(connection: &mut SqliteConnection, id: ConversationId) -> Result<Option<ConversationRow>> {
-    let row: Option<(i16, String, String, String, String, String, i64, String, i64)> = sqlx::query_as(
+    let row = sqlx::query_as(
         "SELECT kind, first_name, first_members, creator_user, creator_device, client_msg_id, created_ms, name,
                 applied_seq
          FROM conversations WHERE conversation_id = $1",
-    )
-    .bind(id_to_db(id))
-    .fetch_optional(connection)
-    .await?;
-    Ok(row.map(|columns| ConversationRow {
-        kind: columns.0,
-        first_name: columns.1,
-        first_members: columns.2,
-        creator_user: columns.3,
-        creator_device: columns.4,
-        client_msg_id: columns.5,
-        created_ms: columns.6,
-        name: columns.7,
-        applied_seq: columns.8,
-    }))
+    );
+    Ok(row.bind(id_to_db(id)).fetch_optional(connection).await?)
 }
 
 fn first_from_row(id: ConversationId, row: &ConversationRow) -> Result<NewConversation> {

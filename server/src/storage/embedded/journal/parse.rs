@@ -139,17 +139,12 @@ fn item(taken: &mut Taken<'_, impl Read>) -> Parsed<(Vec<u8>, Vec<u8>)> {
     Ok(Some((key, value)))
 }
 
-/// Whole batches that start right after some trailer in `bytes`.
-pub(super) fn batches_after_trailers(bytes: &[u8]) -> impl Iterator<Item = Batch> {
-    let starts = bytes
-        .windows(TRAILER.len())
-        .enumerate()
-        .filter(|(_, window)| *window == TRAILER);
-    starts.filter_map(|(at, _)| {
-        let mut after = bytes.get(at + TRAILER.len()..)?;
-        match read_batch(&mut after) {
-            Ok(ReadBatch::Whole(batch)) => Some(batch),
-            _ => None,
-        }
+/// Whole batches anywhere in `bytes`. Content that a user made to look like one is found too: that errs on the side of
+/// refusing to start.
+pub(super) fn batches_within(bytes: &[u8]) -> impl Iterator<Item = Batch> {
+    let starts = bytes.iter().enumerate().filter(|(_, byte)| **byte == START);
+    starts.filter_map(|(at, _)| match read_batch(&mut bytes.get(at..)?) {
+        Ok(ReadBatch::Whole(batch)) => Some(batch),
+        _ => None,
     })
 }

@@ -1,0 +1,129 @@
+//! C6, C7, C8: reads after acks, real time and each sender's order.
+
+use std::collections::BTreeMap;
+
+use super::facts::{Facts, Highest, Op, Outcome};
+use super::history::{Conversation, Device, MessageKey, Moment, OpId, Seq, User, What};
+use super::verdict::{Check, Verdict};
+
+pub(super) fn check(facts: &Facts<'_>, verdict: &mut Verdict) {
+    let acked = acked_by_time(facts);
+    reads_see_acks(facts, &acked, verdict);
+    let sends = sends(facts);
+    real_time(facts, &acked, &sends, verdict);
+    sender_order(facts, &sends, verdict);
+}
+
+type Acked<'a> = BTreeMap<&'a Conversation, Highest>;
+
+fn acked_by_time<'a>(facts: &Facts<'a>) -> Acked<'a> {
+    let mut acks: Vec<(Moment, &Conversation, Seq)> = Vec::new();
+    for op in facts.ops.values() {
+        if let Outcome::Acked(at, seq) = op.outcome {
+            acks.push((at, &op.key.conversation, seq));
+        }
+    }
+    acks.sort();
+    let mut acked = Acked::new();
+    for (at, conversation, seq) in acks {
+        acked.entry(conversation).or_default().add(at, seq);
+    }
+    acked
+}
+
+/// C6: a read that began after an ack came back sees a head at least there, as far as the reader may see.
+fn reads_see_acks(facts: &Facts<'_>, acked: &Acked<'_>, verdict: &mut Verdict) {
+    for event in &facts.events {
+        let What::HeadRead {
+            user,
+            conversation,
+            invoked,
+            head,
+        } = &event.what
+        else {
+            continue;
+        };
+        let highest = acked
+            .get(conversation)
+            .map(|acks| acks.before(*invoked))
+            .unwrap_or_default();
+        let visible = match facts.logs.get(conversation) {
+            Some(log) if !user.0.is_empty() => log.stays.newest_visible(user, highest),
+            _ => highest,
+        };
+        verdict.expect(Check::C6, *head >= visible, || {
+            format!("{user} read head {head} of {conversation} after {visible} had been acknowledged")
+        });
+    }
+}
+
+/// One message: its first try that was not refused.
+struct Sent<'a> {
+    op: OpId,
+    invoked: Moment,
+    lane: &'a str,
+}
+
+/// A refused try is no send: its sender may send others first and try it again later.
+fn sends<'a>(facts: &Facts<'a>) -> BTreeMap<&'a MessageKey, Sent<'a>> {
+    let mut sends: BTreeMap<&MessageKey, Sent<'_>> = BTreeMap::new();
+    for (id, op) in &facts.ops {
+        if op.outcome == Outcome::Failed {
+            continue;
+        }
+        let this = sent(*id, op);
+        match sends.get_mut(op.key) {
+            Some(known) if (known.invoked, known.op) <= (this.invoked, this.op) => {}
+            Some(known) => *known = this,
+            None => drop(sends.insert(op.key, this)),
+        }
+    }
+    sends
+}
+
+fn sent<'a>(op: OpId, of: &Op<'a>) -> Sent<'a> {
+    Sent {
+        op,
+        invoked: of.invoked,
+        lane: of.lane,
+    }
+}
+
+fn place(facts: &Facts<'_>, key: &MessageKey) -> Option<Seq> {
+    facts.logs.get(&key.conversation)?.places.get(key)?.first().copied()
+}
+
+/// C7: what was acknowledged before a send began lies before it.
+fn real_time(facts: &Facts<'_>, acked: &Acked<'_>, sends: &BTreeMap<&MessageKey, Sent<'_>>, verdict: &mut Verdict) {
+    for (key, sent) in sends {
+        let (Some(seq), Some(acks)) = (place(facts, key), acked.get(&key.conversation)) else {
+            continue;
+        };
+        let before = acks.before(sent.invoked);
+        verdict.expect(Check::C7, seq > before, || {
+            format!("{key} lies at {seq}, but {before} was acknowledged before it was sent")
+        });
+    }
+}
+
+type Lane<'a> = (&'a Conversation, &'a User, &'a Device, &'a str);
+
+/// C8: what one device sent on one lane to one conversation lies in the order it was sent.
+fn sender_order(facts: &Facts<'_>, sends: &BTreeMap<&MessageKey, Sent<'_>>, verdict: &mut Verdict) {
+    let mut lanes: BTreeMap<Lane<'_>, Vec<(Moment, OpId, Seq)>> = BTreeMap::new();
+    for (key, sent) in sends {
+        if let Some(seq) = place(facts, key) {
+            let lane = (&key.conversation, &key.user, &key.device, sent.lane);
+            lanes.entry(lane).or_default().push((sent.invoked, sent.op, seq));
+        }
+    }
+    for (lane, mut sent) in lanes {
+        sent.sort_unstable();
+        for pair in sent.windows(2) {
+            let (earlier, later) = (pair[0].2, pair[1].2);
+            verdict.expect(Check::C8, earlier < later, || {
+                format!("{lane:?} sent what lies at {earlier} before what lies at {later}")
+            });
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Drives real server processes over real sockets, and writes down what every client does and sees.
+//!
+//! Everything here panics when it cannot go on: it is used by tests only.
+
+mod bench;
+mod observed;
+mod process;
+mod reader;
+mod recorder;
+mod session;
+mod sight;
+mod token;
+
+pub use bench::{AuthedChannel, Bench, PATIENCE, Unary, header, history_after, member, send_frame, text};
+pub use observed::Observed;
+pub use process::{Exit, ServerProcess};
+pub use reader::append_outcome;
+pub use recorder::Recorder;
+pub use session::{Acks, Hello, Opening, RawSession};
+pub use sight::{body_hash, sighting, text_of};
+pub use token::{Claims, mint};

@@ -1,0 +1,8 @@
+//! Kills the server, at every named step and at random, and finds nothing lost, doubled or reordered (I1–I4).
+
+mod acked;
+mod crash_points;
+mod folder;
+mod freeze;
+mod often;
+mod people;

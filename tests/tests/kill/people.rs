@@ -1,0 +1,172 @@
+//! Clients that survive kills: they keep what they sent, and send again what was not acknowledged, in order.
+
+use std::time::Duration;
+
+use stonechat_tests::checker::Check;
+use stonechat_tests::harness::{Acks, Bench, Observed, PATIENCE, RawSession, append_outcome, send_frame};
+
+/// What every kill must leave in order.
+pub(crate) const DELIVERY: [Check; 7] = [
+    Check::C1,
+    Check::C2,
+    Check::C3,
+    Check::C4,
+    Check::C5,
+    Check::C8,
+    Check::C14,
+];
+
+/// Waiting for all answers of a pipeline on a loaded machine.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
+
+/// Streams a sender opens to get its last acks. Refusals (too fast, out of order) are sent again on the next one.
+const FINISHES_MAX: usize = 20;
+
+/// One device that sends, with its outbox.
+pub(crate) struct Sender {
+    user: String,
+    room: String,
+    prefix: String,
+    session: Option<RawSession>,
+    /// Requests of the present stream, by message.
+    asked: Vec<(u64, u64)>,
+    sent: u64,
+    acked: std::collections::BTreeSet<u64>,
+}
+
+impl Sender {
+    pub(crate) fn new(user: &str, room: &str) -> Self {
+        Self {
+            user: user.to_owned(),
+            room: room.to_owned(),
+            prefix: format!("{user}-message"),
+            session: None,
+            asked: Vec::new(),
+            sent: 0,
+            acked: std::collections::BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn text(&self, number: u64) -> String {
+        format!("{}-{number}", self.prefix)
+    }
+
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub(crate) fn acked(&self) -> u64 {
+        self.acked.len() as u64
+    }
+
+    pub(crate) fn session(&mut self) -> &mut RawSession {
+        self.session.as_mut().expect("a connected sender")
+    }
+
+    /// Opens a stream and sends again, in order, what has no ack yet. Waits for nothing: the server may die meanwhile.
+    pub(crate) async fn connect(&mut self, bench: &Bench) {
+        self.harvest();
+        let hello = bench.hello(&self.user, "phone");
+        let session = bench.open_with(&self.user, hello, Acks::Each).await;
+        self.session = Some(session);
+        self.asked.clear();
+        let open: Vec<u64> = (0..self.sent).filter(|number| !self.acked.contains(number)).collect();
+        for number in open {
+            self.ask(number).await;
+        }
+    }
+
+    /// Sends so many new messages without waiting.
+    pub(crate) async fn send(&mut self, count: u64) {
+        for _ in 0..count {
+            self.sent += 1;
+            self.ask(self.sent - 1).await;
+        }
+    }
+
+    async fn ask(&mut self, number: u64) {
+        let text = self.text(number);
+        let frame = send_frame(&self.room, &text, &text);
+        let request = self.session().ask(frame).await;
+        self.asked.push((request, number));
+    }
+
+    /// Waits until everything that was asked on this stream has an answer, or the stream is over.
+    pub(crate) async fn answers(&mut self) {
+        let last: Vec<u64> = self.asked.iter().map(|(request, _)| *request).collect();
+        let all = |seen: &Observed| {
+            let answered = last.iter().all(|request| seen.answers.contains_key(request));
+            answered || seen.ended.is_some()
+        };
+        self.session().until("all answers", ANSWERS_WITHIN, all).await;
+        self.harvest();
+    }
+
+    /// Notes what was acknowledged on the present stream.
+    pub(crate) fn harvest(&mut self) {
+        let Some(session) = &self.session else { return };
+        let seen = session.observed();
+        for (request, number) in &self.asked {
+            let answer = seen.answers.get(request).and_then(append_outcome);
+            if matches!(answer, Some(Ok(_))) {
+                self.acked.insert(*number);
+            }
+        }
+    }
+
+    /// How the present stream ended, and the last answer on it.
+    fn last_words(&self) -> String {
+        let seen = self.session.as_ref().map(RawSession::observed).unwrap_or_default();
+        format!("{:?} {:?} {:?}", seen.closed, seen.ended, seen.answers.last_key_value())
+    }
+
+    /// After the last kill: connects, and sends again until all is acknowledged.
+    pub(crate) async fn finish(&mut self, bench: &Bench) {
+        self.connect(bench).await;
+        for _ in 0..FINISHES_MAX {
+            self.answers().await;
+            if self.acked() == self.sent {
+                return;
+            }
+            self.connect(bench).await;
+        }
+        let left: Vec<u64> = (0..self.sent).filter(|number| !self.acked.contains(number)).collect();
+        panic!(
+            "{} has no ack of {left:?} after {FINISHES_MAX} tries: {:?}",
+            self.user,
+            self.last_words()
+        );
+    }
+}
+
+/// Every text that was sent lies in the log exactly once. Returns how many there are.
+pub(crate) async fn each_once(bench: &Bench, room: &str, senders: &[&Sender]) -> u64 {
+    let mut found = std::collections::BTreeMap::new();
+    for entry in bench.entries(room).await {
+        let text = stonechat_tests::harness::text_of(&entry).to_owned();
+        *found.entry(text).or_insert(0_u64) += 1;
+    }
+    let mut total = 0;
+    for sender in senders.iter().filter(|sender| sender.room == room) {
+        for number in 0..sender.sent() {
+            assert_eq!(
+                found.get(&sender.text(number)),
+                Some(&1),
+                "{} lies there once",
+                sender.text(number)
+            );
+            total += 1;
+        }
+    }
+    total
+}
+
+/// Waits until a stream has the head.
+pub(crate) async fn reaches_head(bench: &Bench, session: &mut RawSession, room: &str) -> u64 {
+    let head = bench.entries(room).await.last().map_or(0, |entry| entry.seq);
+    let what = format!("the head {head} of {room}");
+    session
+        .until(&what, ANSWERS_WITHIN.max(PATIENCE), |seen| seen.reached(room) >= head)
+        .await;
+    head
+}

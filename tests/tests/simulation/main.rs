@@ -1,0 +1,69 @@
+//! Seeded simulation: the real server and client on simulated time and network, judged by the history checker.
+//!
+//! `STONECHAT_SEEDS=1000` runs as many seeds; `STONECHAT_SEED=7` runs that one.
+
+use std::time::Duration;
+
+use stonechat_tests::checker::Check;
+use stonechat_tests::simulation::{Faults, Setup, run};
+
+const NEEDED: [Check; 8] = [
+    Check::C1,
+    Check::C2,
+    Check::C3,
+    Check::C4,
+    Check::C5,
+    Check::C7,
+    Check::C8,
+    Check::C16,
+];
+
+fn setup(seed: u64, faults: Faults) -> Setup {
+    Setup {
+        seed,
+        faults,
+        safety: Duration::from_secs(30),
+        messages: 40,
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn f20_one_seed_gives_one_run() {
+    let first = run(setup(1, Faults::ALL));
+    let again = run(setup(1, Faults::ALL));
+    let other = run(setup(2, Faults::ALL));
+    assert_eq!(first.hash, again.hash);
+    assert_ne!(first.hash, other.hash);
+}
+
+#[test]
+fn f1_a_healthy_run_is_clean() {
+    run(setup(3, Faults::NONE)).verdict.assert_clean(&NEEDED);
+}
+
+#[test]
+fn f1_nothing_is_lost_doubled_or_reordered_whatever_fails() {
+    let (from, count) = match number("STONECHAT_SEED") {
+        Some(seed) => (seed, 1),
+        None => (100, number("STONECHAT_SEEDS").unwrap_or(10)),
+    };
+    let (mut crashes, mut partitions) = (0, 0);
+    for seed in from..from + count {
+        let outcome = run(setup(seed, Faults::ALL));
+        println!(
+            "seed {seed}: {} crashes, {} partitions, {:?} simulated",
+            outcome.crashes, outcome.partitions, outcome.simulated
+        );
+        outcome.verdict.assert_clean(&NEEDED);
+        crashes += outcome.crashes;
+        partitions += outcome.partitions;
+    }
+    assert!(
+        crashes > 0 && partitions > 0,
+        "nothing went wrong: {crashes} crashes, {partitions} partitions"
+    );
+}
