@@ -89,6 +89,11 @@ impl Registry {
         }
     }
 
+    /// Lets every actor go once it has done what it was asked: they hold the backends, which may be opened again then.
+    pub(super) fn clear(&self) {
+        self.lock().clear();
+    }
+
     pub(super) fn loaded(&self) -> usize {
         self.lock().len()
     }

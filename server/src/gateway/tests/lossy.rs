@@ -106,10 +106,11 @@ async fn i9_a_burst_beyond_the_subscription_becomes_a_resync() {
     loop {
         match bob.next().await.1 {
             stonechat_proto::v1::server_frame::Body::Resync(_) => resync = true,
-            stonechat_proto::v1::server_frame::Body::Delivery(delivery)
-                if delivery.entry.as_ref().is_some_and(|entry| entry.seq == seq) =>
-            {
-                break;
+            stonechat_proto::v1::server_frame::Body::Delivery(delivery) => {
+                let delivered = delivery.entry.expect("an entry").seq;
+                if delivered == seq {
+                    break;
+                }
             }
             _ => {}
         }
