@@ -213,13 +213,14 @@ fn refused(refusal: &Refusal) -> Reply {
 
 /// Answers in the order of the frames: one for each that has a request id, and one for each refused one that has none.
 fn response(ids: &[u64], replies: Vec<Option<Reply>>, session_gone: Option<Refusal>) -> v1::SubmitResponse {
-    let answers = ids.iter().zip(replies).filter_map(|(id, reply)| match (*id, reply?) {
-        (0, reply) => {
-            let refusal = typing_refusal(&reply).cloned().map(Reply::Refusal);
-            let refusal = refusal.or(matches!(reply, Reply::Refusal(_)).then_some(reply));
-            refusal.map(|refusal| (0, refusal))
+    let answers = ids.iter().zip(replies).filter_map(|(id, reply)| {
+        let reply = reply?;
+        let refusal = typing_refusal(&reply).cloned().map(Reply::Refusal);
+        match (*id, refusal) {
+            (0, Some(refusal)) => Some((0, refusal)),
+            (0, None) => matches!(reply, Reply::Refusal(_)).then_some((0, reply)),
+            (id, _) => Some((id, reply)),
         }
-        (id, reply) => Some((id, reply)),
     });
     v1::SubmitResponse {
         frames: answers

@@ -10,16 +10,28 @@ use stonechat_proto::v1::server_frame::Body as Reply;
 
 use super::harness::{Peer, TestNode};
 use crate::config::Config;
-use crate::node::{Grounds, Node};
+use crate::node::{Grounds, Node, StartError};
+use crate::storage::embedded::OpenError;
 
 async fn start(config: &Config) -> TestNode {
     let host = Host::system();
-    let grounds = Grounds::open(config, &host).await.expect("backends");
+    let grounds = tokio::time::timeout(Duration::from_secs(20), grounds(config, &host)).await;
+    let grounds = grounds.expect("the node before lets go of the folder");
     let listener = stonechat_host::TcpListener::bind(&config.listen.to_string())
         .await
         .expect("a port");
     let handle = Node::start(config, host, grounds.clone(), Arc::new(listener)).await;
     TestNode::over_tcp(handle.expect("a node"), grounds, TcpConnector)
+}
+
+/// Opens the backends as soon as the last task of the node before has let go of their folder.
+async fn grounds(config: &Config, host: &Host) -> Grounds {
+    loop {
+        match Grounds::open(config, host).await {
+            Err(StartError::Store(OpenError::InUse(_))) => tokio::time::sleep(Duration::from_millis(10)).await,
+            opened => return opened.expect("backends"),
+        }
+    }
 }
 
 /// I1: sent over TCP, drained, opened again: the other side has it at its next hello, once, and the sender's retry too.
@@ -39,12 +51,7 @@ async fn i1_acknowledged_messages_survive_a_restart() {
     }
     node.handle.drain().await;
     assert_eq!(alice.closed().await.reason(), v1::CloseReason::Draining);
-    let log = Arc::downgrade(&node.grounds.backends.log);
     drop((node, alice));
-    // The last task of the first node lets go of the folder.
-    while log.upgrade().is_some() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 
     let node = start(&config).await;
     let mut alice = node.live_with_backlog("alice", "a1").await;

@@ -145,6 +145,27 @@ async fn submits_keep_a_session_alive() {
     assert!(matches!(closed, Reply::Closed(closed) if closed.reason() == v1::CloseReason::Idle));
 }
 
+/// I8, I9: the answers of one Submit fit one message; what is over that, and what was refused without an id, is told.
+#[tokio::test(start_paused = true)]
+async fn i9_a_submit_asks_for_two_pages_at_most() {
+    let node = node_on(grounds(Arc::new(EmbeddedBus::new()))).await;
+    let browser = Browser::open(&node, "alice", "web-1").await;
+    let page = |id| frame(id, Ask::Sync(v1::ListConversationsRequest::default()));
+    let typing = Ask::Typing(v1::SetTypingRequest {
+        conversation_id: "00000000-0000-4000-8000-000000000000".into(),
+        stopped: false,
+    });
+    let frames = vec![page(1), page(2), page(3), frame(0, typing)];
+    let answer = submit(&node, "alice", &browser.session, frames).await;
+    let bodies: Vec<Reply> = answer.frames.into_iter().filter_map(|frame| frame.body).collect();
+    assert!(matches!(bodies[..2], [Reply::Sync(_), Reply::Sync(_)]));
+    let reasons = bodies[2..]
+        .iter()
+        .map(|body| super::harness::refusal(body.clone()).reason());
+    let expected = [v1::RefusalReason::RateLimited, v1::RefusalReason::NotFound];
+    assert_eq!(reasons.collect::<Vec<_>>(), expected);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_submit_needs_a_token_and_frames() {
     let node = node_on(grounds(Arc::new(EmbeddedBus::new()))).await;
