@@ -122,7 +122,7 @@ async fn start(
 
 /// Fans out the entry that created the conversation. If it cannot be read now, the log still says it is pending.
 async fn fan_out_first(core: &Core, state: &State, fanout: &mpsc::Sender<FanoutBatch>) {
-    let ticket = core.barrier.ticket();
+    let ticket = core.barrier.ticket(state.id);
     let first = fanout::read_range(&core.backends, state.id, Seq::ZERO.next(), state.head.seq).await;
     if let Ok(entries) = first {
         let roster = Arc::clone(&state.roster);
@@ -166,15 +166,17 @@ impl Actor {
     /// The next command; sends receipts that are due; `None` when idle long enough and nothing can come any more.
     async fn next_command(&mut self) -> Option<Command> {
         loop {
+            // Before the queue, or a busy conversation would never tell its receipts.
+            if self.receipts_due.is_some_and(|due| due <= monotonic()) {
+                self.send_receipts().await;
+            }
             let idle_at = monotonic() + self.idle_limit();
             let wake = self.receipts_due.map_or(idle_at, |due| due.min(idle_at));
             tokio::select! {
                 biased;
                 command = self.inbox.recv() => return command,
                 () = tokio::time::sleep_until(wake) => {
-                    if self.receipts_due.is_some_and(|due| due <= monotonic()) {
-                        self.send_receipts().await;
-                    } else if self.receipts_due.is_none() {
+                    if self.receipts_due.is_none() {
                         // Out of the registry first, then closed: a command that came in between is still handled.
                         self.core.registry.remove(self.state.id, self.generation);
                         self.inbox.close();
@@ -288,7 +290,7 @@ impl Actor {
     /// The batch is durable: readers see it, then the senders know, then it is fanned out.
     async fn stored(&mut self, plan: Plan, stored: Vec<Arc<StoredEntry>>) {
         self.publish_state(plan.after);
-        let ticket = self.core.barrier.ticket();
+        let ticket = self.core.barrier.ticket(self.state.id);
         self.answer(plan.verdicts, &stored, None);
         crash_point("append.acked");
         let roster = Arc::clone(&self.state.roster);
@@ -331,7 +333,7 @@ impl Actor {
             let batch = FanoutBatch {
                 entries: missed,
                 roster: Arc::clone(&self.state.roster),
-                ticket: self.core.barrier.ticket(),
+                ticket: self.core.barrier.ticket(self.state.id),
             };
             let _stopping = self.fanout.send(batch).await;
         }

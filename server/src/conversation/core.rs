@@ -43,7 +43,10 @@ impl Core {
     /// The actor of a conversation, started when there is none. Never waits, so that calls keep their order.
     pub(super) fn actor(self: &Arc<Self>, id: ConversationId) -> Result<ActorHandle, Refusal> {
         let mut actors = self.registry.lock();
-        if let Some(handle) = actors.get(&id) {
+        // A closed one has ended, or fell to a fault: the next one loads what the log says.
+        if let Some(handle) = actors.get(&id)
+            && !handle.commands.is_closed()
+        {
             return Ok(handle.clone());
         }
         if actors.len() >= LOADED_MAX {
@@ -84,6 +87,11 @@ impl Registry {
         if actors.get(&id).is_some_and(|handle| handle.generation == generation) {
             actors.remove(&id);
         }
+    }
+
+    /// Lets every actor go once it has done what it was asked: they hold the backends, which may be opened again then.
+    pub(super) fn clear(&self) {
+        self.lock().clear();
     }
 
     pub(super) fn loaded(&self) -> usize {

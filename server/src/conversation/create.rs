@@ -36,7 +36,7 @@ impl Conversations {
         stonechat_host::crash_point("create.decided");
         let id = record.first.id;
         self.core.state(id).await?;
-        self.core.barrier.wait().await;
+        self.core.barrier.wait_for(id).await;
         self.get(caller, id).await
     }
 

@@ -96,6 +96,7 @@ impl Conversations {
             }
         }
         self.core.barrier.wait().await;
+        self.core.registry.clear();
     }
 
     /// Appends one change; answers after it is durable (I1). A retry answers with the first try's seq (I2). Calls for one

@@ -48,7 +48,7 @@ impl Conversations {
         device: Option<&DeviceId>,
         id: ConversationId,
     ) -> Result<Option<Summary>, Refusal> {
-        self.core.barrier.wait().await;
+        self.core.barrier.wait_for(id).await;
         let row = self.markers().inbox_row(user, id).await.map_err(marker_refusal)?;
         let Some(row) = row else { return Ok(None) };
         Ok(self.summaries(user, device, &[row]).await?.pop())

@@ -16,7 +16,7 @@ use crate::wire::Answer;
 pub(super) type Operation = BoxFuture<'static, Reply>;
 
 /// The operation a frame asks for, or the frame when it is one of the session.
-pub(super) fn operation(gateway: &Arc<Gateway>, context: CallContext, ask: Ask) -> Result<Operation, Ask> {
+pub(super) fn operation(gateway: &Arc<Gateway>, context: CallContext, ask: Ask) -> Result<Operation, Box<Ask>> {
     let operations = gateway.on.operations.clone();
     macro_rules! run {
         ($operation:ident, $reply:ident, $request:expr) => {{
@@ -37,7 +37,7 @@ pub(super) fn operation(gateway: &Arc<Gateway>, context: CallContext, ask: Ask) 
         Ask::SetStatus(request) => run!(set_status, SetStatus, request),
         Ask::Sync(request) => run!(list_conversations, Sync, request),
         Ask::History(request) => run!(get_history, History, request),
-        other => return Err(other),
+        other => return Err(Box::new(other)),
     })
 }
 

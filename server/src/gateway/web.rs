@@ -15,8 +15,8 @@ use stonechat_proto::v1::client_frame::Body as Ask;
 use stonechat_proto::v1::server_frame::Body as Reply;
 
 use super::Gateway;
-use super::limits::PONG_HEADS_MAX;
-use super::operations::{Lanes, operation};
+use super::limits::{LARGE_REQUESTS_IN_FLIGHT_MAX, PONG_HEADS_MAX};
+use super::operations::{Lanes, Operation, is_large, operation, typing_refusal};
 use super::session::{pong, submit_topic};
 use crate::api::CallContext;
 use crate::api::access::user_of;
@@ -29,13 +29,6 @@ struct Submission {
     gateway: Arc<Gateway>,
     context: CallContext,
     user: UserId,
-}
-
-/// An answer and which frame it is for.
-struct Answer {
-    index: usize,
-    request_id: u64,
-    body: Reply,
 }
 
 /// Handles the frames of a Submit in order.
@@ -88,63 +81,62 @@ fn check_ids(frames: &[v1::ClientFrame]) -> Result<(), Refusal> {
     ))
 }
 
+/// What a frame asks for, once it was checked.
+enum Begun {
+    Operation(Operation),
+    Session(Box<Ask>),
+}
+
 impl Submission {
     async fn handle(self, session: &SessionId, frames: Vec<v1::ClientFrame>) -> v1::SubmitResponse {
-        let mut lanes = Lanes::default();
-        let mut running = FuturesUnordered::new();
-        let (mut answers, mut forwarded) = (Vec::new(), Vec::new());
+        let ids: Vec<u64> = frames.iter().map(|frame| frame.request_id).collect();
+        let mut replies: Vec<Option<Reply>> = vec![None; ids.len()];
+        let (mut lanes, mut large) = (Lanes::default(), 0);
+        let (mut running, mut forwarded) = (FuturesUnordered::new(), Vec::new());
         for (index, frame) in frames.into_iter().enumerate() {
-            let request_id = frame.request_id;
-            let copy = is_of_session(&frame).then(|| Bytes::from(frame.encode_to_vec()));
-            let checked = check(frame);
-            let mut ask = match checked {
-                Ok(ask) => ask,
-                Err(refusal) => {
-                    let body = Reply::Refusal(wire::refusal::to_proto(&refusal));
-                    answers.push(Answer {
-                        index,
-                        request_id,
-                        body,
-                    });
-                    continue;
-                }
-            };
-            lanes.enter(index as u64, &mut ask);
-            match operation(&self.gateway, self.context_of(index), ask) {
+            let copy = Bytes::from(frame.encode_to_vec());
+            match self.begin(index, frame, &mut lanes, &mut large) {
                 // All are polled for the first time in the order of the frames, so they queue in that order (I4).
-                Ok(operation) => running.push(async move {
-                    let body = operation.await;
-                    Answer {
-                        index,
-                        request_id,
-                        body,
+                Ok(Begun::Operation(operation)) => running.push(async move { (index, operation.await) }),
+                Ok(Begun::Session(ask)) => match self.session_frame(*ask).await {
+                    Ok(reply) => {
+                        forwarded.push(copy);
+                        replies[index] = Some(reply);
                     }
-                }),
-                Err(ask) => match self.session_frame(ask).await {
-                    Ok(body) => {
-                        forwarded.extend(copy);
-                        answers.push(Answer {
-                            index,
-                            request_id,
-                            body,
-                        });
-                    }
-                    Err(refusal) => {
-                        let body = Reply::Refusal(wire::refusal::to_proto(&refusal));
-                        answers.push(Answer {
-                            index,
-                            request_id,
-                            body,
-                        });
-                    }
+                    Err(refusal) => replies[index] = Some(refused(&refusal)),
                 },
+                Err(refusal) => replies[index] = Some(refused(&refusal)),
             }
         }
-        while let Some(answer) = running.next().await {
-            answers.push(answer);
+        while let Some((index, reply)) = running.next().await {
+            replies[index] = Some(reply);
         }
         let session_gone = self.forward(session, forwarded).await;
-        response(answers, session_gone)
+        response(&ids, replies, session_gone)
+    }
+
+    fn begin(
+        &self,
+        index: usize,
+        frame: v1::ClientFrame,
+        lanes: &mut Lanes,
+        large: &mut usize,
+    ) -> Result<Begun, Refusal> {
+        let mut ask = check(frame)?;
+        if is_large(&ask) {
+            *large += 1;
+        }
+        // All answers go back in one message: it must stay below what clients decode.
+        if is_large(&ask) && *large > LARGE_REQUESTS_IN_FLIGHT_MAX {
+            let reason = Reason::RateLimited { retry_after_ms: 0 };
+            let message = "too many pages are asked for in one Submit; not done, ask again in another";
+            return Err(Refusal::not_done(reason, message));
+        }
+        lanes.enter(index as u64, &mut ask);
+        match operation(&self.gateway, self.context_of(index), ask) {
+            Ok(operation) => Ok(Begun::Operation(operation)),
+            Err(ask) => Ok(Begun::Session(ask)),
+        }
     }
 
     fn context_of(&self, index: usize) -> CallContext {
@@ -202,21 +194,6 @@ impl Submission {
     }
 }
 
-fn is_of_session(frame: &v1::ClientFrame) -> bool {
-    matches!(
-        frame.body,
-        Some(
-            Ask::Ack(_)
-                | Ask::WatchPresence(_)
-                | Ask::UnwatchPresence(_)
-                | Ask::SetAppState(_)
-                | Ask::Reauthenticate(_)
-                | Ask::Ping(_)
-                | Ask::Bye(_)
-        )
-    )
-}
-
 fn check(frame: v1::ClientFrame) -> Result<Ask, Refusal> {
     let may_be_nameless = matches!(frame.body, Some(Ask::Ack(_) | Ask::Typing(_) | Ask::Bye(_)));
     if frame.request_id == 0 && !may_be_nameless {
@@ -230,18 +207,25 @@ fn check(frame: v1::ClientFrame) -> Result<Ask, Refusal> {
         .ok_or_else(|| Refusal::invalid("body", "the frame has no body, or one that this server does not know"))
 }
 
+fn refused(refusal: &Refusal) -> Reply {
+    Reply::Refusal(wire::refusal::to_proto(refusal))
+}
+
 /// Answers in the order of the frames: one for each that has a request id, and one for each refused one that has none.
-fn response(mut answers: Vec<Answer>, session_gone: Option<Refusal>) -> v1::SubmitResponse {
-    answers.sort_unstable_by_key(|answer| answer.index);
-    let refused = |answer: &Answer| matches!(answer.body, Reply::Refusal(_));
-    let frames = answers
-        .into_iter()
-        .filter(|answer| answer.request_id != 0 || refused(answer));
+fn response(ids: &[u64], replies: Vec<Option<Reply>>, session_gone: Option<Refusal>) -> v1::SubmitResponse {
+    let answers = ids.iter().zip(replies).filter_map(|(id, reply)| match (*id, reply?) {
+        (0, reply) => {
+            let refusal = typing_refusal(&reply).cloned().map(Reply::Refusal);
+            let refusal = refusal.or(matches!(reply, Reply::Refusal(_)).then_some(reply));
+            refusal.map(|refusal| (0, refusal))
+        }
+        (id, reply) => Some((id, reply)),
+    });
     v1::SubmitResponse {
-        frames: frames
-            .map(|answer| v1::ServerFrame {
-                request_id: answer.request_id,
-                body: Some(answer.body),
+        frames: answers
+            .map(|(request_id, body)| v1::ServerFrame {
+                request_id,
+                body: Some(body),
             })
             .collect(),
         session_gone: session_gone.as_ref().map(wire::refusal::to_proto),

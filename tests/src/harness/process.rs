@@ -263,7 +263,11 @@ fn free_port() -> u16 {
 }
 
 /// Cargo builds the binary beside the test that runs: `target/<profile>/deps/<test>`.
-fn binary() -> PathBuf {
+///
+/// # Panics
+/// It is missing.
+#[must_use]
+pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a running test");
     let profile = test.parent().and_then(Path::parent).expect("a target folder");
     let binary = profile.join("stonechat-crashable");

@@ -4,5 +4,6 @@ mod acked;
 mod crash_points;
 mod folder;
 mod freeze;
+mod import;
 mod often;
 mod people;

@@ -107,11 +107,23 @@ impl Close {
     }
 
     fn reconnect(&self) -> bool {
-        match self {
-            Self::Replaced | Self::Expired | Self::Credentials(_) | Self::Bye | Self::Gone => false,
-            _ => true,
-        }
+        !matches!(
+            self,
+            Self::Replaced | Self::Expired | Self::Credentials(_) | Self::Bye | Self::HalfClosed | Self::Gone
+        )
     }
+}
+
+/// The last frame of a stream whose session broke: it has no way left to draw a jitter.
+pub(crate) fn fault() -> Bytes {
+    let closed = v1::StreamClosed {
+        reason: v1::CloseReason::Internal.into(),
+        retry_after_ms: RECONNECT_SPREAD_MS,
+        message: "a fault of the server".into(),
+        endpoint: String::new(),
+        reconnect: true,
+    };
+    frames::encode(0, v1::server_frame::Body::Closed(closed))
 }
 
 /// Ends a stream: hands over what is queued and the last frame, or forgets it when nobody reads.

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::close;
 use crate::gateway::limits::{QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX};
 
 /// The queue itself, without waiting: what it holds and whether more may come in.
@@ -172,11 +173,11 @@ impl Outgoing {
 }
 
 impl Drop for Outgoing {
-    /// A session that ended without its last frame (a panic) still ends the stream.
+    /// A session that ended without its last frame (a panic) still ends the stream with a reason (I8).
     fn drop(&mut self) {
         let mut state = self.0.lock();
         if !state.queue.closed {
-            state.queue.close(None);
+            state.queue.close(Some(close::fault()));
         }
         drop(state);
         self.0.reader.wake();
@@ -292,6 +293,15 @@ mod tests {
             reader.next().await.transpose().expect("no error"),
             Some(Bytes::from_static(b"closed"))
         );
+        assert!(reader.next().await.is_none());
+    }
+
+    /// I8: a session that panics leaves a reason behind.
+    #[tokio::test]
+    async fn a_dropped_session_ends_its_stream_with_a_reason() {
+        let (writer, mut reader) = outgoing();
+        drop(writer);
+        assert_eq!(reader.next().await.transpose().expect("no error"), Some(close::fault()));
         assert!(reader.next().await.is_none());
     }
 

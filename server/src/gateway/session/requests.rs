@@ -122,7 +122,7 @@ impl Session {
                     }
                 }));
             }
-            Err(ask) => self.session_frame(reply, ask),
+            Err(ask) => self.session_frame(reply, *ask),
         }
     }
 

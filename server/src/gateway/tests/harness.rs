@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hyper_util::rt::TokioIo;
-use stonechat_host::{BoxedIo, Host, Listener};
+use stonechat_host::{BoxedIo, Connector, Host, Listener, TcpConnector};
 use stonechat_proto::v1;
 use stonechat_proto::v1::client_frame::Body as Ask;
 use stonechat_proto::v1::server_frame::Body as Reply;
@@ -74,7 +74,13 @@ pub(super) fn grounds(bus: Arc<dyn Bus>) -> Grounds {
 pub(super) struct TestNode {
     pub(super) handle: NodeHandle,
     pub(super) grounds: Grounds,
-    pipes: mpsc::Sender<DuplexStream>,
+    way: Way,
+}
+
+/// How clients reach a node.
+enum Way {
+    Pipes(mpsc::Sender<DuplexStream>),
+    Tcp(TcpConnector),
 }
 
 pub(super) async fn node() -> TestNode {
@@ -92,16 +98,30 @@ pub(super) async fn node_with(grounds: Grounds, config: Config) -> TestNode {
     TestNode {
         handle: handle.expect("a node"),
         grounds,
-        pipes,
+        way: Way::Pipes(pipes),
     }
 }
 
 impl TestNode {
+    /// A node that listens on a port of the machine.
+    pub(super) fn over_tcp(handle: NodeHandle, grounds: Grounds, connector: TcpConnector) -> Self {
+        let way = Way::Tcp(connector);
+        Self { handle, grounds, way }
+    }
+
     /// A raw connection.
-    pub(super) async fn pipe(&self) -> DuplexStream {
-        let (client, server) = tokio::io::duplex(PIPE_BYTES);
-        self.pipes.send(server).await.expect("the node listens");
-        client
+    pub(super) async fn pipe(&self) -> BoxedIo {
+        match &self.way {
+            Way::Pipes(pipes) => {
+                let (client, server) = tokio::io::duplex(PIPE_BYTES);
+                pipes.send(server).await.expect("the node listens");
+                Box::new(client)
+            }
+            Way::Tcp(connector) => {
+                let address = self.handle.local_addr().to_string();
+                connector.connect(&address).await.expect("the node listens")
+            }
+        }
     }
 
     /// A channel over a connection of its own.
@@ -210,7 +230,22 @@ impl TestNode {
         }
     }
 
-    /// An open session that has caught up without any backlog.
+    /// An open session that has everything there was.
+    pub(super) async fn live_with_backlog(&self, user: &str, device: &str) -> Peer {
+        let (mut peer, _) = self.open(self.hello(user, device)).await;
+        loop {
+            match peer.next().await.1 {
+                Reply::Delivery(delivery) => {
+                    let entry = delivery.entry.expect("an entry");
+                    peer.ack(&entry.conversation_id, entry.seq).await;
+                }
+                Reply::CaughtUp(_) => return peer,
+                _ => {}
+            }
+        }
+    }
+
+    /// An open session whose backlog, at most a window, was sent.
     pub(super) async fn live(&self, user: &str, device: &str) -> Peer {
         let (mut peer, _) = self.open(self.hello(user, device)).await;
         peer.until(|body| matches!(body, Reply::CaughtUp(_))).await;

@@ -107,7 +107,8 @@ async fn i9_a_burst_beyond_the_subscription_becomes_a_resync() {
         match bob.next().await.1 {
             stonechat_proto::v1::server_frame::Body::Resync(_) => resync = true,
             stonechat_proto::v1::server_frame::Body::Delivery(delivery) => {
-                if delivery.entry.expect("an entry").seq == seq {
+                let delivered = delivery.entry.expect("an entry").seq;
+                if delivered == seq {
                     break;
                 }
             }

@@ -1,0 +1,409 @@
+//! Who may call what in a conversation: one row per rpc.
+
+use prost::Message;
+use stonechat_proto::admin::v1 as admin;
+use stonechat_proto::v1;
+use stonechat_tests::harness::{header, history_after, member, text};
+
+/// The conversation of the matrix.
+pub(crate) struct Scene {
+    /// A group: alice owns it, bob and dave are members, carol was one, mallory never was.
+    pub(crate) room: String,
+    /// A message of alice that all three saw.
+    pub(crate) seq: u64,
+    /// A message sent after carol's removal.
+    pub(crate) late_seq: u64,
+}
+
+/// What must come of a call by one of the four.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum May {
+    /// Allowed.
+    Yes,
+    /// They see the conversation, but may not do this.
+    Forbidden,
+    /// As if it did not exist.
+    Hidden,
+    /// As if the conversation ended where they left.
+    Beyond,
+}
+
+use May::{Beyond, Forbidden, Hidden, Yes};
+
+/// Owner, member, former member, stranger.
+type Four = [May; 4];
+
+/// Whoever belongs or belonged.
+const BELONGED: Four = [Yes, Yes, Yes, Hidden];
+/// Members of now.
+const MEMBERS: Four = [Yes, Yes, Forbidden, Hidden];
+/// The owner.
+const OWNER: Four = [Yes, Forbidden, Forbidden, Hidden];
+/// Who was a member at the late entry.
+const AT_LATE: Four = [Yes, Yes, Beyond, Hidden];
+/// The sender of the late entry.
+const LATE_OWNER: Four = [Yes, Forbidden, Beyond, Hidden];
+/// Any user, about themself.
+const ANYBODY: Four = [Yes, Yes, Yes, Yes];
+
+/// An rpc, a request of it, and what each of the four gets.
+pub(crate) struct Row {
+    pub(crate) path: &'static str,
+    pub(crate) request: Vec<u8>,
+    pub(crate) may: Four,
+}
+
+fn row(path: &'static str, request: &impl Message, may: Four) -> Row {
+    Row {
+        path,
+        request: request.encode_to_vec(),
+        may,
+    }
+}
+
+fn users(ids: &[&str]) -> Vec<String> {
+    ids.iter().map(|id| (*id).to_owned()).collect()
+}
+
+/// Rows of the public services. `id` is fresh for each caller.
+pub(crate) fn public(scene: &Scene, id: &str) -> Vec<Row> {
+    let mut rows = messages(scene, id);
+    rows.extend(receipts(scene));
+    rows.extend(conversations(scene, id));
+    rows.extend(people());
+    rows
+}
+
+fn messages(scene: &Scene, id: &str) -> Vec<Row> {
+    let head = |suffix: &str| Some(header(&scene.room, &format!("{id}-{suffix}")));
+    let send = v1::SendRequest {
+        header: head("send"),
+        content: Some(text("may I?")),
+    };
+    let edit = v1::EditRequest {
+        header: head("edit"),
+        target_seq: scene.seq,
+        content: Some(text("edited")),
+    };
+    let reaction = "👍".to_owned();
+    let react = v1::ReactRequest {
+        header: head("react"),
+        target_seq: scene.seq,
+        reaction,
+        remove: false,
+    };
+    let pin = v1::PinRequest {
+        header: head("pin"),
+        target_seq: scene.seq,
+        unpin: false,
+    };
+    let redact = v1::RedactRequest {
+        header: head("redact"),
+        target_seq: scene.late_seq,
+        reason: String::new(),
+    };
+    vec![
+        row("/stonechat.v1.MessageService/Send", &send, MEMBERS),
+        row("/stonechat.v1.MessageService/Edit", &edit, OWNER),
+        row("/stonechat.v1.MessageService/React", &react, MEMBERS),
+        row("/stonechat.v1.MessageService/Pin", &pin, MEMBERS),
+        row(
+            "/stonechat.v1.MessageService/GetHistory",
+            &history_after(&scene.room, 0, 10),
+            BELONGED,
+        ),
+        row("/stonechat.v1.MessageService/Redact", &redact, LATE_OWNER),
+    ]
+}
+
+fn receipts(scene: &Scene) -> Vec<Row> {
+    let conversation_id = scene.room.clone();
+    let delivered = v1::MarkDeliveredRequest {
+        conversation_id: conversation_id.clone(),
+        seq: 1,
+    };
+    let read = v1::MarkReadRequest {
+        conversation_id: conversation_id.clone(),
+        seq: 1,
+        private: false,
+    };
+    let unread = v1::MarkUnreadRequest {
+        conversation_id: conversation_id.clone(),
+        from_seq: 1,
+    };
+    let of = |seq| v1::GetReceiptsRequest {
+        conversation_id: scene.room.clone(),
+        seq,
+        with_members: true,
+    };
+    let typing = v1::SetTypingRequest {
+        conversation_id,
+        stopped: false,
+    };
+    vec![
+        row("/stonechat.v1.ReceiptService/MarkDelivered", &delivered, BELONGED),
+        row("/stonechat.v1.ReceiptService/MarkRead", &read, BELONGED),
+        row("/stonechat.v1.ReceiptService/MarkUnread", &unread, BELONGED),
+        row("/stonechat.v1.ReceiptService/GetReceipts", &of(scene.seq), BELONGED),
+        row("/stonechat.v1.ReceiptService/GetReceipts", &of(scene.late_seq), AT_LATE),
+        row("/stonechat.v1.PresenceService/SetTyping", &typing, MEMBERS),
+    ]
+}
+
+fn conversations(scene: &Scene, id: &str) -> Vec<Row> {
+    let head = |suffix: &str| Some(header(&scene.room, &format!("{id}-{suffix}")));
+    let conversation_id = scene.room.clone();
+    let create = v1::CreateConversationRequest {
+        client_msg_id: format!("{id}-create"),
+        kind: v1::ConversationKind::Group as i32,
+        name: "Another".to_owned(),
+        members: vec![member("zoe")],
+    };
+    let get = v1::GetConversationRequest {
+        conversation_id: conversation_id.clone(),
+    };
+    let list = v1::ListConversationsRequest::default();
+    let add = v1::SetMembersRequest {
+        header: head("add"),
+        members: vec![member("zoe")],
+    };
+    let remove = v1::RemoveMemberRequest {
+        header: head("remove"),
+        user_id: "dave".to_owned(),
+    };
+    let rename = v1::RenameConversationRequest {
+        header: head("rename"),
+        name: "Crew 2".to_owned(),
+    };
+    let archived = Some(true);
+    let settings = v1::UpdateConversationSettingsRequest {
+        conversation_id,
+        muted_until_ms: None,
+        archived,
+    };
+    vec![
+        row("/stonechat.v1.ConversationService/CreateConversation", &create, ANYBODY),
+        row("/stonechat.v1.ConversationService/GetConversation", &get, BELONGED),
+        row("/stonechat.v1.ConversationService/ListConversations", &list, ANYBODY),
+        row("/stonechat.v1.ConversationService/SetMembers", &add, OWNER),
+        row("/stonechat.v1.ConversationService/RemoveMember", &remove, OWNER),
+        row("/stonechat.v1.ConversationService/RenameConversation", &rename, OWNER),
+        row(
+            "/stonechat.v1.ConversationService/UpdateConversationSettings",
+            &settings,
+            BELONGED,
+        ),
+    ]
+}
+
+fn people() -> Vec<Row> {
+    let status = v1::SetStatusRequest {
+        status: v1::Status::Online as i32,
+    };
+    let presence = v1::GetPresenceRequest {
+        user_ids: users(&["alice"]),
+    };
+    let get = v1::GetUsersRequest {
+        user_ids: users(&["alice"]),
+    };
+    let profile = v1::UpdateProfileRequest {
+        display_name: "Me".to_owned(),
+    };
+    let block = v1::SetBlockRequest {
+        user_id: "zoe".to_owned(),
+        blocked: false,
+    };
+    let remove = v1::RemoveDeviceRequest {
+        device_id: "old".to_owned(),
+    };
+    vec![
+        row("/stonechat.v1.PresenceService/SetStatus", &status, ANYBODY),
+        row("/stonechat.v1.PresenceService/GetPresence", &presence, ANYBODY),
+        row("/stonechat.v1.UserService/GetUsers", &get, ANYBODY),
+        row("/stonechat.v1.UserService/UpdateProfile", &profile, ANYBODY),
+        row("/stonechat.v1.UserService/SetBlock", &block, ANYBODY),
+        row(
+            "/stonechat.v1.UserService/ListBlocks",
+            &v1::ListBlocksRequest {},
+            ANYBODY,
+        ),
+        row(
+            "/stonechat.v1.DeviceService/ListDevices",
+            &v1::ListDevicesRequest {},
+            ANYBODY,
+        ),
+        row("/stonechat.v1.DeviceService/RemoveDevice", &remove, ANYBODY),
+    ]
+}
+
+/// An admin rpc, its scope, and a request that an integrator with that scope may make.
+pub(crate) struct AdminRow {
+    pub(crate) path: &'static str,
+    pub(crate) scope: &'static str,
+    pub(crate) request: Vec<u8>,
+}
+
+fn admin_row(path: &'static str, scope: &'static str, request: &impl Message) -> AdminRow {
+    AdminRow {
+        path,
+        scope,
+        request: request.encode_to_vec(),
+    }
+}
+
+/// Rows of the admin services.
+pub(crate) fn admin(scene: &Scene, id: &str) -> Vec<AdminRow> {
+    let mut rows = admin_users();
+    rows.extend(admin_conversations(scene, id));
+    rows.extend(admin_messages(scene, id));
+    rows
+}
+
+fn admin_users() -> Vec<AdminRow> {
+    let user_id = "zoe".to_owned();
+    let upsert = admin::UpsertUserRequest {
+        user_id: user_id.clone(),
+        display_name: "Zoe".to_owned(),
+    };
+    let get = admin::GetUserRequest {
+        user_id: user_id.clone(),
+    };
+    let active = admin::SetUserDeactivatedRequest {
+        user_id: user_id.clone(),
+        deactivated: false,
+    };
+    let token = admin::IssueTokenRequest {
+        user_id,
+        device_id: String::new(),
+        ttl_seconds: 60,
+    };
+    let list = admin::ListUsersRequest::default();
+    vec![
+        admin_row(
+            "/stonechat.admin.v1.UserAdminService/UpsertUser",
+            "admin.users",
+            &upsert,
+        ),
+        admin_row("/stonechat.admin.v1.UserAdminService/GetUser", "admin.users", &get),
+        admin_row("/stonechat.admin.v1.UserAdminService/ListUsers", "admin.users", &list),
+        admin_row(
+            "/stonechat.admin.v1.UserAdminService/SetUserDeactivated",
+            "admin.users",
+            &active,
+        ),
+        admin_row(
+            "/stonechat.admin.v1.TokenAdminService/IssueToken",
+            "admin.tokens",
+            &token,
+        ),
+    ]
+}
+
+fn admin_conversations(scene: &Scene, id: &str) -> Vec<AdminRow> {
+    const SCOPE: &str = "admin.conversations";
+    let head = |suffix: &str| Some(header(&scene.room, &format!("{id}-{suffix}")));
+    let create = admin::CreateConversationRequest {
+        client_msg_id: format!("{id}-create"),
+        owner_user_id: "alice".to_owned(),
+        kind: v1::ConversationKind::Group as i32,
+        name: "By an integrator".to_owned(),
+        members: Vec::new(),
+    };
+    let get = admin::GetConversationRequest {
+        conversation_id: scene.room.clone(),
+    };
+    let list = admin::ListConversationsRequest::default();
+    let add = admin::SetMembersRequest {
+        header: head("add"),
+        members: vec![member("zoe")],
+    };
+    let remove = admin::RemoveMemberRequest {
+        header: head("remove"),
+        user_id: "zoe".to_owned(),
+    };
+    let rename = admin::RenameConversationRequest {
+        header: head("rename"),
+        name: "Crew 3".to_owned(),
+    };
+    vec![
+        admin_row(
+            "/stonechat.admin.v1.ConversationAdminService/CreateConversation",
+            SCOPE,
+            &create,
+        ),
+        admin_row(
+            "/stonechat.admin.v1.ConversationAdminService/GetConversation",
+            SCOPE,
+            &get,
+        ),
+        admin_row(
+            "/stonechat.admin.v1.ConversationAdminService/ListConversations",
+            SCOPE,
+            &list,
+        ),
+        admin_row("/stonechat.admin.v1.ConversationAdminService/SetMembers", SCOPE, &add),
+        admin_row(
+            "/stonechat.admin.v1.ConversationAdminService/RemoveMember",
+            SCOPE,
+            &remove,
+        ),
+        admin_row(
+            "/stonechat.admin.v1.ConversationAdminService/RenameConversation",
+            SCOPE,
+            &rename,
+        ),
+    ]
+}
+
+fn admin_messages(scene: &Scene, id: &str) -> Vec<AdminRow> {
+    const SCOPE: &str = "admin.messages";
+    let head = |suffix: &str| Some(header(&scene.room, &format!("{id}-{suffix}")));
+    let on_behalf_of = "alice".to_owned();
+    let send = admin::SendRequest {
+        header: head("send"),
+        on_behalf_of: on_behalf_of.clone(),
+        content: Some(text("on behalf")),
+        origin_time_ms: 0,
+    };
+    let edit = admin::EditRequest {
+        header: head("edit"),
+        on_behalf_of: on_behalf_of.clone(),
+        target_seq: scene.seq,
+        content: Some(text("on behalf, edited")),
+        origin_time_ms: 0,
+    };
+    let react = admin::ReactRequest {
+        header: head("react"),
+        on_behalf_of,
+        target_seq: scene.seq,
+        reaction: "👍".to_owned(),
+        remove: false,
+        origin_time_ms: 0,
+    };
+    let redact = admin::RedactRequest {
+        header: head("redact"),
+        on_behalf_of: String::new(),
+        target_seq: scene.late_seq,
+        reason: String::new(),
+    };
+    let history = admin::GetHistoryRequest {
+        query: Some(history_after(&scene.room, 0, 10)),
+    };
+    let mark = v1::MarkReadRequest {
+        conversation_id: scene.room.clone(),
+        seq: 1,
+        private: false,
+    };
+    let read = admin::MarkReadRequest {
+        user_id: "bob".to_owned(),
+        mark: Some(mark),
+    };
+    vec![
+        admin_row("/stonechat.admin.v1.MessageAdminService/Send", SCOPE, &send),
+        admin_row("/stonechat.admin.v1.MessageAdminService/Edit", SCOPE, &edit),
+        admin_row("/stonechat.admin.v1.MessageAdminService/React", SCOPE, &react),
+        admin_row("/stonechat.admin.v1.MessageAdminService/GetHistory", SCOPE, &history),
+        admin_row("/stonechat.admin.v1.MessageAdminService/MarkRead", SCOPE, &read),
+        admin_row("/stonechat.admin.v1.MessageAdminService/Redact", SCOPE, &redact),
+    ]
+}
