@@ -220,15 +220,17 @@ impl Importer<'_> {
         if let Some(landed) = self.lanes.start(conversation, append.boxed()) {
             self.landed(landed);
         }
+        if record.record == RecordType::Members {
+            // It asks the directory before it takes its place in the log: nothing may overtake it there.
+            self.land_conversation(conversation).await;
+        }
         Ok(())
     }
 
     /// The seq of an earlier line; what is in flight in the conversation lands first.
     async fn resolve(&mut self, id: ConversationId, reference: Option<&Reference>) -> Result<Option<Seq>, Refusal> {
         let Some(reference) = reference else { return Ok(None) };
-        while self.lanes.in_flight(id) > 0 {
-            self.land_one().await;
-        }
+        self.land_conversation(id).await;
         let (sender, msg_id) = referenced(reference)?;
         let found = self.backends.log.find(id, &sender, &msg_id, Seq::ZERO).await;
         let found = found.map_err(|error| unavailable(error.to_string()))?;
@@ -256,6 +258,12 @@ impl Importer<'_> {
     async fn land_one(&mut self) {
         if let Some(landed) = self.lanes.next().await {
             self.landed(landed);
+        }
+    }
+
+    async fn land_conversation(&mut self, id: ConversationId) {
+        while self.lanes.in_flight(id) > 0 {
+            self.land_one().await;
         }
     }
 
