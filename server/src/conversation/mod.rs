@@ -100,7 +100,8 @@ impl Conversations {
     }
 
     /// Appends one change; answers after it is durable (I1). A retry answers with the first try's seq (I2). Calls for one
-    /// conversation take their places in the order in which they are first polled.
+    /// conversation take their places in the order in which they are first polled; one that adds members looks into the
+    /// directory first, so only a named predecessor keeps what follows behind it.
     ///
     /// # Errors
     /// Typed, with whether it was certainly not done.
