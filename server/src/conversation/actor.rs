@@ -278,7 +278,7 @@ impl Actor {
     async fn plan(&self) -> Plan {
         let core = &self.core;
         plan(
-            &*core.backends.log,
+            &core.backends,
             &self.state,
             &core.limits,
             core.now(),

@@ -43,7 +43,7 @@ use self::sequencer::{Append, payload_hash};
 use self::state::{State, directory_refusal, read_refusal, unavailable};
 use crate::bus::{Bus, Event};
 use crate::domain::authorization::Action;
-use crate::domain::{Change, ConversationId, Reason, Refusal, UserId};
+use crate::domain::{ConversationId, Reason, Refusal, UserId};
 use crate::storage::{Directory, Head, Markers, MessageLog};
 
 /// What the conversation rules stand on.
@@ -100,18 +100,12 @@ impl Conversations {
     }
 
     /// Appends one change; answers after it is durable (I1). A retry answers with the first try's seq (I2). Calls for one
-    /// conversation take their places in the order in which they are first polled; one that adds members looks into the
-    /// directory first, so only a named predecessor keeps what follows behind it.
+    /// conversation take their places in the order in which they are first polled.
     ///
     /// # Errors
     /// Typed, with whether it was certainly not done.
     pub async fn append(&self, caller: &Caller, request: AppendRequest) -> Result<Appended, Refusal> {
         self.refuse_when_closing()?;
-        if let Change::SetMembers(members) = &request.change {
-            let joining: Vec<UserId> = members.iter().map(|member| member.user.clone()).collect();
-            let directory = &*self.core.backends.directory;
-            membership::check_joining(directory, caller.actor.user(), &joining).await?;
-        }
         let (reply, answer) = oneshot::channel();
         let append = Append {
             payload: payload_hash(&request),

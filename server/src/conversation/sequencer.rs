@@ -10,11 +10,14 @@ use tokio::sync::oneshot;
 
 use super::change::Target;
 use super::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
+use super::membership::check_joining;
 use super::state::{State, read_refusal};
-use super::{AppendRequest, Appended, Caller, Limits};
+use super::{AppendRequest, Appended, Backends, Caller, Limits};
 use crate::domain::payload::canonical_bytes;
-use crate::domain::{Body, ClientMsgId, Entry, Reason, Refusal, Sender, Seq, UnixMillis};
-use crate::storage::{AppendBatch, Head, MessageLog, PageLimit, PayloadHash, PendingAppend, Prior, StoredEntry};
+use crate::domain::{Body, Change, ClientMsgId, Entry, Reason, Refusal, Sender, Seq, UnixMillis, UserId};
+use crate::storage::{
+    AppendBatch, Directory, Head, MessageLog, PageLimit, PayloadHash, PendingAppend, Prior, StoredEntry,
+};
 
 /// A request that waits for its place.
 pub(super) struct Append {
@@ -64,14 +67,15 @@ impl Plan {
 
 /// Plans as many of `waiting` as fit one batch, in order.
 pub(super) async fn plan<'a>(
-    log: &dyn MessageLog,
+    backends: &Backends,
     state: &State,
     limits: &Limits,
     now: UnixMillis,
     waiting: impl Iterator<Item = &'a Append>,
 ) -> Plan {
     let mut planner = Planner {
-        log,
+        log: &*backends.log,
+        directory: &*backends.directory,
         plan: Plan {
             verdicts: Vec::new(),
             after: state.clone(),
@@ -98,6 +102,7 @@ pub(super) async fn plan<'a>(
 
 struct Planner<'a> {
     log: &'a dyn MessageLog,
+    directory: &'a dyn Directory,
     plan: Plan,
     /// Ids planned in this batch: a retry may stand in the queue right behind its first try.
     ids: BTreeMap<(Sender, ClientMsgId), usize>,
@@ -126,6 +131,10 @@ impl Planner<'_> {
             .plan
             .after
             .body_of(&append.caller.actor, &append.request.change, target.as_ref())?;
+        if let Change::SetMembers(members) = &append.request.change {
+            let joining: Vec<UserId> = members.iter().map(|member| member.user.clone()).collect();
+            check_joining(self.directory, append.caller.actor.user(), &joining).await?;
+        }
         let index = self.push(append, sender, body);
         Ok(Verdict::Planned {
             index,

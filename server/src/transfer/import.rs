@@ -220,10 +220,6 @@ impl Importer<'_> {
         if let Some(landed) = self.lanes.start(conversation, append.boxed()) {
             self.landed(landed);
         }
-        if record.record == RecordType::Members {
-            // It asks the directory before it takes its place in the log: nothing may overtake it there.
-            self.land_conversation(conversation).await;
-        }
         Ok(())
     }
 

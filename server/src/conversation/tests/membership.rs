@@ -158,3 +158,17 @@ async fn the_directory_follows_the_log_after_a_restart() {
     assert_eq!((info.name.as_str(), info.members.len()), ("new", 2));
     assert_eq!(info.mine.unwrap().name, "new");
 }
+
+#[tokio::test]
+async fn i4_a_message_pipelined_behind_an_addition_stays_behind_it() {
+    let bed = Bed::new(&["alice", "bob"]).await;
+    let group = bed.group("alice", &[]).await;
+    let add = Change::SetMembers(vec![member("bob", Role::Member)]);
+    let (added, sent) = futures_util::join!(bed.append("alice", group, "add", add), bed.send("alice", group, "m"));
+    assert_eq!(sent.seq, added.unwrap().seq.next());
+    let stranger = Change::SetMembers(vec![member("nobody", Role::Member)]);
+    assert_eq!(
+        bed.append("alice", group, "no", stranger).await.unwrap_err().reason,
+        Reason::NotFound
+    );
+}
