@@ -54,7 +54,7 @@ fn file() -> String {
 
 /// A message, and now and then something about it.
 fn message(room: &str, number: usize) -> Vec<Value> {
-    let user = if number % 2 == 0 { "alice" } else { "bob" };
+    let user = if number.is_multiple_of(2) { "alice" } else { "bob" };
     let id = format!("m-{number}");
     let time = 1_600_000_000_000_i64 + i64::try_from(number).unwrap_or(0);
     let common = |kind: &str, id: &str| json!({"type": kind, "id": id, "conversation": room, "user": user, "device": "d", "time": time});
