@@ -166,11 +166,6 @@ impl Publisher {
             self.lagged.store(true, Ordering::Release);
         }
     }
-
-    /// Tells the subscriber that events were lost.
-    pub fn mark_lagged(&self) {
-        self.lagged.store(true, Ordering::Release);
-    }
 }
 
 impl Subscription {

@@ -259,18 +259,12 @@ impl Actor {
                 AppendError::Conflict => conflicts += 1,
                 AppendError::Unknown(_) => unknowns += 1,
                 AppendError::NotDone(_) | AppendError::Corrupt(_) => {
-                    return self.answer(plan.verdicts, &[], Some(&append_refusal(&error)));
+                    return self.answer(plan.verdicts, &[], Some(&given_up(&error, unknowns)));
                 }
             }
-            let given_up = conflicts > CONFLICT_TRIES_MAX || unknowns > UNKNOWN_TRIES_MAX;
-            // After an unknown outcome nothing is certain until the log was read again.
-            let refusal = match self.reload().await {
-                Err(_) if unknowns > 0 => Some(append_refusal(&AppendError::Unknown("not read again".to_owned()))),
-                Err(refusal) => Some(refusal),
-                Ok(()) => given_up.then(|| append_refusal(&error)),
-            };
-            if let Some(refusal) = refusal {
-                return self.answer(plan.verdicts, &[], Some(&refusal));
+            let enough = conflicts > CONFLICT_TRIES_MAX || unknowns > UNKNOWN_TRIES_MAX;
+            if self.reload().await.is_err() || enough {
+                return self.answer(plan.verdicts, &[], Some(&given_up(&error, unknowns)));
             }
         }
     }
@@ -347,6 +341,15 @@ impl Actor {
             receipts::send_moved(&self.core.backends, &self.state, &moved).await;
         }
     }
+}
+
+/// The answer when no more tries are made. After one unknown outcome none is certain any more, whatever a later try met
+/// (C9): that one may have been stored, or may still be.
+fn given_up(error: &AppendError, unknowns: u32) -> Refusal {
+    if unknowns == 0 {
+        return append_refusal(error);
+    }
+    append_refusal(&AppendError::Unknown(error.to_string()))
 }
 
 fn log_answer(append: &Append, answer: &Result<super::Appended, Refusal>) {

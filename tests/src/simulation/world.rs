@@ -1,6 +1,5 @@
 //! One run: a server, three players, a group, faults, then peace; and the checker's verdict.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -143,16 +142,12 @@ pub fn run(setup: Setup) -> Outcome {
 
 /// Makes the group before the network exists.
 fn prepare(disk: &Disk, seed: u64) -> ConversationId {
-    let made: RefCell<Option<ConversationId>> = RefCell::new(None);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build();
     let runtime = runtime.unwrap_or_else(|error| panic!("no runtime: {error}"));
-    runtime.block_on(async {
-        *made.borrow_mut() = Some(server::create_group(disk, &PLAYERS, seed).await);
-    });
-    made.into_inner().unwrap_or_else(|| unreachable!("set above"))
+    runtime.block_on(server::create_group(disk, &PLAYERS, seed))
 }
 
 fn judge(

@@ -18,6 +18,8 @@ pub(super) enum Lie {
     LostBefore,
     /// Somebody else was faster.
     Conflict,
+    /// The store refuses.
+    Refused,
 }
 
 type Decide = Box<dyn Fn(u64, &AppendBatch) -> Option<Lie> + Send + Sync>;
@@ -61,6 +63,7 @@ impl MessageLog for LyingLog {
         match (self.decide)(number, &batch) {
             None => self.inner.append(batch).await,
             Some(Lie::Conflict) => Err(AppendError::Conflict),
+            Some(Lie::Refused) => Err(AppendError::NotDone("full".to_owned())),
             Some(Lie::LostBefore) => Err(AppendError::Unknown("request lost".to_owned())),
             Some(Lie::DoneButUnknown) => {
                 self.inner.append(batch).await?;

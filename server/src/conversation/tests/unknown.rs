@@ -62,3 +62,19 @@ async fn i8_a_log_that_never_says_is_answered_as_unknown_and_the_retry_tells() {
     }
     assert_eq!(last.unwrap().seq, Seq(2));
 }
+
+#[tokio::test]
+async fn c9_after_an_unknown_outcome_no_later_refusal_is_definite() {
+    let lies = lying(|number, _| match number {
+        1 => Some(Lie::LostBefore),
+        2 | 3 => Some(Lie::Refused),
+        _ => None,
+    });
+    let bed = Bed::with(&["alice"], Limits::default(), lies).await;
+    let group = bed.group("alice", &[]).await;
+    let after_unknown = bed.append("alice", group, "m", text("m")).await.unwrap_err();
+    assert_eq!(after_unknown.effect, Effect::Unknown);
+    let refused = bed.append("alice", group, "n", text("n")).await.unwrap_err();
+    assert_eq!(refused.effect, Effect::NotDone);
+    assert_eq!(bed.send("alice", group, "m").await.seq, Seq(2));
+}
