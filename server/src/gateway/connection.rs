@@ -33,13 +33,16 @@ pub(super) enum Phase {
 /// The protocol settings of every connection.
 fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
+    // The date comes from the node's clock (`router`), not from the machine's behind its back.
     builder
         .http1()
+        .auto_date_header(false)
         .timer(TokioTimer::new())
         .header_read_timeout(FIRST_BYTES_WITHIN)
         .max_buf_size(HTTP1_HEAD_BYTES_MAX);
     builder
         .http2()
+        .auto_date_header(false)
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)

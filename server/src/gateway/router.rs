@@ -1,6 +1,7 @@
 //! What one port serves: a page, health, and every rpc as gRPC or gRPC-Web.
 
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -8,6 +9,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use stonechat_host::Clock;
 use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
 use tower_http::cors::CorsLayer;
@@ -16,7 +18,7 @@ use super::Gateway;
 use crate::api::{CORRELATION_METADATA, DEVICE_METADATA};
 
 /// How long a browser may remember what it may do: an hour.
-const CORS_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(3_600);
+const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
 
 /// What browsers are told.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +46,19 @@ pub fn router(gateway: &Arc<Gateway>, rpcs: Routes, web: &Web) -> Result<Router,
         .route("/", get(page))
         .route("/health", get(health).with_state(Arc::clone(gateway)))
         .route("/{*path}", pages)
-        .fallback_service(rpcs))
+        .fallback_service(rpcs)
+        .layer(from_fn_with_state(Arc::clone(&gateway.on.host.clock), dated)))
+}
+
+/// Says when it was answered, by the node's clock (RFC 9110, 6.6.1).
+async fn dated(State(clock): State<Arc<dyn Clock>>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let since = Duration::from_millis(u64::try_from(clock.unix_ms()).unwrap_or(0));
+    let date = httpdate::fmt_http_date(UNIX_EPOCH + since);
+    if let Ok(date) = HeaderValue::try_from(date) {
+        response.headers_mut().insert(header::DATE, date);
+    }
+    response
 }
 
 fn parse_origin(origin: &str) -> Result<HeaderValue, String> {
