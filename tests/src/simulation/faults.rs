@@ -12,7 +12,7 @@ use super::world::{PLAYERS, SERVER};
 pub struct Faults {
     /// One player is cut off from the server for a while, this often on average; zero for never.
     pub partition_every: Duration,
-    /// The server crashes and starts again, this often on average; zero for never.
+    /// The server loses its power and starts again, this often on average; zero for never.
     pub crash_every: Duration,
     /// Longest latency of a message.
     pub latency_max: Duration,
@@ -76,7 +76,7 @@ impl Schedule {
         if millis == 0 {
             Duration::MAX
         } else {
-            now + Duration::from_millis(millis / 2 + self.random.below(millis))
+            now.saturating_add(Duration::from_millis(millis / 2 + self.random.below(millis)))
         }
     }
 
@@ -94,10 +94,28 @@ impl Schedule {
             self.partitions += 1;
         }
         if now >= self.next_crash && self.down_until.is_none() {
-            sim.crash(SERVER);
+            self.crash(sim);
             self.down_until = Some(self.while_down(now));
             self.crashes += 1;
         }
+    }
+
+    /// As when the power fails: no connection says goodbye. It is not only harsher. A runtime that ends drops its tasks in
+    /// an order that depends on how many the process ever had, so goodbyes, each of which draws a latency, would make a
+    /// run depend on the runs before it.
+    fn crash(&self, sim: &mut Sim<'_>) {
+        sim.set_fail_rate(0.0);
+        for player in PLAYERS {
+            sim.partition(player, SERVER);
+        }
+        sim.crash(SERVER);
+        for player in PLAYERS
+            .into_iter()
+            .filter(|player| self.cut.is_none_or(|(cut, _)| cut != *player))
+        {
+            sim.repair(player, SERVER);
+        }
+        sim.set_fail_rate(self.faults.loss);
     }
 
     fn mend(&mut self, sim: &mut Sim<'_>, now: Duration) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use stonechat_host::Host;
@@ -81,17 +81,12 @@ impl Disk {
     }
 }
 
-/// Runs of one process take turns: side by side they were seen to differ for one seed, alone never; what they share is
-/// not known yet.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
 /// Plays one run.
 ///
 /// # Panics
 /// The simulation itself fails: a player gives up, or not everything is done within the liveness phase.
 #[must_use]
 pub fn run(setup: Setup) -> Outcome {
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     println!("simulation: seed {} faults {:?}", setup.seed, setup.faults);
     let mut builder = turmoil::Builder::new();
     builder

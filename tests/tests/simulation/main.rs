@@ -2,6 +2,7 @@
 //!
 //! `STONECHAT_SEEDS=1000` runs as many seeds; `STONECHAT_SEED=7` runs that one.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use stonechat_tests::checker::Check;
@@ -18,6 +19,9 @@ const NEEDED: [Check; 8] = [
     Check::C16,
 ];
 
+/// Seeds of F20; each is run twice.
+const SEEDS_RUN_TWICE: u64 = 4;
+
 fn setup(seed: u64, faults: Faults) -> Setup {
     Setup {
         seed,
@@ -33,11 +37,19 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn f20_one_seed_gives_one_run() {
-    let first = run(setup(1, Faults::ALL));
-    let again = run(setup(1, Faults::ALL));
-    let other = run(setup(2, Faults::ALL));
-    assert_eq!(first.hash, again.hash);
-    assert_ne!(first.hash, other.hash);
+    let (mut hashes, mut crashes, mut partitions) = (BTreeSet::new(), 0, 0);
+    for seed in 1..=SEEDS_RUN_TWICE {
+        let (first, again) = (run(setup(seed, Faults::ALL)), run(setup(seed, Faults::ALL)));
+        assert_eq!(first.hash, again.hash, "seed {seed}");
+        hashes.insert(first.hash);
+        crashes += first.crashes;
+        partitions += first.partitions;
+    }
+    assert_eq!(hashes.len() as u64, SEEDS_RUN_TWICE, "seeds make a difference");
+    assert!(
+        crashes > 0 && partitions > 0,
+        "nothing went wrong: {crashes} crashes, {partitions} partitions"
+    );
 }
 
 #[test]
