@@ -37,6 +37,7 @@ CREATE TABLE conversations (
     creator_user TEXT NOT NULL,
     creator_device TEXT NOT NULL,
     client_msg_id TEXT NOT NULL,
+    correlation_id TEXT NOT NULL,
     created_ms BIGINT NOT NULL,
     name TEXT NOT NULL,
     applied_seq BIGINT NOT NULL,

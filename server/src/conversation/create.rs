@@ -29,6 +29,7 @@ impl Conversations {
                 device: caller.device.clone(),
             },
             client_msg_id: request.client_msg_id,
+            correlation: caller.correlation,
             members,
             created: request.created.unwrap_or_else(|| self.core.now()),
         };

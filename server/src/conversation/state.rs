@@ -8,9 +8,7 @@ use super::Backends;
 use super::limits::REPLAY_PAGE;
 use super::projection::project;
 use crate::domain::limits::PINS_SHOWN_MAX;
-use crate::domain::{
-    Body, ConversationId, CorrelationId, Entry, Epoch, Kind, Ordinal, Refusal, Roster, Seq, UnixMillis,
-};
+use crate::domain::{Body, ConversationId, Entry, Epoch, Kind, Ordinal, Refusal, Roster, Seq, UnixMillis};
 use crate::domain::{Reason, Sender};
 use crate::storage::{
     AppendBatch, AppendError, ConversationRecord, DirectoryError, Head, MarkerError, NewConversation, PageLimit,
@@ -172,7 +170,7 @@ fn first_entry(first: &NewConversation, now: UnixMillis) -> Entry {
         ordinal: Ordinal::ZERO,
         sender: Sender::clone(&first.creator),
         client_msg_id: first.client_msg_id.clone(),
-        correlation: CorrelationId::default(),
+        correlation: first.correlation,
         origin_time: Some(first.created),
         body: Body::Created {
             kind: first.kind,

@@ -12,7 +12,7 @@ use super::*;
 use crate::bus::Subscription;
 use crate::bus::embedded::EmbeddedBus;
 use crate::domain::roster::Standing;
-use crate::domain::{ClientMsgId, ConversationId, Kind, Member, Role, Sender, Seq, Span};
+use crate::domain::{ClientMsgId, ConversationId, CorrelationId, Kind, Member, Role, Sender, Seq, Span};
 use crate::storage::embedded::directory::{Patience, SqliteDirectory};
 use crate::storage::{NewConversation, Projection};
 
@@ -359,6 +359,7 @@ impl World {
                 device: None,
             },
             client_msg_id: ClientMsgId::parse(&format!("c{number}")).unwrap(),
+            correlation: CorrelationId::default(),
             members,
             created: UnixMillis(1),
         };

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use crate::domain::roster::Standing;
-use crate::domain::{ClientMsgId, ConversationId, DeviceId, Kind, Member, Roster, Sender, Seq, UnixMillis, UserId};
+use crate::domain::{
+    ClientMsgId, ConversationId, CorrelationId, DeviceId, Kind, Member, Roster, Sender, Seq, UnixMillis, UserId,
+};
 
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct NewConversation {
     pub creator: Sender,
     /// Id of the request.
     pub client_msg_id: ClientMsgId,
+    /// Correlation id of the request, for the first entry.
+    pub correlation: CorrelationId,
     /// Members of the first entry, the creator among them, sorted by user.
     pub members: Vec<Member>,
     /// When.

@@ -5,6 +5,7 @@ use futures_util::future::join_all;
 use super::bed::{Bed, caller, id, member, user};
 use crate::conversation::CreateRequest;
 use crate::domain::{Kind, Reason, Role, Seq};
+use crate::storage::PageLimit;
 
 fn direct(from: &str, to: &str, msg_id: &str) -> CreateRequest {
     CreateRequest {
@@ -40,6 +41,22 @@ async fn one_conversation_per_pair_when_both_create_it_at_the_same_moment() {
             .all(|info| info.id == created[0].id && info.head == Seq(1))
     );
     assert_eq!(created[0].members.len(), 2);
+    let head = bed.backends.log.head(created[0].id).await.unwrap().unwrap();
+    let limit = PageLimit {
+        entries: 1,
+        bytes: usize::MAX,
+    };
+    let entries = bed
+        .backends
+        .log
+        .read(created[0].id, Seq(1), head.seq, limit)
+        .await
+        .unwrap();
+    assert_eq!(
+        entries[0].entry.correlation,
+        caller("alice").correlation,
+        "of the request that created it"
+    );
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::domain::roster::Standing;
-use crate::domain::{ClientMsgId, ConversationId, DeviceId, Kind, Member, Role, Sender, Seq, Span, UnixMillis, UserId};
+use crate::domain::{
+    ClientMsgId, ConversationId, CorrelationId, DeviceId, Kind, Member, Role, Sender, Seq, Span, UnixMillis, UserId,
+};
 use crate::storage::{ConversationRecord, Directory, NewConversation, Projection};
 
 mod conversations;
@@ -117,6 +119,7 @@ fn group(number: u16, request: &str, names: &[&str]) -> NewConversation {
         name: "book club".to_owned(),
         creator: sender(names[0]),
         client_msg_id: ClientMsgId::parse(request).unwrap(),
+        correlation: CorrelationId([5; 16]),
         members: members(names),
         created: NOW,
     }

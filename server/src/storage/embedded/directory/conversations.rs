@@ -108,8 +108,9 @@ async fn insert(connection: &mut SqliteConnection, new: &NewConversation) -> Res
     let pair = new.pair();
     sqlx::query(
         "INSERT INTO conversations (conversation_id, kind, direct_low, direct_high, first_name, first_members,
-                                    creator_user, creator_device, client_msg_id, created_ms, name, applied_seq)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $5, 0)",
+                                    creator_user, creator_device, client_msg_id, correlation_id, created_ms, name,
+                                    applied_seq)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $5, 0)",
     )
     .bind(id_to_db(new.id))
     .bind(kind_to_db(new.kind))
@@ -120,6 +121,7 @@ async fn insert(connection: &mut SqliteConnection, new: &NewConversation) -> Res
     .bind(creator_user(&new.creator))
     .bind(creator_device(&new.creator))
     .bind(new.client_msg_id.as_str())
+    .bind(new.correlation.to_string())
     .bind(new.created.0)
     .execute(connection)
     .await?;
@@ -168,6 +170,7 @@ struct ConversationRow {
     creator_user: String,
     creator_device: String,
     client_msg_id: String,
+    correlation_id: String,
     created_ms: i64,
     name: String,
     applied_seq: i64,
@@ -182,6 +185,7 @@ impl FromRow<'_, SqliteRow> for ConversationRow {
             creator_user: row.try_get("creator_user")?,
             creator_device: row.try_get("creator_device")?,
             client_msg_id: row.try_get("client_msg_id")?,
+            correlation_id: row.try_get("correlation_id")?,
             created_ms: row.try_get("created_ms")?,
             name: row.try_get("name")?,
             applied_seq: row.try_get("applied_seq")?,
@@ -191,8 +195,8 @@ impl FromRow<'_, SqliteRow> for ConversationRow {
 
 async fn read_row(connection: &mut SqliteConnection, id: ConversationId) -> Result<Option<ConversationRow>> {
     let row = sqlx::query_as(
-        "SELECT kind, first_name, first_members, creator_user, creator_device, client_msg_id, created_ms, name,
-                applied_seq
+        "SELECT kind, first_name, first_members, creator_user, creator_device, client_msg_id, correlation_id,
+                created_ms, name, applied_seq
          FROM conversations WHERE conversation_id = $1",
     );
     Ok(row.bind(id_to_db(id)).fetch_optional(connection).await?)
@@ -205,6 +209,7 @@ fn first_from_row(id: ConversationId, row: &ConversationRow) -> Result<NewConver
         name: row.first_name.clone(),
         creator: sender_from_row(row)?,
         client_msg_id: ClientMsgId::parse(&row.client_msg_id).map_err(|_| damaged("request id"))?,
+        correlation: row.correlation_id.parse().map_err(|_| damaged("correlation id"))?,
         members: members_from_db(&row.first_members)?,
         created: UnixMillis(row.created_ms),
     })
