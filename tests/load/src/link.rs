@@ -1,0 +1,224 @@
+//! One client connection, light enough for ten thousand in a process: HTTP/2 by `h2`, gRPC framing by hand.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use h2::client::SendRequest;
+use h2::{RecvStream, SendStream};
+use http::{HeaderValue, Method, Request, header};
+use prost::Message;
+use stonechat_proto::v1;
+use tokio::net::TcpSocket;
+
+use crate::Outcome;
+
+/// Connections that one loopback source address takes before the next one is used: its ports are limited.
+const PER_SOURCE: u32 = 10_000;
+/// Bytes before each message: compressed or not, length.
+const PREFIX: usize = 5;
+/// The flag of a trailer frame in gRPC-Web.
+const TRAILERS: u8 = 0x80;
+
+static OPENED: AtomicU32 = AtomicU32::new(0);
+
+/// How frames travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// `Exchange`.
+    Native,
+    /// `Listen`, and `Submit` on the same connection.
+    Web,
+}
+
+/// A connection.
+pub(crate) struct Link {
+    requests: SendRequest<Bytes>,
+    address: SocketAddr,
+}
+
+/// What came on a stream.
+pub(crate) struct Inbound {
+    body: RecvStream,
+    bytes: BytesMut,
+}
+
+/// Where client frames go.
+pub(crate) enum Outbound {
+    /// The stream itself.
+    Stream(SendStream<Bytes>),
+    /// One call for each frame.
+    Submit {
+        link: Link,
+        bearer: HeaderValue,
+        session: String,
+    },
+}
+
+impl Link {
+    /// Connects from the next source address.
+    pub(crate) async fn open(address: SocketAddr) -> Outcome<Self> {
+        let number = OPENED.fetch_add(1, Ordering::Relaxed);
+        let last = 1 + u8::try_from((number / PER_SOURCE) % 200)?;
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into())?;
+        let tcp = socket.connect(address).await?;
+        tcp.set_nodelay(true)?;
+        let (requests, connection) = h2::client::handshake(tcp).await?;
+        tokio::spawn(async move {
+            // It ends with the server or with us; the streams on it say so.
+            let _ended = connection.await;
+        });
+        let requests = requests.ready().await?;
+        Ok(Self { requests, address })
+    }
+
+    fn again(&self) -> Self {
+        Self {
+            requests: self.requests.clone(),
+            address: self.address,
+        }
+    }
+
+    fn request(&self, rpc: &str, content: &'static str) -> Outcome<Request<()>> {
+        let uri = format!("http://{}/stonechat.v1.SessionService/{rpc}", self.address);
+        let request = Request::builder().method(Method::POST).uri(uri);
+        let content = HeaderValue::from_static(content);
+        Ok(request
+            .header(header::CONTENT_TYPE, content)
+            .header("te", "trailers")
+            .body(())?)
+    }
+
+    /// Opens a session with this hello; welcome is the first frame to come.
+    pub(crate) async fn session(&mut self, way: Way, hello: v1::Hello) -> Outcome<(Outbound, Inbound)> {
+        match way {
+            Way::Native => self.exchange(hello).await,
+            Way::Web => self.listen(hello).await,
+        }
+    }
+
+    async fn exchange(&mut self, hello: v1::Hello) -> Outcome<(Outbound, Inbound)> {
+        let request = self.request("Exchange", "application/grpc")?;
+        let (response, mut stream) = self.requests.send_request(request, false)?;
+        let frame = v1::ClientFrame {
+            request_id: 1,
+            body: Some(v1::client_frame::Body::Hello(hello)),
+        };
+        stream.send_data(framed(&v1::ExchangeRequest { frame: Some(frame) }), false)?;
+        let inbound = Inbound::of(response.await?)?;
+        Ok((Outbound::Stream(stream), inbound))
+    }
+
+    async fn listen(&mut self, hello: v1::Hello) -> Outcome<(Outbound, Inbound)> {
+        let request = self.request("Listen", "application/grpc-web+proto")?;
+        let (response, mut stream) = self.requests.send_request(request, false)?;
+        let bearer = HeaderValue::try_from(format!("Bearer {}", hello.token))?;
+        stream.send_data(framed(&v1::ListenRequest { hello: Some(hello) }), true)?;
+        let inbound = Inbound::of(response.await?)?;
+        let outbound = Outbound::Submit {
+            link: self.again(),
+            bearer,
+            session: String::new(),
+        };
+        Ok((outbound, inbound))
+    }
+
+    async fn submit(
+        &mut self,
+        bearer: &HeaderValue,
+        session: &str,
+        frame: v1::ClientFrame,
+    ) -> Outcome<Vec<v1::ServerFrame>> {
+        let mut request = self.request("Submit", "application/grpc-web+proto")?;
+        request.headers_mut().insert(header::AUTHORIZATION, bearer.clone());
+        let (response, mut stream) = self.requests.send_request(request, false)?;
+        let submit = v1::SubmitRequest {
+            session_id: session.to_owned(),
+            frames: vec![frame],
+        };
+        stream.send_data(framed(&submit), true)?;
+        let mut inbound = Inbound::of(response.await?)?;
+        let answer = inbound.message().await?.ok_or("submit was not answered")?;
+        Ok(v1::SubmitResponse::decode(answer)?.frames)
+    }
+}
+
+impl Outbound {
+    /// Sends a frame. The answers of a `Submit` come back at once, all others on the stream.
+    pub(crate) async fn send(&mut self, frame: v1::ClientFrame) -> Outcome<Vec<v1::ServerFrame>> {
+        match self {
+            Self::Stream(stream) => {
+                stream.send_data(framed(&v1::ExchangeRequest { frame: Some(frame) }), false)?;
+                Ok(Vec::new())
+            }
+            Self::Submit { link, bearer, session } => link.submit(bearer, session, frame).await,
+        }
+    }
+
+    /// Says which session later frames belong to.
+    pub(crate) fn welcomed(&mut self, welcome: &v1::Welcome) {
+        if let Self::Submit { session, .. } = self {
+            session.clone_from(&welcome.session_id);
+        }
+    }
+}
+
+impl Inbound {
+    fn of(response: http::Response<RecvStream>) -> Outcome<Self> {
+        if let Some(status) = response.headers().get("grpc-status") {
+            let message = response.headers().get("grpc-message");
+            return Err(format!("refused with status {status:?}: {message:?}").into());
+        }
+        Ok(Self {
+            body: response.into_body(),
+            bytes: BytesMut::new(),
+        })
+    }
+
+    /// The next server frame; none at the end of the stream.
+    pub(crate) async fn next(&mut self) -> Outcome<Option<v1::ServerFrame>> {
+        let Some(message) = self.message().await? else {
+            return Ok(None);
+        };
+        Ok(v1::ExchangeResponse::decode(message)?.frame)
+    }
+
+    async fn message(&mut self) -> Outcome<Option<Bytes>> {
+        loop {
+            if let Some(message) = self.take() {
+                return Ok(message);
+            }
+            let Some(data) = self.body.data().await else {
+                return Ok(None);
+            };
+            let data = data?;
+            self.body.flow_control().release_capacity(data.len())?;
+            self.bytes.extend_from_slice(&data);
+        }
+    }
+
+    /// A whole message that is here; `Some(None)` for the trailers of gRPC-Web.
+    fn take(&mut self) -> Option<Option<Bytes>> {
+        let mut prefix = self.bytes.get(..PREFIX)?;
+        let flag = prefix.get_u8();
+        let length = usize::try_from(prefix.get_u32()).ok()?;
+        if self.bytes.len() < PREFIX + length {
+            return None;
+        }
+        self.bytes.advance(PREFIX);
+        let message = self.bytes.split_to(length).freeze();
+        Some((flag & TRAILERS == 0).then_some(message))
+    }
+}
+
+fn framed(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut bytes = BytesMut::with_capacity(PREFIX + length);
+    bytes.put_u8(0);
+    bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    // The buffer has room for all of it: there is nothing else that can fail.
+    let _encoded = message.encode(&mut bytes);
+    bytes.freeze()
+}

@@ -1,0 +1,147 @@
+//! A server under load, in a process of its own: started on a fresh folder, looked at through `/proc`, killed in the end.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+
+use crate::Outcome;
+
+/// Time for a start: recovery of a log of ten million entries reads all of it.
+const READY_WITHIN: Duration = Duration::from_secs(300);
+/// Between two looks whether it serves yet.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Kernel ticks of `/proc/*/stat` in a second; fixed by the kernel's interface to user space.
+const TICKS_PER_SECOND: u64 = 100;
+/// Settings that take the limits of single users out of a bench of the machine.
+const OPEN_LIMITS: [&str; 4] = ["--connections-max", "19000", "--session-frames-per-second", "100000"];
+/// Which lines the server logs, unless the caller's environment says otherwise.
+const LOG_FILTER: &str = "STONECHAT_LOG_FILTER";
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Usage {
+    /// User and system time.
+    pub(crate) cpu: Duration,
+    /// Resident memory in bytes.
+    pub(crate) rss: u64,
+}
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// The binary under test.
+    Stonechat,
+    /// The measure.
+    Bare,
+}
+
+/// A running server.
+pub(crate) struct Server {
+    pub(crate) kind: Kind,
+    pub(crate) address: SocketAddr,
+    pub(crate) folder: PathBuf,
+    child: Child,
+    _kept: Option<tempfile::TempDir>,
+}
+
+impl Server {
+    /// Starts the bare server.
+    pub(crate) async fn bare() -> Outcome<Self> {
+        let address = free_address().await?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["bare", "--listen", &address.to_string()]);
+        Self::launch(Kind::Bare, command, address, PathBuf::new(), None).await
+    }
+
+    /// Starts the binary on a new folder, with more flags.
+    pub(crate) async fn stonechat(binary: &Path, flags: &[&str]) -> Outcome<Self> {
+        let kept = tempfile::tempdir()?;
+        let folder = kept.path().join("data");
+        Self::on_folder(binary, folder, flags, Some(kept)).await
+    }
+
+    /// Starts the binary on a folder.
+    pub(crate) async fn on_folder(
+        binary: &Path,
+        folder: PathBuf,
+        flags: &[&str],
+        kept: Option<tempfile::TempDir>,
+    ) -> Outcome<Self> {
+        let address = free_address().await?;
+        let mut command = Command::new(binary);
+        command.arg("serve").arg("--data-folder").arg(&folder);
+        command
+            .args(["--listen", &address.to_string()])
+            .args(OPEN_LIMITS)
+            .args(flags);
+        if std::env::var_os(LOG_FILTER).is_none() {
+            command.env(LOG_FILTER, "warn");
+        }
+        Self::launch(Kind::Stonechat, command, address, folder, kept).await
+    }
+
+    async fn launch(
+        kind: Kind,
+        mut command: Command,
+        address: SocketAddr,
+        folder: PathBuf,
+        kept: Option<tempfile::TempDir>,
+    ) -> Outcome<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        let child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
+        let mut server = Self {
+            kind,
+            address,
+            folder,
+            child,
+            _kept: kept,
+        };
+        server.ready().await?;
+        Ok(server)
+    }
+
+    async fn ready(&mut self) -> Outcome<()> {
+        let started = stonechat_host::monotonic();
+        while tokio::net::TcpSocket::new_v4()?.connect(self.address).await.is_err() {
+            if let Some(exit) = self.child.try_wait()? {
+                return Err(format!("the server ended with {exit} instead of serving").into());
+            }
+            if started.elapsed() > READY_WITHIN {
+                return Err("the server does not come up".into());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// What the process has used up to now.
+    pub(crate) fn usage(&self) -> Outcome<Usage> {
+        let pid = self.child.id().ok_or("the server is gone")?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+        let field = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok());
+        let ticks = field(11).zip(field(12)).map(|(user, system)| user + system);
+        let pages = field(21).ok_or("no memory in /proc")?;
+        Ok(Usage {
+            cpu: Duration::from_millis(ticks.ok_or("no time in /proc")? * 1_000 / TICKS_PER_SECOND),
+            rss: pages * 4_096,
+        })
+    }
+
+    /// Kills it, and gives its folder back for another start.
+    pub(crate) async fn kill(mut self) -> Outcome<Option<tempfile::TempDir>> {
+        self.child.kill().await?;
+        Ok(self._kept.take())
+    }
+}
+
+async fn free_address() -> Outcome<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    Ok(listener.local_addr()?)
+}

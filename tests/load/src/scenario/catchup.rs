@@ -1,0 +1,67 @@
+//! A reconnect after ten conversations changed: of somebody with 5,000 conversations, and of somebody with ten.
+
+use std::time::Duration;
+
+use super::Context;
+use crate::Outcome;
+use crate::link::Way;
+use crate::population::{Person, Population};
+use crate::process::{Kind, Server};
+use crate::traffic::{Device, Pace, Span, drive};
+
+/// Conversations that change between two connects.
+const CHANGED: usize = 10;
+
+pub(super) async fn run(context: &mut Context) -> Outcome<()> {
+    let server = context.server(Kind::Stonechat, &[]).await?;
+    let (many, few) = (context.size(5_000, 50), CHANGED);
+    let of_few = catch_ups(context, &server, "few", few).await?;
+    let of_many = catch_ups(context, &server, "many", many).await?;
+    let what = format!("server CPU, {CHANGED} changed of {many} (bare = of {few})");
+    let row = context.report.row("catchup", &what, "ms", of_many.0);
+    (row.bare, row.target) = (Some(of_few.0), Some("≤ 1.5 ×, then 1.1"));
+    let row = context
+        .report
+        .row("catchup", "hello → caught up (bare = of few)", "ms", of_many.1);
+    row.bare = Some(of_few.1);
+    Ok(())
+}
+
+/// CPU and time of each catch-up, milliseconds.
+async fn catch_ups(context: &Context, server: &Server, name: &str, conversations: usize) -> Outcome<(f64, f64)> {
+    let population = Population::of(server)?;
+    let (mut reader, writers) = population.star(name, conversations, CHANGED).await?;
+    let first = Device::open(server, &reader, Way::Native).await?;
+    reader.hello = first.resume.clone();
+    drop(first);
+    let rounds = context.size(20, 2);
+    let (mut cpu, mut time) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..rounds {
+        say_one_each(server, &writers).await?;
+        let (before, begun) = (server.usage()?.cpu, stonechat_host::monotonic());
+        let device = Device::open(server, &reader, Way::Native).await?;
+        time += begun.elapsed();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cpu += server.usage()?.cpu.saturating_sub(before);
+        reader.hello = device.resume.clone();
+    }
+    let each = |sum: Duration| sum.as_secs_f64() * 1_000.0 / f64::from(rounds);
+    Ok((each(cpu), each(time)))
+}
+
+/// Each writer says one thing, and hangs up.
+async fn say_one_each(server: &Server, writers: &[Person]) -> Outcome<()> {
+    for writer in writers {
+        let device = Device::open(server, writer, Way::Native).await?;
+        let pace = Pace::Every {
+            first: Duration::ZERO,
+            every: Duration::from_secs(3_600),
+        };
+        let span = Span {
+            warm_up: Duration::ZERO,
+            measure: Duration::from_millis(20),
+        };
+        drive(server, vec![(device, pace)], span, 0).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! Pairs that talk 1:1: CPU per message at a fixed rate, messages a second at saturation, latency at 80 % of that.
+
+use std::time::Duration;
+
+use super::{Context, open_all};
+use crate::Outcome;
+use crate::link::Way;
+use crate::population::Population;
+use crate::process::{Kind, Server};
+use crate::traffic::{Device, Measured, Pace, drive};
+
+/// Messages a second of the fixed rate.
+const STEADY_PER_SECOND: u32 = 1_000;
+/// Unanswered messages of each sender at saturation.
+const UNANSWERED: usize = 8;
+
+pub(super) async fn native(context: &mut Context) -> Outcome<()> {
+    let bare = run(context, Kind::Bare, Way::Native).await?;
+    let own = run(context, Kind::Stonechat, Way::Native).await?;
+    let row = context.report.row(
+        "direct",
+        "server CPU per message",
+        "ms",
+        own.steady.cpu_ms_per_message(),
+    );
+    (row.bare, row.target) = (Some(bare.steady.cpu_ms_per_message()), Some("≤ 0.1, then 0.05"));
+    let row = context.report.row(
+        "direct",
+        "server CPU per message, saturated",
+        "ms",
+        own.full.cpu_ms_per_message(),
+    );
+    row.bare = Some(bare.full.cpu_ms_per_message());
+    let row = context.report.row("direct", "messages acknowledged", "1/s", own.rate());
+    row.bare = Some(bare.rate());
+    context.report.latency("direct", "ack at 80 %", &own.most.counted.ack);
+    context
+        .report
+        .latency("direct", "delivery at 80 %", &own.most.counted.delivery);
+    if let Some(row) = context
+        .report
+        .rows
+        .iter_mut()
+        .rfind(|row| row.what == "delivery at 80 % p99")
+    {
+        row.target = Some("< 50, then 20");
+    }
+    let counts = |name: &str, measured: &Measured| (name.to_owned(), measured.counted.per_second.clone());
+    let series = vec![counts("stonechat", &own.full), counts("bare", &bare.full)];
+    context
+        .report
+        .over_time("direct: throughput at saturation".to_owned(), "deliveries/s", series);
+    Ok(())
+}
+
+pub(super) async fn web(context: &mut Context) -> Outcome<()> {
+    let native = run(context, Kind::Stonechat, Way::Native).await?;
+    let web = run(context, Kind::Stonechat, Way::Web).await?;
+    let row = context.report.row(
+        "web",
+        "server CPU per 1:1 message (bare = native)",
+        "ms",
+        web.steady.cpu_ms_per_message(),
+    );
+    (row.bare, row.target) = (
+        Some(native.steady.cpu_ms_per_message()),
+        Some("≤ 1.5 × native, then 1.2"),
+    );
+    Ok(())
+}
+
+struct Runs {
+    steady: Measured,
+    full: Measured,
+    most: Measured,
+}
+
+impl Runs {
+    fn rate(&self) -> f64 {
+        self.full.answered as f64 / self.full.seconds
+    }
+}
+
+async fn run(context: &Context, kind: Kind, way: Way) -> Outcome<Runs> {
+    let server = context
+        .server(kind, &["--conversation-entries-per-second", "100000"])
+        .await?;
+    let people = Population::of(&server)?.pairs("direct", context.size(100, 5)).await?;
+    let people: Vec<_> = people.into_iter().flatten().collect();
+    let devices = open_all(&server, &people, way).await?;
+    let (steady, devices) = talk(context, &server, devices, Talk::Rate(STEADY_PER_SECOND)).await?;
+    let (full, devices) = talk(context, &server, devices, Talk::Full).await?;
+    let most = full.answered as f64 / full.seconds * 0.8;
+    let (most, _devices) = talk(context, &server, devices, Talk::Rate((most as u32).max(1))).await?;
+    Ok(Runs { steady, full, most })
+}
+
+#[derive(Clone, Copy)]
+enum Talk {
+    /// Messages a second, of all pairs together.
+    Rate(u32),
+    /// As much as goes.
+    Full,
+}
+
+async fn talk(
+    context: &Context,
+    server: &Server,
+    devices: Vec<Device>,
+    talk: Talk,
+) -> Outcome<(Measured, Vec<Device>)> {
+    let senders = u32::try_from(devices.len() / 2)?;
+    let pace = |at: usize| match talk {
+        _ if at % 2 == 1 => Pace::Listens,
+        Talk::Full => Pace::Unanswered(UNANSWERED),
+        Talk::Rate(rate) => every(rate, senders, u32::try_from(at / 2).unwrap_or(0)),
+    };
+    let devices = devices
+        .into_iter()
+        .enumerate()
+        .map(|(at, device)| (device, pace(at)))
+        .collect();
+    drive(server, devices, context.span(2, 10), 1).await
+}
+
+/// The pace of one of so many senders that make up a rate together, each at its own phase.
+pub(super) fn every(rate: u32, senders: u32, number: u32) -> Pace {
+    let apart = Duration::from_secs(1) / rate;
+    Pace::Every {
+        first: apart * number,
+        every: apart * senders,
+    }
+}

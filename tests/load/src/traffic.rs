@@ -1,0 +1,480 @@
+//! Devices that talk: each a task that sends at its pace, acknowledges what it gets, and writes down how long it took.
+//!
+//! Latencies count from the moment a message was *meant* to be sent, so that a server that stalls cannot hide it by
+//! slowing its clients down (coordinated omission). A message carries that moment: as request id, and in its text.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use stonechat_proto::v1;
+use stonechat_proto::v1::client_frame::Body as Asked;
+use stonechat_proto::v1::server_frame::Body as Said;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::Outcome;
+use crate::link::{Inbound, Link, Outbound, Way};
+use crate::population::Person;
+use crate::process::{Kind, Server, Usage};
+
+/// Bytes of a message's text.
+const TEXT_BYTES: usize = 100;
+/// Longest latency that is told apart from longer ones, microseconds.
+const LATENCY_MAX_US: u64 = 120_000_000;
+/// How long everything under way has to arrive once sending stopped.
+const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+/// How often a sender that waits for deliveries looks.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// How often a client shows that it lives.
+const PING_EVERY: Duration = Duration::from_secs(25);
+/// How long a session may take to open.
+const OPEN_WITHIN: Duration = Duration::from_secs(60);
+
+/// What all moments count from: runs after each other must not use a request id twice.
+static START: OnceLock<Instant> = OnceLock::new();
+
+/// When a device sends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pace {
+    /// Never.
+    Listens,
+    /// Never, and it does not read either.
+    Stalls,
+    /// At fixed moments, however the server does; the first after `first`.
+    Every { first: Duration, every: Duration },
+    /// As soon as fewer than so many are unanswered.
+    Unanswered(usize),
+    /// As soon as fewer than so many have not reached so many recipients.
+    Undelivered { messages: u64, recipients: u64 },
+}
+
+/// Everything that was counted since the last reset.
+#[derive(Clone)]
+pub(crate) struct Counted {
+    pub(crate) ack: Histogram<u64>,
+    pub(crate) delivery: Histogram<u64>,
+    pub(crate) per_second: Vec<u64>,
+    pub(crate) refused: BTreeMap<String, u64>,
+}
+
+/// What all devices of a run share.
+pub(crate) struct Shared {
+    start: Instant,
+    counted: Mutex<Counted>,
+    sent: AtomicU64,
+    answered: AtomicU64,
+    refused: AtomicU64,
+    delivered: AtomicU64,
+}
+
+/// A device with an open session.
+pub(crate) struct Device {
+    person: Person,
+    outbound: Outbound,
+    inbound: Inbound,
+    /// Deliveries that one ack covers.
+    ack_every: u64,
+    unacked: u64,
+    unanswered: usize,
+    /// Moment of the newest send: each is a request id, so that no two are equal.
+    newest_us: u64,
+    /// From the session's opening, for the next one.
+    pub(crate) resume: v1::Hello,
+}
+
+/// A run's figures.
+pub(crate) struct Measured {
+    pub(crate) counted: Counted,
+    pub(crate) answered: u64,
+    pub(crate) delivered: u64,
+    pub(crate) cpu: Duration,
+    pub(crate) seconds: f64,
+    pub(crate) usage: Usage,
+}
+
+impl Measured {
+    /// CPU of the server for each acknowledged message, milliseconds.
+    pub(crate) fn cpu_ms_per_message(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1_000.0 / self.answered.max(1) as f64
+    }
+
+    /// CPU of the server for each delivery, microseconds.
+    pub(crate) fn cpu_us_per_delivery(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1_000_000.0 / self.delivered.max(1) as f64
+    }
+}
+
+impl Counted {
+    fn new() -> Outcome<Self> {
+        let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX_US, 3);
+        let (ack, delivery) = (histogram()?, histogram()?);
+        Ok(Self {
+            ack,
+            delivery,
+            per_second: Vec::new(),
+            refused: BTreeMap::new(),
+        })
+    }
+}
+
+impl Shared {
+    fn new() -> Outcome<Self> {
+        let zero = || AtomicU64::new(0);
+        let (sent, answered, refused, delivered) = (zero(), zero(), zero(), zero());
+        let counted = Mutex::new(Counted::new()?);
+        Ok(Self {
+            start: *START.get_or_init(stonechat_host::monotonic),
+            counted,
+            sent,
+            answered,
+            refused,
+            delivered,
+        })
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros())
+            .unwrap_or(u64::MAX)
+            .max(1)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_ack(&self, meant_us: u64) {
+        let now = self.now_us();
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        self.lock().ack.saturating_record(now.saturating_sub(meant_us).max(1));
+    }
+
+    fn note_delivery(&self, meant_us: u64) {
+        let now = self.now_us();
+        self.delivered.fetch_add(1, Ordering::Relaxed);
+        let mut counted = self.lock();
+        counted.delivery.saturating_record(now.saturating_sub(meant_us).max(1));
+        let second = usize::try_from(now / 1_000_000).unwrap_or(0);
+        if counted.per_second.len() <= second {
+            counted.per_second.resize(second + 1, 0);
+        }
+        counted.per_second[second] += 1;
+    }
+
+    fn note_refusal(&self, outcome: &str) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        *self.lock().refused.entry(outcome.to_owned()).or_default() += 1;
+    }
+}
+
+impl Device {
+    /// Opens a session on a connection of its own and waits until its backlog is there.
+    pub(crate) async fn open(server: &Server, person: &Person, way: Way) -> Outcome<Self> {
+        let opening = async {
+            let mut link = Link::open(server.address).await?;
+            Self::on(&mut link, person, way, server.kind == Kind::Stonechat).await
+        };
+        tokio::time::timeout(OPEN_WITHIN, opening).await?
+    }
+
+    /// Opens a session on a connection.
+    pub(crate) async fn on(link: &mut Link, person: &Person, way: Way, catches_up: bool) -> Outcome<Self> {
+        let (mut outbound, mut inbound) = link.session(way, person.hello.clone()).await?;
+        let mut resume = person.hello.clone();
+        loop {
+            let frame = inbound.next().await?.ok_or("the stream ended before welcome")?;
+            match frame.body {
+                Some(Said::Welcome(welcome)) => {
+                    outbound.welcomed(&welcome);
+                    (resume.cursor, resume.resume_token) = (welcome.cursor, welcome.resume_token);
+                    if !catches_up {
+                        break;
+                    }
+                }
+                Some(Said::Closed(closed)) => return Err(format!("closed: {closed:?}").into()),
+                Some(Said::Delivery(delivery)) => ack(&mut outbound, &person.acks_to, &delivery).await?,
+                Some(Said::CaughtUp(end)) => {
+                    resume.cursor = end.cursor;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        let person = person.clone();
+        Ok(Self {
+            person,
+            outbound,
+            inbound,
+            ack_every: 1,
+            unacked: 0,
+            unanswered: 0,
+            newest_us: 0,
+            resume,
+        })
+    }
+
+    /// Acknowledges only each so many deliveries.
+    pub(crate) fn acking_every(mut self, deliveries: u64) -> Self {
+        self.ack_every = deliveries;
+        self
+    }
+
+    async fn run(mut self, pace: Pace, shared: Arc<Shared>, phase: watch::Receiver<Phase>) -> Outcome<Self> {
+        let begun = stonechat_host::monotonic();
+        let (mut sent, mut done) = (0_u32, phase.clone());
+        let mut ping = begun + PING_EVERY;
+        let reads = !matches!(pace, Pace::Stalls);
+        loop {
+            let sending = *phase.borrow() == Phase::Sending;
+            let next = if sending {
+                self.due(pace, begun, sent, &shared)
+            } else {
+                None
+            };
+            tokio::select! { biased;
+                () = over(&mut done) => return Ok(self),
+                () = tokio::time::sleep_until(ping) => {
+                    ping += PING_EVERY;
+                    self.ping().await?;
+                }
+                frame = self.inbound.next(), if reads => {
+                    let frame = frame?.ok_or("the stream ended under load")?;
+                    self.take(frame, &shared).await?;
+                }
+                meant = wait(next) => {
+                    let sending = *phase.borrow() == Phase::Sending;
+                    let Some(meant) = meant.filter(|_| sending) else { continue };
+                    sent += 1;
+                    self.send(meant, &shared).await?;
+                }
+            }
+        }
+    }
+
+    /// When to look or send next, and whether it is a send.
+    fn due(&self, pace: Pace, begun: Instant, sent: u32, shared: &Shared) -> Option<(Instant, bool)> {
+        let now = stonechat_host::monotonic();
+        match pace {
+            Pace::Listens | Pace::Stalls => None,
+            Pace::Every { first, every } => Some((begun + first + every * sent, true)),
+            Pace::Unanswered(most) => (self.unanswered < most).then_some((now, true)),
+            Pace::Undelivered { messages, recipients } => {
+                let sent = shared.sent.load(Ordering::Relaxed) * recipients;
+                let open = sent.saturating_sub(shared.delivered.load(Ordering::Relaxed));
+                let ready = open < messages * recipients;
+                Some((if ready { now } else { now + LOOK_EVERY }, ready))
+            }
+        }
+    }
+
+    async fn send(&mut self, meant: Instant, shared: &Shared) -> Outcome<()> {
+        let meant_us = u64::try_from(meant.duration_since(shared.start).as_micros())?;
+        let meant_us = meant_us.max(self.newest_us + 1);
+        self.newest_us = meant_us;
+        let frame = v1::ClientFrame {
+            request_id: meant_us,
+            body: Some(self.message(meant_us)),
+        };
+        shared.sent.fetch_add(1, Ordering::Relaxed);
+        self.unanswered += 1;
+        for answer in self.outbound.send(frame).await? {
+            self.take(answer, shared).await?;
+        }
+        Ok(())
+    }
+
+    async fn ping(&mut self) -> Outcome<()> {
+        let body = Some(Asked::Ping(v1::Ping {}));
+        self.outbound
+            .send(v1::ClientFrame {
+                request_id: u64::MAX,
+                body,
+            })
+            .await?;
+        Ok(())
+    }
+
+    fn message(&self, meant_us: u64) -> Asked {
+        let text = format!("{meant_us:<TEXT_BYTES$}");
+        let header = v1::AppendHeader {
+            conversation_id: self.person.sends_to.clone(),
+            client_msg_id: format!("{}-{meant_us}", self.person.hello.device_id),
+            ..v1::AppendHeader::default()
+        };
+        let content = v1::message_content::Content::Text(text);
+        let content = v1::MessageContent {
+            content: Some(content),
+            ..v1::MessageContent::default()
+        };
+        Asked::Send(v1::SendRequest {
+            header: Some(header),
+            content: Some(content),
+        })
+    }
+
+    async fn take(&mut self, frame: v1::ServerFrame, shared: &Shared) -> Outcome<()> {
+        match frame.body {
+            Some(Said::Send(answer)) => {
+                self.unanswered = self.unanswered.saturating_sub(1);
+                match answer.outcome {
+                    Some(v1::send_response::Outcome::Appended(_)) => shared.note_ack(frame.request_id),
+                    Some(v1::send_response::Outcome::Refusal(refusal)) => {
+                        shared.note_refusal(&format!("{:?}", refusal.reason()));
+                    }
+                    None => return Err("an answer without outcome".into()),
+                }
+            }
+            Some(Said::Delivery(delivery)) => {
+                if let Some(meant) = meant_of(&delivery) {
+                    shared.note_delivery(meant);
+                }
+                self.unacked += 1;
+                if self.unacked >= self.ack_every {
+                    self.unacked = 0;
+                    ack(&mut self.outbound, &self.person.acks_to, &delivery).await?;
+                }
+            }
+            Some(Said::Closed(closed)) => return Err(format!("closed under load: {closed:?}").into()),
+            Some(Said::Refusal(refusal)) => return Err(format!("refused under load: {refusal:?}").into()),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Acknowledges a delivery; to its own conversation when no other name is given.
+async fn ack(outbound: &mut Outbound, to: &str, delivery: &v1::Delivery) -> Outcome<()> {
+    let entry = delivery.entry.as_ref().ok_or("a delivery without entry")?;
+    let to = if to.is_empty() { &entry.conversation_id } else { to };
+    let body = Some(Asked::Ack(v1::Ack {
+        conversation_id: to.to_owned(),
+        seq: entry.seq,
+    }));
+    outbound.send(v1::ClientFrame { request_id: 0, body }).await?;
+    Ok(())
+}
+
+/// When a message was meant to be sent, microseconds since the run's start.
+fn meant_of(delivery: &v1::Delivery) -> Option<u64> {
+    let v1::entry::Body::Message(content) = delivery.entry.as_ref()?.body.as_ref()? else {
+        return None;
+    };
+    let v1::message_content::Content::Text(text) = content.content.as_ref()? else {
+        return None;
+    };
+    text.trim_end().parse().ok()
+}
+
+async fn over(phase: &mut watch::Receiver<Phase>) {
+    // Without its sender the run is over, too.
+    let _over = phase.wait_for(|phase| *phase == Phase::Over).await;
+}
+
+/// Waits until the moment; says it back if it is one to send at.
+async fn wait(next: Option<(Instant, bool)>) -> Option<Instant> {
+    match next {
+        Some((at, sends)) => {
+            tokio::time::sleep_until(at).await;
+            sends.then_some(at)
+        }
+        None => std::future::pending().await,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Sending,
+    Settling,
+    Over,
+}
+
+/// How long a run takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    /// Not counted.
+    pub(crate) warm_up: Duration,
+    /// Counted.
+    pub(crate) measure: Duration,
+}
+
+/// Lets devices talk, each at its pace, and measures. Fails when a delivery is missing in the end: `recipients` is how
+/// many devices get each message.
+pub(crate) async fn drive(
+    server: &Server,
+    devices: Vec<(Device, Pace)>,
+    span: Span,
+    recipients: u64,
+) -> Outcome<(Measured, Vec<Device>)> {
+    let shared = Arc::new(Shared::new()?);
+    let (phase, told) = watch::channel(Phase::Sending);
+    let mut running = JoinSet::new();
+    for (device, pace) in devices {
+        running.spawn(device.run(pace, Arc::clone(&shared), told.clone()));
+    }
+    tokio::time::sleep(span.warm_up).await;
+    let measured = measure(server, &shared, span.measure).await?;
+    phase.send_replace(Phase::Settling);
+    // Whoever was about to send has counted it by then.
+    tokio::time::sleep(LOOK_EVERY * 10).await;
+    let settled = tokio::time::timeout(SETTLE_WITHIN, settle(&shared, recipients, &mut running)).await;
+    phase.send_replace(Phase::Over);
+    settled.map_err(|_| format!("not everything arrived: {}", shared.sums()))??;
+    let mut devices = Vec::new();
+    while let Some(device) = running.join_next().await {
+        devices.push(device??);
+    }
+    Ok((measured, devices))
+}
+
+async fn measure(server: &Server, shared: &Shared, span: Duration) -> Outcome<Measured> {
+    let before = (
+        server.usage()?,
+        shared.answered.load(Ordering::Relaxed),
+        shared.delivered.load(Ordering::Relaxed),
+    );
+    let begun = stonechat_host::monotonic();
+    *shared.lock() = Counted::new()?;
+    let first = usize::try_from(shared.now_us() / 1_000_000)?;
+    tokio::time::sleep(span).await;
+    let usage = server.usage()?;
+    let mut counted = shared.lock().clone();
+    counted.per_second.drain(..first.min(counted.per_second.len()));
+    Ok(Measured {
+        counted,
+        answered: shared.answered.load(Ordering::Relaxed) - before.1,
+        delivered: shared.delivered.load(Ordering::Relaxed) - before.2,
+        cpu: usage.cpu.saturating_sub(before.0.cpu),
+        seconds: begun.elapsed().as_secs_f64(),
+        usage,
+    })
+}
+
+/// Waits until every message was answered and delivered.
+async fn settle(shared: &Shared, recipients: u64, running: &mut JoinSet<Outcome<Device>>) -> Outcome<()> {
+    loop {
+        let refused = shared.refused.load(Ordering::Relaxed);
+        let answered = shared.answered.load(Ordering::Relaxed);
+        let all = shared.sent.load(Ordering::Relaxed) == answered + refused;
+        if all && shared.delivered.load(Ordering::Relaxed) >= answered * recipients {
+            return Ok(());
+        }
+        tokio::select! { biased;
+            Some(ended) = running.join_next() => { ended??; }
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+impl Shared {
+    fn sums(&self) -> String {
+        let sum = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        let (sent, answered, delivered) = (sum(&self.sent), sum(&self.answered), sum(&self.delivered));
+        format!(
+            "{sent} sent, {answered} answered, {delivered} delivered, refused {:?}",
+            self.lock().refused
+        )
+    }
+}
