@@ -24,9 +24,12 @@ use crate::presence::Presence;
 use crate::storage::DirectoryError;
 use crate::storage::embedded::directory::{Patience, SqliteDirectory};
 use crate::storage::embedded::{EmbeddedStore, OpenError};
+use crate::storage::remembered::RememberedDirectory;
 
 /// File of the directory in the data folder.
 const DIRECTORY_FILE: &str = "directory.sqlite";
+/// A device's last hello is written down at most this often: each time is a write to disk.
+const LAST_SEEN_EXACT_TO: Duration = Duration::from_secs(60);
 /// Time that connections have after all sessions ended: enough to hand over last frames on a slow line.
 const CONNECTIONS_WITHIN: Duration = Duration::from_secs(2);
 
@@ -100,10 +103,11 @@ pub async fn open_backends(config: &Config, host: &Host) -> Result<Backends, Sta
     let store = Arc::new(opening.await.map_err(|error| StartError::Thread(error.to_string()))??);
     let path = config.data_folder.join(DIRECTORY_FILE);
     let directory = SqliteDirectory::open(&path, Patience::default()).await;
+    let directory = Arc::new(directory.map_err(|source| StartError::Directory { path, source })?);
     Ok(Backends {
         log: Arc::clone(&store) as _,
         markers: store,
-        directory: Arc::new(directory.map_err(|source| StartError::Directory { path, source })?),
+        directory: Arc::new(RememberedDirectory::new(directory, LAST_SEEN_EXACT_TO)),
         bus: Arc::new(EmbeddedBus::new()),
     })
 }

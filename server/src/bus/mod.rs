@@ -32,8 +32,8 @@ pub enum Topic {
 /// What is published.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// A new entry for the user.
-    Entry(Arc<StoredEntry>),
+    /// New entries of one conversation for the user, in order: those that one commit stored.
+    Entries(Arc<[Arc<StoredEntry>]>),
     /// Markers of other members moved.
     Receipts(Arc<ReceiptsMoved>),
     /// The user's own markers, settings or membership of a conversation changed; read the row again.

@@ -122,7 +122,7 @@ async fn start(
 
 /// Fans out the entry that created the conversation. If it cannot be read now, the log still says it is pending.
 async fn fan_out_first(core: &Core, state: &State, fanout: &mpsc::Sender<FanoutBatch>) {
-    let ticket = core.barrier.ticket(state.id);
+    let ticket = core.barrier.ticket(state.id, &state.roster);
     let first = fanout::read_range(&core.backends, state.id, Seq::ZERO.next(), state.head.seq).await;
     if let Ok(entries) = first {
         let roster = Arc::clone(&state.roster);
@@ -284,7 +284,7 @@ impl Actor {
     /// The batch is durable: readers see it, then the senders know, then it is fanned out.
     async fn stored(&mut self, plan: Plan, stored: Vec<Arc<StoredEntry>>) {
         self.publish_state(plan.after);
-        let ticket = self.core.barrier.ticket(self.state.id);
+        let ticket = self.core.barrier.ticket(self.state.id, &self.state.roster);
         self.answer(plan.verdicts, &stored, None);
         crash_point("append.acked");
         let roster = Arc::clone(&self.state.roster);
@@ -327,7 +327,7 @@ impl Actor {
             let batch = FanoutBatch {
                 entries: missed,
                 roster: Arc::clone(&self.state.roster),
-                ticket: self.core.barrier.ticket(self.state.id),
+                ticket: self.core.barrier.ticket(self.state.id, &self.state.roster),
             };
             let _stopping = self.fanout.send(batch).await;
         }

@@ -3,6 +3,8 @@
 //! Order: live publish, the directory's projection, unread floors, inbox rows, then "done". If the process dies in
 //! between, the log still says that fan-out is pending and the next start does it again; receivers drop what they have.
 
+use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +15,9 @@ use tracing::{debug, error, warn};
 use super::Backends;
 use super::barrier::Ticket;
 use super::core::Core;
-use super::limits::{FANOUT_QUEUE_MAX, PROJECTION_EVERY, REPLAY_PAGE};
+use super::limits::{
+    FANOUT_QUEUE_MAX, FANOUT_ROUND_MAX, LINGER_MEMBERS, LINGER_PER_MEMBER, PROJECTION_EVERY, REPLAY_PAGE,
+};
 use super::projection::{concerns_directory, project};
 use super::state::{directory_refusal, marker_refusal, read_refusal};
 use crate::bus::{Event, Topic};
@@ -36,27 +40,80 @@ pub(super) struct FanoutBatch {
 
 /// Starts the worker of one conversation; it ends when the actor is gone and the queue is empty.
 pub(super) fn spawn(core: Arc<Core>, id: ConversationId, projected: Seq) -> mpsc::Sender<FanoutBatch> {
-    let (sender, mut batches) = mpsc::channel::<FanoutBatch>(FANOUT_QUEUE_MAX);
-    tokio::spawn(async move {
-        let mut worker = Worker {
-            backends: core.backends.clone(),
-            id,
-            projected,
-            complete: true,
-        };
-        while let Some(batch) = batches.recv().await {
-            worker.fan_out(&batch.entries, &batch.roster).await;
-            drop(batch.ticket);
-        }
-    });
+    let (sender, batches) = mpsc::channel::<FanoutBatch>(FANOUT_QUEUE_MAX);
+    let live = Live {
+        backends: core.backends.clone(),
+        id,
+    };
+    let record = Record {
+        backends: core.backends.clone(),
+        id,
+        projected,
+        complete: true,
+    };
+    tokio::spawn(work(core, live, record, batches));
     sender
+}
+
+/// Publishes each batch as it comes. What outlives the process is written for all batches that came meanwhile at once: a
+/// busy conversation costs as many writes as the store can take, not as many as it has entries.
+async fn work(core: Arc<Core>, live: Live, mut record: Record, mut batches: mpsc::Receiver<FanoutBatch>) {
+    let mut published: Vec<FanoutBatch> = Vec::new();
+    loop {
+        if published.is_empty() {
+            let Some(batch) = batches.recv().await else { return };
+            live.publish(&batch.entries, &batch.roster).await;
+            published.push(batch);
+        }
+        let linger = core.barrier.linger(linger(&published));
+        live.publish_while(linger, &mut batches, &mut published).await;
+        let round = Round::of(std::mem::take(&mut published));
+        let recording = record.record(&round);
+        live.publish_while(recording, &mut batches, &mut published).await;
+    }
+}
+
+/// How long a batch may wait for others before it is written: in proportion to what writing it costs.
+fn linger(published: &[FanoutBatch]) -> Duration {
+    let members = published.first().map_or(0, |batch| batch.roster.len());
+    let costly = members.saturating_sub(LINGER_MEMBERS);
+    LINGER_PER_MEMBER * u32::try_from(costly).unwrap_or(u32::MAX)
+}
+
+/// What is written together. The tickets are held until it is.
+struct Round {
+    entries: Vec<Arc<StoredEntry>>,
+    /// The roster after the last of them.
+    roster: Arc<Roster>,
+    _tickets: Vec<Ticket>,
+}
+
+impl Round {
+    fn of(batches: Vec<FanoutBatch>) -> Self {
+        let mut round = Self {
+            entries: Vec::new(),
+            roster: Arc::default(),
+            _tickets: Vec::with_capacity(batches.len()),
+        };
+        for batch in batches {
+            round.entries.extend(batch.entries);
+            round.roster = batch.roster;
+            round._tickets.push(batch.ticket);
+        }
+        round
+    }
 }
 
 /// Does what a crash left undone.
 pub(super) async fn redrive(core: &Arc<Core>, id: ConversationId, from: Seq) -> Result<(), Refusal> {
     let state = core.state(id).await?;
-    let mut worker = Worker {
-        backends: core.backends.clone(),
+    let backends = core.backends.clone();
+    let live = Live {
+        backends: backends.clone(),
+        id,
+    };
+    let mut record = Record {
+        backends,
         id,
         projected: state.head.seq,
         complete: true,
@@ -65,7 +122,13 @@ pub(super) async fn redrive(core: &Arc<Core>, id: ConversationId, from: Seq) -> 
     while next <= state.head.seq {
         let to = Seq(state.head.seq.0.min(next.0 + REPLAY_PAGE as u64 - 1));
         let page = read_range(&core.backends, id, next, to).await?;
-        worker.fan_out(&page, &state.roster).await;
+        live.publish(&page, &state.roster).await;
+        let round = Round {
+            entries: page,
+            roster: Arc::clone(&state.roster),
+            _tickets: Vec::new(),
+        };
+        record.record(&round).await;
         next = to.next();
     }
     Ok(())
@@ -93,7 +156,60 @@ pub(super) async fn read_range(
     Ok(entries)
 }
 
-struct Worker {
+/// What is told at once, and may be lost.
+struct Live {
+    backends: Backends,
+    id: ConversationId,
+}
+
+impl Live {
+    async fn publish(&self, entries: &[Arc<StoredEntry>], roster: &Roster) {
+        for (audience, entries) in by_audience(entries, roster) {
+            let event = Event::Entries(entries.into());
+            let offline = self.backends.bus.publish_to_users(&audience, event).await;
+            for stored in entries {
+                let correlation = stored.entry.correlation;
+                debug!(%correlation, conversation = %self.id, seq = stored.entry.seq.0, audience = audience.len(),
+                    offline = offline.len(), "entry published");
+            }
+        }
+        crash_point("fanout.published");
+    }
+
+    /// Waits for something, and publishes meanwhile what comes.
+    async fn publish_while(
+        &self,
+        other: impl Future<Output = ()>,
+        batches: &mut mpsc::Receiver<FanoutBatch>,
+        published: &mut Vec<FanoutBatch>,
+    ) {
+        let mut other = pin!(other);
+        loop {
+            let room = published.len() < FANOUT_ROUND_MAX;
+            tokio::select! { biased;
+                () = &mut other => return,
+                Some(batch) = batches.recv(), if room => {
+                    self.publish(&batch.entries, &batch.roster).await;
+                    published.push(batch);
+                }
+            }
+        }
+    }
+}
+
+/// Runs of entries with one audience. It changes only behind an entry that changes the membership, whose own audience is
+/// its own, too.
+fn by_audience<'a>(entries: &'a [Arc<StoredEntry>], roster: &Roster) -> Vec<(Vec<UserId>, &'a [Arc<StoredEntry>])> {
+    let apart = |one: &Arc<StoredEntry>, next: &Arc<StoredEntry>| {
+        one.entry.body.changes_membership() || next.entry.body.changes_membership()
+    };
+    let runs = entries.chunk_by(|one, next| !apart(one, next));
+    runs.map(|run| (roster.audience(run[0].entry.seq).cloned().collect(), run))
+        .collect()
+}
+
+/// What outlives the process.
+struct Record {
     backends: Backends,
     id: ConversationId,
     /// The directory knows the conversation up to here.
@@ -102,22 +218,20 @@ struct Worker {
     complete: bool,
 }
 
-impl Worker {
-    async fn fan_out(&mut self, entries: &[Arc<StoredEntry>], roster: &Roster) {
-        let Some(last) = entries.last().map(|stored| stored.entry.seq) else {
+impl Record {
+    async fn record(&mut self, round: &Round) {
+        let Some(last) = round.entries.last().map(|stored| stored.entry.seq) else {
             return;
         };
-        self.publish(entries, roster).await;
-        crash_point("fanout.published");
         let mut delay = RETRY_DELAY;
         for _ in 0..TRIES_MAX {
-            match self.record(entries, roster).await {
+            match self.write(&round.entries, &round.roster).await {
                 Ok(()) => {
                     if self.complete {
                         self.backends.log.fanout_done(self.id, last).await;
                     }
                     crash_point("fanout.done");
-                    return self.announce_rows(entries).await;
+                    return self.announce_rows(&round.entries).await;
                 }
                 Err(refusal) => warn!(conversation = %self.id, %refusal, "fan-out step failed, trying again"),
             }
@@ -128,22 +242,8 @@ impl Worker {
         error!(conversation = %self.id, up_to = last.0, "fan-out is incomplete until the next start");
     }
 
-    async fn publish(&self, entries: &[Arc<StoredEntry>], roster: &Roster) {
-        for stored in entries {
-            let audience: Vec<UserId> = roster.audience(stored.entry.seq).cloned().collect();
-            let offline = self
-                .backends
-                .bus
-                .publish_to_users(&audience, Event::Entry(Arc::clone(stored)))
-                .await;
-            let correlation = stored.entry.correlation;
-            debug!(%correlation, conversation = %self.id, seq = stored.entry.seq.0, audience = audience.len(),
-                offline = offline.len(), "entry published");
-        }
-    }
-
     /// Everything that outlives the process. Each step may be repeated.
-    async fn record(&mut self, entries: &[Arc<StoredEntry>], roster: &Roster) -> Result<(), Refusal> {
+    async fn write(&mut self, entries: &[Arc<StoredEntry>], roster: &Roster) -> Result<(), Refusal> {
         self.project(entries, roster).await?;
         let floors = floors(self.id, entries, roster);
         if !floors.is_empty() {
@@ -173,22 +273,15 @@ impl Worker {
         Ok(())
     }
 
-    /// One row per user and batch; entry by entry when the audience changes within the batch.
+    /// One row per user and run of entries: the rows name the newest entry alone.
     async fn raise_inbox(&self, entries: &[Arc<StoredEntry>], roster: &Roster) -> Result<(), Refusal> {
-        let one_audience = !entries.iter().any(|stored| stored.entry.body.changes_membership());
-        let from = if one_audience {
-            entries.len().saturating_sub(1)
-        } else {
-            0
-        };
-        for stored in &entries[from..] {
-            let entry = &stored.entry;
+        for (audience, run) in by_audience(entries, roster) {
+            let entry = &run[run.len() - 1].entry;
             let head = InboxHead {
                 seq: entry.seq,
                 ordinal: entry.ordinal,
                 time: entry.time,
             };
-            let audience: Vec<UserId> = roster.audience(entry.seq).cloned().collect();
             let raised = self.backends.markers.raise_inbox(&audience, self.id, head, false).await;
             raised.map_err(marker_refusal)?;
         }
@@ -216,7 +309,7 @@ fn users_changed(entry: &Entry) -> Vec<&UserId> {
 
 /// Nothing before a user's own newest message, or before their joining, counts as unread.
 fn floors(id: ConversationId, entries: &[Arc<StoredEntry>], roster: &Roster) -> Vec<MarkerRaise> {
-    let mut raises = Vec::new();
+    let mut floors: BTreeMap<UserId, Counted> = BTreeMap::new();
     for stored in entries {
         let entry = &stored.entry;
         let at = Counted {
@@ -231,9 +324,11 @@ fn floors(id: ConversationId, entries: &[Arc<StoredEntry>], roster: &Roster) -> 
             }
             _ => Vec::new(),
         };
-        raises.extend(users.into_iter().map(|user| floor_raise(id, user, at)));
+        // Entries come in order: the last one of a user is the highest.
+        floors.extend(users.into_iter().map(|user| (user.clone(), at)));
     }
-    raises
+    let raises = floors.into_iter().map(|(user, floor)| floor_raise(id, user, floor));
+    raises.collect()
 }
 
 fn joined_at(roster: &Roster, user: &UserId, seq: Seq) -> bool {
@@ -241,9 +336,9 @@ fn joined_at(roster: &Roster, user: &UserId, seq: Seq) -> bool {
     standing.is_some_and(|standing| standing.spans.iter().any(|span| span.joined == seq))
 }
 
-fn floor_raise(conversation: ConversationId, user: &UserId, floor: Counted) -> MarkerRaise {
+fn floor_raise(conversation: ConversationId, user: UserId, floor: Counted) -> MarkerRaise {
     MarkerRaise {
-        user: user.clone(),
+        user,
         conversation,
         markers: MarkerSet {
             unread_floor: floor,

@@ -43,6 +43,13 @@ pub(super) const CONFLICT_TRIES_MAX: u32 = 8;
 pub(super) const UNKNOWN_TRIES_MAX: u32 = 5;
 /// Batches that wait for fan-out; beyond it the actor waits, so that memory stays bounded and order is kept.
 pub(super) const FANOUT_QUEUE_MAX: usize = 16;
+/// Batches whose rows are written together, at most: 4,096 entries, what a bucket of the log holds.
+pub(super) const FANOUT_ROUND_MAX: usize = 64;
+/// Up to so many members rows are written without delay; they cost less than the entry itself.
+pub(super) const LINGER_MEMBERS: usize = 32;
+/// For each further member, rows wait this long for more entries to write at once: 47 ms in a group of 500. Whoever needs
+/// them does not wait for it.
+pub(super) const LINGER_PER_MEMBER: Duration = Duration::from_micros(100);
 /// Conversations held in memory; beyond it a load is refused until idle ones have gone.
 pub(super) const LOADED_MAX: usize = 65_536;
 /// An actor without work leaves memory after this long.

@@ -197,9 +197,9 @@ impl Conversations {
         &self.core.backends.markers
     }
 
-    /// Waits until everything acknowledged before the call is in the inbox rows of its audience.
-    pub async fn settled(&self) {
-        self.core.barrier.wait().await;
+    /// Waits until everything acknowledged before the call is in the user's inbox rows.
+    pub async fn settled(&self, user: &UserId) {
+        self.core.barrier.wait_for_user(user).await;
     }
 
     fn refuse_when_closing(&self) -> Result<(), Refusal> {

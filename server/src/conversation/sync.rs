@@ -22,7 +22,7 @@ impl Conversations {
             let message = "the cursor is of another store or damaged; list again from nothing";
             Refusal::not_done(Reason::ResyncRequired, message)
         })?;
-        self.core.barrier.wait().await;
+        self.core.barrier.wait_for_user(user).await;
         let mut rows = self
             .markers()
             .inbox_changes(user, after, limit + 1)

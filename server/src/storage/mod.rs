@@ -9,6 +9,7 @@ pub mod embedded;
 pub mod log;
 pub mod markers;
 pub mod memory;
+pub mod remembered;
 mod rules;
 
 pub use directory::{

@@ -225,7 +225,7 @@ impl Device {
     async fn run(mut self, pace: Pace, shared: Arc<Shared>, phase: watch::Receiver<Phase>) -> Outcome<Self> {
         let begun = stonechat_host::monotonic();
         let (mut sent, mut done) = (0_u32, phase.clone());
-        let mut ping = begun + PING_EVERY;
+        let mut ping = begun;
         let reads = !matches!(pace, Pace::Stalls);
         loop {
             let sending = *phase.borrow() == Phase::Sending;
@@ -400,33 +400,61 @@ pub(crate) struct Span {
     pub(crate) measure: Duration,
 }
 
-/// Lets devices talk, each at its pace, and measures. Fails when a delivery is missing in the end: `recipients` is how
-/// many devices get each message.
+/// Devices that are running.
+pub(crate) struct Running {
+    shared: Arc<Shared>,
+    phase: watch::Sender<Phase>,
+    devices: JoinSet<Outcome<Device>>,
+}
+
+impl Running {
+    /// Nobody yet.
+    pub(crate) fn new() -> Outcome<Self> {
+        Ok(Self {
+            shared: Arc::new(Shared::new()?),
+            phase: watch::Sender::new(Phase::Sending),
+            devices: JoinSet::new(),
+        })
+    }
+
+    /// Lets a device run at its pace.
+    pub(crate) fn add(&mut self, device: Device, pace: Pace) {
+        let running = device.run(pace, Arc::clone(&self.shared), self.phase.subscribe());
+        self.devices.spawn(running);
+    }
+
+    /// Ends the run, and gives the devices back. Fails when a delivery is missing: `recipients` is how many devices get each
+    /// message.
+    pub(crate) async fn end(mut self, recipients: u64) -> Outcome<Vec<Device>> {
+        self.phase.send_replace(Phase::Settling);
+        // Whoever was about to send has counted it by then.
+        tokio::time::sleep(LOOK_EVERY * 10).await;
+        let settling = settle(&self.shared, recipients, &mut self.devices);
+        let settled = tokio::time::timeout(SETTLE_WITHIN, settling).await;
+        self.phase.send_replace(Phase::Over);
+        settled.map_err(|_| format!("not everything arrived: {}", self.shared.sums()))??;
+        let mut devices = Vec::new();
+        while let Some(device) = self.devices.join_next().await {
+            devices.push(device??);
+        }
+        Ok(devices)
+    }
+}
+
+/// Lets devices talk, each at its pace, and measures; `recipients` as at [`Running::end`].
 pub(crate) async fn drive(
     server: &Server,
     devices: Vec<(Device, Pace)>,
     span: Span,
     recipients: u64,
 ) -> Outcome<(Measured, Vec<Device>)> {
-    let shared = Arc::new(Shared::new()?);
-    let (phase, told) = watch::channel(Phase::Sending);
-    let mut running = JoinSet::new();
+    let mut running = Running::new()?;
     for (device, pace) in devices {
-        running.spawn(device.run(pace, Arc::clone(&shared), told.clone()));
+        running.add(device, pace);
     }
     tokio::time::sleep(span.warm_up).await;
-    let measured = measure(server, &shared, span.measure).await?;
-    phase.send_replace(Phase::Settling);
-    // Whoever was about to send has counted it by then.
-    tokio::time::sleep(LOOK_EVERY * 10).await;
-    let settled = tokio::time::timeout(SETTLE_WITHIN, settle(&shared, recipients, &mut running)).await;
-    phase.send_replace(Phase::Over);
-    settled.map_err(|_| format!("not everything arrived: {}", shared.sums()))??;
-    let mut devices = Vec::new();
-    while let Some(device) = running.join_next().await {
-        devices.push(device??);
-    }
-    Ok((measured, devices))
+    let measured = measure(server, &running.shared, span.measure).await?;
+    Ok((measured, running.end(recipients).await?))
 }
 
 async fn measure(server: &Server, shared: &Shared, span: Duration) -> Outcome<Measured> {

@@ -153,7 +153,7 @@ async fn the_directory_follows_the_log_after_a_restart() {
     bed.append("alice", group, "name", Change::Rename("new".to_owned()))
         .await
         .unwrap();
-    bed.conversations.settled().await;
+    bed.conversations.settled(&user("alice")).await;
     let info = bed.other_node().get(&caller("bob"), group).await.unwrap();
     assert_eq!((info.name.as_str(), info.members.len()), ("new", 2));
     assert_eq!(info.mine.unwrap().name, "new");

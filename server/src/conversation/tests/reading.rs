@@ -111,7 +111,7 @@ async fn pins_are_kept_in_order_and_leave_with_their_message() {
         reason: String::new(),
     };
     bed.append("alice", group, "r", redact).await.unwrap();
-    bed.conversations.settled().await;
+    bed.conversations.settled(&user("alice")).await;
     assert_eq!(
         pins(bed.other_node().get(&caller("alice"), group).await.unwrap()),
         [one]

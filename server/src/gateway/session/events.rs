@@ -25,7 +25,7 @@ impl Session {
             return self.close(Close::Internal("live delivery stopped".into()));
         };
         match event {
-            Event::Entry(stored) => self.live(&stored),
+            Event::Entries(entries) => entries.iter().for_each(|stored| self.live(stored)),
             Event::Receipts(moved) => self.notices.receipts(&moved),
             Event::OwnRow(conversation) => {
                 self.notices.row(conversation);

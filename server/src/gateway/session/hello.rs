@@ -284,7 +284,7 @@ async fn synced(gateway: &Gateway, who: &Who) -> Result<ChangeStamp, Failure> {
 
 /// Sets the device to the head of every conversation in which it has nothing, so that only newer entries come.
 async fn skip_backlog(gateway: &Gateway, who: &Who, synced: ChangeStamp) -> Result<(), Failure> {
-    gateway.on.conversations.settled().await;
+    gateway.on.conversations.settled(&who.user).await;
     let markers = gateway.on.conversations.markers();
     let mut after = synced;
     for _ in 0..NOTHING_PAGES_MAX {

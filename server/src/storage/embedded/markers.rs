@@ -1,5 +1,7 @@
 //! `Markers` on the embedded store.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 
 use super::EmbeddedStore;
@@ -156,10 +158,20 @@ impl Markers for EmbeddedStore {
     }
 
     async fn inbox_changes(&self, user: &UserId, after: ChangeStamp, limit: usize) -> Result<Vec<InboxRow>> {
-        let user = user.clone();
-        Ok(self
-            .blocking(move |engine| changes_after(engine, &user, after, limit))
-            .await?)
+        let first = limit.min(INLINE_READS_MAX);
+        let mut rows = changes_after(&self.engine, user, after, first)?;
+        let Some(last) = rows.last().filter(|_| rows.len() == first && first < limit) else {
+            return Ok(rows);
+        };
+        let (user, after, rest) = (user.clone(), last.change, limit - first);
+        let more = self
+            .blocking(move |engine| changes_after(engine, &user, after, rest))
+            .await?;
+        // A row that changed between the two reads is in both: the later one counts.
+        let again: BTreeSet<ConversationId> = more.iter().map(|row| row.conversation).collect();
+        rows.retain(|row| !again.contains(&row.conversation));
+        rows.extend(more);
+        Ok(rows)
     }
 
     async fn inbox_newest(&self, user: &UserId, limit: usize) -> Result<Vec<InboxRow>> {

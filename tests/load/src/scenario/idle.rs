@@ -1,13 +1,17 @@
 //! Memory of a stream on which nothing happens.
 
+use std::time::Duration;
+
 use super::{Context, open_all};
 use crate::Outcome;
 use crate::link::Way;
 use crate::population::Population;
 use crate::process::Kind;
 use crate::report::Series;
-use crate::traffic::{Pace, drive};
+use crate::traffic::{Pace, Running};
 
+/// Time for buffers of the openings to be given back, and for heartbeats to come.
+const SETTLE: Duration = Duration::from_secs(30);
 /// Streams between two looks at the memory.
 const STEPS: usize = 10;
 
@@ -35,15 +39,16 @@ async fn kib_per_stream(context: &Context, kind: Kind) -> Outcome<(f64, Vec<(f64
     let pairs = Population::of(&server)?.pairs("idle", streams / 2).await?;
     let people: Vec<_> = pairs.into_iter().flatten().collect();
     let before = server.usage()?.rss;
-    let (mut devices, mut curve) = (Vec::new(), Vec::new());
-    for step in people.chunks(streams / STEPS) {
-        devices.extend(open_all(&server, step, Way::Native).await?);
-        curve.push((devices.len() as f64, mib(server.usage()?.rss)));
+    let (mut running, mut curve) = (Running::new()?, Vec::new());
+    for (step, people) in people.chunks(streams / STEPS).enumerate() {
+        for device in open_all(&server, people, Way::Native).await? {
+            running.add(device, Pace::Listens);
+        }
+        curve.push((((step + 1) * streams / STEPS) as f64, mib(server.usage()?.rss)));
     }
-    let devices = devices.into_iter().map(|device| (device, Pace::Listens)).collect();
-    let span = context.span(30, 10);
-    let (measured, _devices) = drive(&server, devices, span, 0).await?;
-    let grown = measured.usage.rss.saturating_sub(before) as f64;
+    tokio::time::sleep(context.size(SETTLE, SETTLE / 10)).await;
+    let grown = server.usage()?.rss.saturating_sub(before) as f64;
+    running.end(0).await?;
     Ok((grown / 1_024.0 / streams as f64, curve))
 }
 
