@@ -22,6 +22,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use scenario::{ALL, Context};
 
+/// The bare server is measured with the allocator of the real one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Outcome<T> = Result<T, Failure>;
 
