@@ -2,6 +2,7 @@
 
 mod acked;
 mod crash_points;
+mod disk;
 mod folder;
 mod freeze;
 mod import;
