@@ -3,6 +3,7 @@
 mod acked;
 mod crash_points;
 mod disk;
+mod edge;
 mod folder;
 mod freeze;
 mod import;

@@ -47,6 +47,12 @@ impl Sender {
         }
     }
 
+    /// With other texts and ids than another sender of the same user.
+    pub(crate) fn with_prefix(mut self, prefix: &str) -> Self {
+        prefix.clone_into(&mut self.prefix);
+        self
+    }
+
     pub(crate) fn text(&self, number: u64) -> String {
         format!("{}-{number}", self.prefix)
     }
