@@ -13,8 +13,10 @@ use super::log::{FinalEntry, FinalLog, Stays};
 pub(super) enum Outcome {
     Acked(Moment, Seq),
     Failed,
-    /// Unknown, or never answered.
+    /// Unknown.
     Open,
+    /// Nothing was heard of it.
+    Unanswered,
 }
 
 /// One try of an append.
@@ -111,7 +113,7 @@ impl<'a> Facts<'a> {
             body,
             lane,
             invoked: at,
-            outcome: Outcome::Open,
+            outcome: Outcome::Unanswered,
         };
         self.ops.insert(op, started);
         self.touch(&key.conversation, at);

@@ -108,10 +108,11 @@ async fn scene() -> Scene {
     let room = bench.group(&["alice", "bob"]).await;
     let mut alice = Sender::new("alice", &room);
     alice.connect(&bench).await;
-    let bob = bench.open("bob", "phone").await;
+    let mut bob = bench.open("bob", "phone").await;
     alice.send(BEFORE).await;
     alice.answers().await;
     assert_eq!(alice.acked(), BEFORE);
+    reaches_head(&bench, &mut bob, &room).await;
     Scene {
         bench,
         disk,

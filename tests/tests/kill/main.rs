@@ -9,3 +9,4 @@ mod freeze;
 mod import;
 mod often;
 mod people;
+mod sabotage;
