@@ -152,6 +152,14 @@ impl RawSession {
         seen.answers[&request_id].clone()
     }
 
+    /// Up to where the device acknowledged a conversation, on this or an earlier stream, whose acks may have come to the
+    /// server while this one opened: then they are not delivered here.
+    #[must_use]
+    pub fn acked(&self, conversation: &str) -> u64 {
+        let shared = &self.shared;
+        shared.recorder.acked(&shared.user, &shared.device, conversation).0
+    }
+
     /// Acknowledges deliveries of a conversation up to a seq.
     pub async fn ack(&self, conversation: &str, seq: u64) {
         self.shared.say_acked(conversation, seq);
@@ -348,6 +356,8 @@ impl Shared {
     }
 
     pub(super) fn say_acked(&self, conversation: &str, seq: u64) {
+        self.recorder
+            .note_acked(&self.user, &self.device, conversation, Seq(seq));
         self.recorder.say(What::DeliveryAcked {
             session: self.session,
             conversation: conversation.into(),

@@ -171,8 +171,8 @@ pub(crate) async fn each_once(bench: &Bench, room: &str, senders: &[&Sender]) ->
 pub(crate) async fn reaches_head(bench: &Bench, session: &mut RawSession, room: &str) -> u64 {
     let head = bench.entries(room).await.last().map_or(0, |entry| entry.seq);
     let what = format!("the head {head} of {room}");
-    session
-        .until(&what, ANSWERS_WITHIN.max(PATIENCE), |seen| seen.reached(room) >= head)
-        .await;
+    let before = session.acked(room);
+    let has_it = |seen: &Observed| seen.reached(room).max(before) >= head;
+    session.until(&what, ANSWERS_WITHIN.max(PATIENCE), has_it).await;
     head
 }
