@@ -20,7 +20,7 @@ mod sequencer;
 mod state;
 mod sync;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod types;
 
 pub use limits::Limits;
