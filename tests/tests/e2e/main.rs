@@ -52,6 +52,7 @@
 mod devices;
 mod history;
 mod inbox;
+mod large;
 mod membership;
 mod order;
 mod receipts;
