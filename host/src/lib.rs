@@ -7,11 +7,13 @@ mod clock;
 mod crash;
 mod net;
 mod random;
+mod sabotage;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use crash::crash_point;
 pub use net::{BoxedIo, Connector, Io, Listener, TcpConnector, TcpListener};
 pub use random::{Random, SeededRandom, SystemRandom};
+pub use sabotage::{linger, rule_holds};
 
 use std::sync::Arc;
 

@@ -242,6 +242,26 @@ fn bad_usage_and_an_absent_server_are_told_apart() {
 }
 
 /// The whole life of a conversation by an integrator.
+/// It would fail when it mints the first token, with a server running and a folder made.
+#[test]
+fn a_demo_with_an_identity_provider_is_refused_before_anything_starts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let path = data.to_str().expect("a path in utf-8");
+    let refused = run(&[
+        "demo",
+        "--jwks-file",
+        "/no/such/keys",
+        "--data-folder",
+        path,
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("identity provider"), "{refused:?}");
+    assert!(!data.exists(), "nothing was made");
+}
+
 #[test]
 fn an_integrator_runs_a_chat() {
     let demo = Demo::start();

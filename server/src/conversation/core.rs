@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use stonechat_host::Host;
+use stonechat_host::{Host, rule_holds};
 
 use super::Backends;
 use super::actor::{ActorHandle, spawn};
@@ -46,6 +46,7 @@ impl Core {
         // A closed one has ended, or fell to a fault: the next one loads what the log says.
         if let Some(handle) = actors.get(&id)
             && !handle.commands.is_closed()
+            && rule_holds("one_owner")
         {
             return Ok(handle.clone());
         }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use stonechat_host::rule_holds;
+
 use super::state::{State, read_refusal};
 use super::{Caller, Conversations, HistoryAnchor, HistoryPage, HistoryQuery};
 use crate::domain::authorization::Actor;
@@ -142,6 +144,7 @@ fn stays(state: &State, actor: &Actor, until: Option<Seq>) -> Vec<Range> {
     let newest = until.map_or(state.head.seq, |until| until.min(state.head.seq));
     let ranges = match actor {
         Actor::System => vec![(state.head.floor.max(Seq(1)), state.head.seq)],
+        Actor::User(user) if !is_clipped(state, user) => vec![(state.head.floor.max(Seq(1)), state.head.seq)],
         Actor::User(user) => {
             let spans = state.roster.standing(user).map_or(&[][..], |standing| &standing.spans);
             spans
@@ -151,6 +154,13 @@ fn stays(state: &State, actor: &Actor, until: Option<Seq>) -> Vec<Range> {
         }
     };
     clip_above(&ranges, newest)
+}
+
+fn is_clipped(state: &State, user: &UserId) -> bool {
+    match state.roster.standing(user) {
+        Some(_) => rule_holds("clipped_to_stays"),
+        None => rule_holds("deny_by_default"),
+    }
 }
 
 fn clip_below(ranges: &[Range], from: Seq) -> Vec<Range> {

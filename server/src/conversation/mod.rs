@@ -20,7 +20,7 @@ mod sequencer;
 mod state;
 mod sync;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod types;
 
 pub use limits::Limits;
@@ -33,7 +33,7 @@ pub use types::{
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use stonechat_host::Host;
+use stonechat_host::{Host, rule_holds};
 use tokio::sync::{mpsc, oneshot};
 
 use self::actor::Command;
@@ -80,7 +80,7 @@ impl Conversations {
     /// The store cannot answer; do not serve.
     pub async fn recover(&self) -> Result<usize, Refusal> {
         let pending = self.core.backends.log.fanout_pending().await.map_err(read_refusal)?;
-        for (id, from) in &pending {
+        for (id, from) in pending.iter().filter(|_| rule_holds("pending_fanout_done_at_start")) {
             fanout::redrive(&self.core, *id, *from).await?;
         }
         Ok(pending.len())

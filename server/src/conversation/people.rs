@@ -134,7 +134,8 @@ impl People {
     /// and names also a device that never said hello: a token may be bound to it.
     ///
     /// # Errors
-    /// The outcome is unknown when the directory fails.
+    /// `LimitReached` for a device that is not known when no more removals are remembered; the outcome is unknown when the
+    /// directory fails.
     pub async fn remove_device(&self, user: &UserId, device: &DeviceId) -> Result<Vec<DeviceRecord>, Refusal> {
         // The directory remembers removals of known users only.
         self.ensure(user).await?;

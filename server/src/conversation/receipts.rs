@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stonechat_host::crash_point;
+use stonechat_host::{crash_point, rule_holds};
 
 use super::actor::Command;
 use super::limits::{RECEIPTS_DELAY, RECEIPTS_DELAY_LARGE, RECEIPTS_NAMED_MAX, RECEIPTS_SMALL_GROUP};
@@ -152,7 +152,7 @@ impl Conversations {
         state.authorize(&caller.actor, Action::See)?;
         state.authorize(&caller.actor, Action::Mark)?;
         let head = state.readable_head(&caller.actor);
-        if seq > head {
+        if seq > head && rule_holds("marks_end_at_the_head") {
             let message = format!("seq {seq} is above the head {head}; nothing was marked");
             return Err(Refusal::not_done(Reason::BeyondHead { head }, message));
         }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use stonechat_host::rule_holds;
 use tokio::sync::oneshot;
 
 use super::change::Target;
@@ -144,6 +145,9 @@ impl Planner<'_> {
 
     /// An earlier try with the same id, here in the batch or in the log (I2).
     async fn duplicate(&self, append: &Append, sender: &Sender) -> Result<Option<Verdict>, Refusal> {
+        if !rule_holds("one_place_per_id") {
+            return Ok(None);
+        }
         let request = &append.request;
         let key = (sender.clone(), request.client_msg_id.clone());
         if let Some(&index) = self.ids.get(&key) {
@@ -175,7 +179,7 @@ impl Planner<'_> {
                 .await
                 .map_err(read_refusal)?,
         };
-        if newest.as_ref() == Some(previous) {
+        if newest.as_ref() == Some(previous) || !rule_holds("behind_its_predecessor") {
             return Ok(());
         }
         let message = format!("{previous} is not this device's newest entry here; not stored");

@@ -56,6 +56,11 @@ pub const SUBMIT_FRAMES_MAX: usize = 64;
 pub const CLIENT_NAME_CHARS_MAX: usize = 64;
 /// Characters of the name of an encryption scheme.
 pub const SCHEME_CHARS_MAX: usize = 64;
+/// Devices that a directory keeps of one user, removed ones included: a browser that is a new device every day for years.
+pub const DEVICES_MAX: usize = 1_000;
+/// Milliseconds after which a removal may be forgotten to make room for a new device: three lives of the longest token of
+/// the server's own.
+pub const REMOVAL_KEPT_MS: i64 = 3 * TOKEN_SECONDS_MAX as i64 * 1_000;
 /// Users whom one user may have blocked: the answer that lists them stays below a frame.
 pub const BLOCKS_MAX: usize = 900;
 /// Largest seq that is told apart: what lies above is beyond every head alike, and stores keep signed 64 bit.

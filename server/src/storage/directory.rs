@@ -152,6 +152,9 @@ pub enum DirectoryError {
     /// A user named does not exist; nothing was written.
     #[error("no such user: {0}")]
     NoSuchUser(UserId),
+    /// The user has as many devices as are kept; nothing was written.
+    #[error("{0} has too many devices")]
+    TooManyDevices(UserId),
 }
 
 type Result<T> = std::result::Result<T, DirectoryError>;
@@ -171,11 +174,19 @@ pub trait Directory: Send + Sync {
     async fn set_deactivated(&self, id: &UserId, deactivated: bool) -> Result<UserRecord>;
 
     /// Registers a device at its hello. The user must exist.
+    ///
+    /// # Errors
+    /// `TooManyDevices` for a new one when [`DEVICES_MAX`](crate::domain::limits::DEVICES_MAX) are kept already, removed
+    /// ones included. The oldest removal makes room once
+    /// [`REMOVAL_KEPT_MS`](crate::domain::limits::REMOVAL_KEPT_MS) have passed.
     async fn touch_device(&self, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<()>;
     /// A user's devices, by id; removed ones are left out.
     async fn devices(&self, user: &UserId) -> Result<Vec<DeviceRecord>>;
     /// Removes a device and remembers when; true when it was there. The removal is remembered also of a device that was
     /// not (a token may be bound to one that never said hello), and its time never goes back.
+    ///
+    /// # Errors
+    /// `TooManyDevices` for a device that is not known, as for a new one.
     async fn remove_device(&self, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<bool>;
     /// When a device was last removed: tokens bound to it and issued before are worth nothing. It stays after the device
     /// is registered again.

@@ -13,8 +13,10 @@ use super::log::{FinalEntry, FinalLog, Stays};
 pub(super) enum Outcome {
     Acked(Moment, Seq),
     Failed,
-    /// Unknown, or never answered.
+    /// Unknown.
     Open,
+    /// Nothing was heard of it.
+    Unanswered,
 }
 
 /// One try of an append.
@@ -47,7 +49,7 @@ pub(super) struct Session<'a> {
     pub(super) opened: Moment,
     pub(super) closed: Option<(Moment, bool)>,
     pub(super) paused: bool,
-    /// What the device had acknowledged, or said it has, when the stream opened.
+    /// What the device had acknowledged, or said it has, when the stream opened, or acknowledged on another one since.
     pub(super) positions: BTreeMap<&'a Conversation, Seq>,
     /// In order of arrival.
     pub(super) deliveries: BTreeMap<&'a Conversation, Vec<&'a Sighting>>,
@@ -55,7 +57,16 @@ pub(super) struct Session<'a> {
     pub(super) signs: Vec<Moment>,
 }
 
-type Positions<'a> = BTreeMap<(&'a User, &'a Device), BTreeMap<&'a Conversation, Seq>>;
+type Owner<'a> = (&'a User, &'a Device);
+
+type Positions<'a> = BTreeMap<Owner<'a>, BTreeMap<&'a Conversation, Seq>>;
+
+/// Streams by whose they are.
+#[derive(Default)]
+struct Streams<'a> {
+    owners: BTreeMap<SessionRef, Owner<'a>>,
+    open: BTreeMap<Owner<'a>, Vec<SessionRef>>,
+}
 
 /// Everything the checks look up.
 #[derive(Debug)]
@@ -80,10 +91,10 @@ impl<'a> Facts<'a> {
             events: Vec::new(),
         };
         let mut positions = Positions::new();
-        let mut devices = BTreeMap::new();
+        let mut streams = Streams::default();
         for event in &events {
             facts.take_send(event);
-            facts.take_session(event, &mut positions, &mut devices);
+            facts.take_session(event, &mut positions, &mut streams);
         }
         facts.events = events;
         facts
@@ -111,7 +122,7 @@ impl<'a> Facts<'a> {
             body,
             lane,
             invoked: at,
-            outcome: Outcome::Open,
+            outcome: Outcome::Unanswered,
         };
         self.ops.insert(op, started);
         self.touch(&key.conversation, at);
@@ -123,12 +134,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn take_session(
-        &mut self,
-        event: &'a Event,
-        positions: &mut Positions<'a>,
-        devices: &mut BTreeMap<SessionRef, (&'a User, &'a Device)>,
-    ) {
+    fn take_session(&mut self, event: &'a Event, positions: &mut Positions<'a>, streams: &mut Streams<'a>) {
         match &event.what {
             What::SessionOpened {
                 session,
@@ -136,7 +142,8 @@ impl<'a> Facts<'a> {
                 device,
                 start,
             } => {
-                devices.insert(*session, (user, device));
+                streams.owners.insert(*session, (user, device));
+                streams.open.entry((user, device)).or_default().push(*session);
                 let known = positions.entry((user, device)).or_default();
                 restart(known, start);
                 self.sessions
@@ -148,8 +155,13 @@ impl<'a> Facts<'a> {
                 seq,
             } => {
                 self.sign(*session, event.at);
-                if let Some(owner) = devices.get(session) {
+                if let Some(owner) = streams.owners.get(session) {
                     raise(positions.entry(*owner).or_default(), conversation, *seq);
+                    // What comes by one stream need not come by another one of the same device.
+                    let others = streams.open.get(owner).into_iter().flatten();
+                    for other in others.filter(|other| *other != session) {
+                        self.change(*other, |other| raise(&mut other.positions, conversation, *seq));
+                    }
                 }
             }
             What::MarkInvoked {
@@ -161,7 +173,14 @@ impl<'a> Facts<'a> {
             What::Delivered { session, entry } => self.deliver(*session, entry),
             What::Heartbeat { session } => self.sign(*session, event.at),
             What::SessionClosed { session, bye } => {
-                self.change(*session, |known| known.closed = Some((event.at, *bye)))
+                if let Some(open) = streams
+                    .owners
+                    .get(session)
+                    .and_then(|owner| streams.open.get_mut(owner))
+                {
+                    open.retain(|open| open != session);
+                }
+                self.change(*session, |known| known.closed = Some((event.at, *bye)));
             }
             What::ReaderPaused { session } => self.change(*session, |known| known.paused = true),
             What::ReaderResumed { session } => self.change(*session, |known| known.paused = false),

@@ -1,7 +1,8 @@
-//! The history checker: what clients saw and the final logs in, a verdict on C1 to C16 out.
+//! The history checker: what clients saw and the final logs in, a verdict on C1 to C16 and C19 out.
 //!
 //! Every message is unique and has a seq, so each check is one pass over sorted events: n log n in the history.
 
+mod answers;
 mod audience;
 mod durability;
 mod facts;
@@ -49,6 +50,7 @@ pub fn check(history: &History, logs: &[FinalLog], bounds: &Bounds) -> Verdict {
     let facts = facts::Facts::gather(history, logs);
     let mut verdict = Verdict::default();
     durability::check(&facts, &mut verdict);
+    answers::check(&facts, &mut verdict);
     order::check(&facts, &mut verdict);
     readers::check(&facts, bounds, &mut verdict);
     audience::check(&facts, &mut verdict);

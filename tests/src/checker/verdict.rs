@@ -41,11 +41,13 @@ pub enum Check {
     C15,
     /// A conversation leaks to somebody who never belonged.
     C16,
+    /// A request is passed over in silence. (C17 and C18 are about archives and pushes, which leave no trace here.)
+    C19,
 }
 
 impl Check {
     /// Every check, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::C1,
         Self::C2,
         Self::C3,
@@ -62,6 +64,7 @@ impl Check {
         Self::C14,
         Self::C15,
         Self::C16,
+        Self::C19,
     ];
 }
 

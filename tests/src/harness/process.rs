@@ -1,5 +1,6 @@
 //! A server process on a data folder of its own: started, killed at will, started again.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ pub struct ServerProcess {
     folder: tempfile::TempDir,
     port: u16,
     flags: Vec<String>,
+    environment: Vec<(OsString, OsString)>,
     child: Option<Child>,
 }
 
@@ -61,8 +63,15 @@ impl ServerProcess {
             folder: tempfile::tempdir().expect("a temporary folder"),
             port: free_port(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            environment: Vec::new(),
             child: None,
         }
+    }
+
+    /// Has every later start find this in its environment.
+    pub fn set_env(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) {
+        let variable = (name.as_ref().to_owned(), value.as_ref().to_owned());
+        self.environment.push(variable);
     }
 
     /// Starts the process on the folder, to die at a crash point if one is named ("name" or "name:n").
@@ -96,6 +105,7 @@ impl ServerProcess {
             .stdout(log.try_clone().expect("a log file"))
             .stderr(log);
         command.env_remove(CRASH_AT).kill_on_drop(true);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(point) = crash_at {
             command.env(CRASH_AT, point);
         }

@@ -1,11 +1,12 @@
 //! Writes the history of all clients of one test.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stonechat_host::monotonic;
 use tokio::time::Instant;
 
-use crate::checker::{Event, History, Moment, OpId, SessionRef, What};
+use crate::checker::{Conversation, Device, Event, History, Moment, OpId, Seq, SessionRef, User, What};
 
 /// The one history that all clients of a test write. Cheap to clone.
 #[derive(Clone)]
@@ -16,6 +17,7 @@ struct Inner {
     history: History,
     ops: u64,
     sessions: u64,
+    acked: BTreeMap<(User, Device, Conversation), Seq>,
 }
 
 impl Default for Recorder {
@@ -25,6 +27,7 @@ impl Default for Recorder {
             history: History::default(),
             ops: 0,
             sessions: 0,
+            acked: BTreeMap::new(),
         })))
     }
 }
@@ -40,6 +43,20 @@ impl Recorder {
         let at = inner.now();
         inner.history.events.push(Event { at, what });
         at
+    }
+
+    /// Remembers that a device acknowledged deliveries.
+    pub(super) fn note_acked(&self, user: &User, device: &Device, conversation: &str, seq: Seq) {
+        let key = (user.clone(), device.clone(), conversation.into());
+        let mut inner = self.inner();
+        let known = inner.acked.entry(key).or_default();
+        *known = seq.max(*known);
+    }
+
+    /// Up to where a device acknowledged a conversation, on whatever stream.
+    pub(super) fn acked(&self, user: &User, device: &Device, conversation: &str) -> Seq {
+        let key = (user.clone(), device.clone(), conversation.into());
+        self.inner().acked.get(&key).copied().unwrap_or_default()
     }
 
     /// The present moment.

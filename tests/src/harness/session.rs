@@ -152,6 +152,14 @@ impl RawSession {
         seen.answers[&request_id].clone()
     }
 
+    /// Up to where the device acknowledged a conversation, on this or an earlier stream, whose acks may have come to the
+    /// server while this one opened: then they are not delivered here.
+    #[must_use]
+    pub fn acked(&self, conversation: &str) -> u64 {
+        let shared = &self.shared;
+        shared.recorder.acked(&shared.user, &shared.device, conversation).0
+    }
+
     /// Acknowledges deliveries of a conversation up to a seq.
     pub async fn ack(&self, conversation: &str, seq: u64) {
         self.shared.say_acked(conversation, seq);
@@ -171,16 +179,21 @@ impl RawSession {
     /// # Panics
     /// It does not in time.
     pub async fn until(&mut self, what: &str, patience: Duration, holds: impl Fn(&Observed) -> bool) {
-        let shared = Arc::clone(&self.shared);
-        let satisfied = self.changed.wait_for(|_| holds(&shared.state().observed));
-        let in_time = matches!(tokio::time::timeout(patience, satisfied).await, Ok(Ok(_)));
-        if !in_time && !holds(&self.shared.state().observed) {
+        if !self.sees(patience, holds).await {
             let seen = self.observed();
             panic!(
                 "{} on {} did not see {what} within {patience:?}: {seen:#?}",
                 self.shared.user, self.shared.device
             );
         }
+    }
+
+    /// Waits until what was seen satisfies a condition; false when it does not in time.
+    pub async fn sees(&mut self, patience: Duration, holds: impl Fn(&Observed) -> bool) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let satisfied = self.changed.wait_for(|_| holds(&shared.state().observed));
+        let in_time = matches!(tokio::time::timeout(patience, satisfied).await, Ok(Ok(_)));
+        in_time || holds(&self.shared.state().observed)
     }
 
     /// Waits for welcome.
@@ -313,7 +326,11 @@ impl Shared {
         let mut state = self.state();
         state.requests += 1;
         let request_id = state.requests;
-        state.pending.insert(request_id, Pending { op, invoked });
+        match op {
+            // Nobody will answer on a stream that is over.
+            Some(op) if state.observed.ended.is_some() => drop(self.recorder.say(What::SendUnknown { op })),
+            op => drop(state.pending.insert(request_id, Pending { op, invoked })),
+        }
         request_id
     }
 
@@ -339,6 +356,8 @@ impl Shared {
     }
 
     pub(super) fn say_acked(&self, conversation: &str, seq: u64) {
+        self.recorder
+            .note_acked(&self.user, &self.device, conversation, Seq(seq));
         self.recorder.say(What::DeliveryAcked {
             session: self.session,
             conversation: conversation.into(),

@@ -161,7 +161,7 @@ proptest! {
     #[test]
     fn one_mutation_of_a_generated_history_is_caught(
         steps in prop::collection::vec(step(), 20..80),
-        wanted in 0..16usize,
+        wanted in 0..Check::ALL.len(),
         pick in any::<usize>(),
     ) {
         let wanted = Check::ALL[wanted];

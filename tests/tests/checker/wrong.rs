@@ -33,6 +33,7 @@ pub(crate) fn spoil(case: &mut Case, check: Check, pick: usize) -> bool {
         Check::C14 => withhold_tail(case, pick),
         Check::C15 => hide_presence(case, pick),
         Check::C16 => leak(case, pick, false),
+        Check::C19 => silence(case, pick),
     };
     spoiled.is_some()
 }
@@ -339,4 +340,38 @@ fn lasting_streams(case: &Case) -> Vec<(Moment, User)> {
     all.filter(|(_, _, session)| lasts(*session))
         .map(|(at, user, _)| (at, user))
         .collect()
+}
+
+/// An answer got lost, though the stream went on and later ones came.
+fn silence(case: &mut Case, pick: usize) -> Option<()> {
+    let mut lanes = BTreeMap::new();
+    for event in &case.history.events {
+        if let What::SendInvoked { op, key, lane, .. } = &event.what {
+            let lane = (
+                key.conversation.clone(),
+                key.user.clone(),
+                key.device.clone(),
+                lane.clone(),
+            );
+            lanes.insert(*op, lane);
+        }
+    }
+    let answered = |index: usize| match case.history.events[index].what {
+        What::SendAcked { op, .. } | What::SendFailed { op } => Some(op),
+        _ => None,
+    };
+    let answers = places(case, |what| {
+        matches!(what, What::SendAcked { .. } | What::SendFailed { .. })
+    });
+    let has_later = |place: &usize| {
+        let op = answered(*place);
+        let later = answers
+            .iter()
+            .filter_map(|other| answered(*other))
+            .filter(|other| Some(*other) > op);
+        op.is_some_and(|op| later.into_iter().any(|later| lanes.get(&later) == lanes.get(&op)))
+    };
+    let place = choose(answers.iter().copied().filter(has_later).collect(), pick)?;
+    case.history.events.remove(place);
+    Some(())
 }

@@ -34,15 +34,26 @@ const ELSEWHERE: [&str; 1] = ["import.appended"];
 /// Rounds of talk in which the process must have died.
 const ROUNDS_MAX: usize = 300;
 
-/// Crash points named in the server's source.
-fn named_in(folder: &Path, found: &mut BTreeSet<String>) {
+/// What calls like `crash_point("name")` name in the server's source.
+pub(crate) fn named_in_source(call: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    named_in(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/src"),
+        call,
+        &mut found,
+    );
+    found
+}
+
+fn named_in(folder: &Path, call: &str, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).expect("the server's source") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            named_in(&path, found);
+            named_in(&path, call, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).expect("source");
-            let calls = text.split("crash_point(\"").skip(1);
+            let call = format!("{call}(\"");
+            let calls = text.split(&call).skip(1);
             found.extend(calls.filter_map(|rest| rest.split('"').next()).map(str::to_owned));
         }
     }
@@ -50,9 +61,7 @@ fn named_in(folder: &Path, found: &mut BTreeSet<String>) {
 
 #[test]
 fn every_crash_point_has_a_case() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/src");
-    let mut named = BTreeSet::new();
-    named_in(&source, &mut named);
+    let named = named_in_source("crash_point");
     let cases = POINTS.iter().map(|(name, _)| *name).chain(ELSEWHERE);
     let cases: BTreeSet<String> = cases.map(str::to_owned).collect();
     assert_eq!(named, cases);

@@ -64,7 +64,7 @@ fn store_files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("the data folder") {
         let entry = entry.expect("an entry");

@@ -2,8 +2,11 @@
 
 mod acked;
 mod crash_points;
+mod disk;
+mod edge;
 mod folder;
 mod freeze;
 mod import;
 mod often;
 mod people;
+mod sabotage;

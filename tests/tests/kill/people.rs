@@ -47,6 +47,12 @@ impl Sender {
         }
     }
 
+    /// With other texts and ids than another sender of the same user.
+    pub(crate) fn with_prefix(mut self, prefix: &str) -> Self {
+        prefix.clone_into(&mut self.prefix);
+        self
+    }
+
     pub(crate) fn text(&self, number: u64) -> String {
         format!("{}-{number}", self.prefix)
     }
@@ -165,8 +171,8 @@ pub(crate) async fn each_once(bench: &Bench, room: &str, senders: &[&Sender]) ->
 pub(crate) async fn reaches_head(bench: &Bench, session: &mut RawSession, room: &str) -> u64 {
     let head = bench.entries(room).await.last().map_or(0, |entry| entry.seq);
     let what = format!("the head {head} of {room}");
-    session
-        .until(&what, ANSWERS_WITHIN.max(PATIENCE), |seen| seen.reached(room) >= head)
-        .await;
+    let before = session.acked(room);
+    let has_it = |seen: &Observed| seen.reached(room).max(before) >= head;
+    session.until(&what, ANSWERS_WITHIN.max(PATIENCE), has_it).await;
     head
 }

@@ -7,6 +7,7 @@ use crate::api::admin::Administration;
 use crate::bus::embedded::EmbeddedBus;
 use crate::bus::{Bus, Event, Topic};
 use crate::conversation::{Backends, Limits};
+use crate::domain::limits::DEVICES_MAX;
 use crate::presence::Presence;
 use crate::storage::Directory;
 use crate::storage::memory::MemoryStore;
@@ -252,6 +253,24 @@ async fn blocks_are_listed_sorted_and_may_be_repeated() {
     }
     let unknown = world.operations.set_block(&ann, set("nobody", true)).await;
     assert_eq!(reason(&unknown), v1::RefusalReason::NotFound);
+}
+
+/// I9: removals of invented devices are remembered up to a bound, and refused in a typed way above it.
+#[tokio::test]
+async fn removals_of_invented_devices_are_bounded() {
+    let world = world();
+    for number in 0..=DEVICES_MAX {
+        let device_id = format!("invented-{number}");
+        let request = v1::RemoveDeviceRequest { device_id };
+        let answer = world.operations.remove_device(&by("ann", None), request).await;
+        match answer.refusal() {
+            None => assert!(number < DEVICES_MAX),
+            Some(_) => assert_eq!(
+                (number, reason(&answer)),
+                (DEVICES_MAX, v1::RefusalReason::LimitReached)
+            ),
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
-//! Logs that check or lie: the real one behind them stays right.
+//! Logs that check, lie, fail or wait: the real one behind them stays right.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::domain::{ClientMsgId, ConversationId, Sender, Seq};
 use crate::storage::{AppendBatch, AppendError, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry};
@@ -23,11 +24,29 @@ pub(super) enum Lie {
 }
 
 type Decide = Box<dyn Fn(u64, &AppendBatch) -> Option<Lie> + Send + Sync>;
+type Fail = Box<dyn Fn(ConversationId, Seq, Seq) -> Option<ReadError> + Send + Sync>;
 
 struct LyingLog {
     inner: Log,
     appends: AtomicU64,
     decide: Decide,
+    fail: Fail,
+    open: watch::Receiver<bool>,
+    /// Appends that came to the gate.
+    came: watch::Sender<u64>,
+}
+
+impl LyingLog {
+    fn before(inner: Log) -> Self {
+        Self {
+            inner,
+            appends: AtomicU64::new(0),
+            decide: Box::new(|_, _| None),
+            fail: Box::new(|_, _, _| None),
+            open: watch::channel(true).1,
+            came: watch::Sender::new(0),
+        }
+    }
 }
 
 /// Lies about appends as `decide` says; it gets the append's number, from 0, and the batch.
@@ -36,11 +55,41 @@ pub(super) fn lying(
 ) -> impl FnOnce(Log) -> Log {
     move |inner| {
         Arc::new(LyingLog {
-            inner,
-            appends: AtomicU64::new(0),
             decide: Box::new(decide),
+            ..LyingLog::before(inner)
         })
     }
+}
+
+/// Fails reads as `fail` says; it gets the conversation and the first and last seq that are asked for.
+pub(super) fn failing(
+    fail: impl Fn(ConversationId, Seq, Seq) -> Option<ReadError> + Send + Sync + 'static,
+) -> impl FnOnce(Log) -> Log {
+    move |inner| {
+        Arc::new(LyingLog {
+            fail: Box::new(fail),
+            ..LyingLog::before(inner)
+        })
+    }
+}
+
+/// What a test holds of a gate.
+pub(crate) struct Gate {
+    /// Appends go through while it is open.
+    pub(crate) open: watch::Sender<bool>,
+    /// Appends that came to it.
+    pub(crate) came: watch::Receiver<u64>,
+}
+
+/// A log whose appends wait while a gate is closed; it is open at first.
+pub(crate) fn gated(inner: Log) -> (Gate, Log) {
+    let (open, passage) = watch::channel(true);
+    let log = LyingLog {
+        open: passage,
+        ..LyingLog::before(inner)
+    };
+    let came = log.came.subscribe();
+    (Gate { open, came }, Arc::new(log))
 }
 
 /// Fails the test when a batch straddles a bucket.
@@ -60,6 +109,9 @@ pub(super) fn bucket_checked(bucket: u64) -> impl FnOnce(Log) -> Log {
 impl MessageLog for LyingLog {
     async fn append(&self, batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
         let number = self.appends.fetch_add(1, Ordering::Relaxed);
+        self.came.send_modify(|came| *came += 1);
+        // The test may be over, and its end of the gate gone: then it is open.
+        drop(self.open.clone().wait_for(|open| *open).await);
         match (self.decide)(number, &batch) {
             None => self.inner.append(batch).await,
             Some(Lie::Conflict) => Err(AppendError::Conflict),
@@ -83,7 +135,10 @@ impl MessageLog for LyingLog {
         to: Seq,
         limit: PageLimit,
     ) -> Result<Vec<Arc<StoredEntry>>, ReadError> {
-        self.inner.read(conversation, from, to, limit).await
+        match (self.fail)(conversation, from, to) {
+            None => self.inner.read(conversation, from, to, limit).await,
+            Some(error) => Err(error),
+        }
     }
 
     async fn find(

@@ -2,7 +2,8 @@
 
 mod bed;
 mod creation;
-mod lying_log;
+mod failing;
+pub(crate) mod lying_log;
 mod membership;
 mod order;
 mod reading;

@@ -22,7 +22,7 @@ use crate::api::access::user_of;
 use crate::auth::Principal;
 use crate::bus::{Event, Status, Topic};
 use crate::conversation::ListPage;
-use crate::domain::limits::{FRAME_BYTES_MAX, LIST_PAGE_MAX, TEXT_BYTES_MAX, WATCHED_USERS_MAX};
+use crate::domain::limits::{DEVICES_MAX, FRAME_BYTES_MAX, LIST_PAGE_MAX, TEXT_BYTES_MAX, WATCHED_USERS_MAX};
 use crate::domain::{ConversationId, CorrelationId, Reason, Refusal, Seq, SessionId};
 use crate::gateway::Gateway;
 use crate::gateway::limits::{
@@ -31,7 +31,7 @@ use crate::gateway::limits::{
 };
 use crate::gateway::resume::Carried;
 use crate::gateway::sessions::Seat;
-use crate::storage::ChangeStamp;
+use crate::storage::{ChangeStamp, DirectoryError};
 use crate::wire;
 use crate::wire::session::{AppState, Hello, PROTOCOL, Token};
 
@@ -233,7 +233,13 @@ async fn register(gateway: &Gateway, who: &Who) -> Result<(), Failure> {
         directory.ensure_user(&who.user, now).await.map_err(store_failed)?;
     }
     let touched = directory.touch_device(&who.user, &who.device, now).await;
-    touched.map_err(store_failed)
+    touched.map_err(|error| match error {
+        DirectoryError::TooManyDevices(_) => {
+            let message = format!("a user has at most {DEVICES_MAX} devices, removed ones included; not done");
+            failed(Refusal::not_done(Reason::LimitReached, message))
+        }
+        error => store_failed(error),
+    })
 }
 
 /// Ends older streams of the same device and name, wherever they are.

@@ -6,5 +6,6 @@ mod ends;
 mod frames;
 mod harness;
 mod http;
+mod late;
 mod lossy;
 mod web;

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use stonechat_host::rule_holds;
+
 use super::fault::Fault;
 use super::group::Group;
 use super::keys::{self, Space};
@@ -48,6 +50,9 @@ fn check_head(group: &Group<'_>, batch: &AppendBatch) -> Result<(), AppendError>
         refuse_lost_head(group, batch.conversation)?;
     }
     let head = head.unwrap_or_default();
+    if !rule_holds("compare_and_set") {
+        return Ok(());
+    }
     if (head.seq, head.epoch) != (batch.expected.seq, batch.expected.epoch) {
         return Err(AppendError::Conflict);
     }
@@ -77,7 +82,7 @@ fn put_entries(group: &mut Group<'_>, batch: &AppendBatch, stored: &[Arc<StoredE
         let entry = &pending.entry;
         let id = keys::id(batch.conversation, &entry.sender, &entry.client_msg_id);
         // Sees the ids of this batch too.
-        if group.get(Space::Index, &id)?.is_some() {
+        if group.get(Space::Index, &id)?.is_some() && rule_holds("one_place_per_id") {
             return Err(AppendError::Conflict);
         }
         let prior = Prior {

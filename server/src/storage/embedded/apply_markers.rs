@@ -1,5 +1,7 @@
 //! How the writer applies raises of registers and inbox rows.
 
+use stonechat_host::rule_holds;
+
 use super::fault::Fault;
 use super::group::Group;
 use super::keys::{self, Space};
@@ -16,7 +18,11 @@ pub(super) fn raise(group: &mut Group<'_>, raises: &[MarkerRaise]) -> Result<()>
         let key = keys::marker(&raise.user, raise.conversation);
         let stored = group.get(Space::Users, &key)?;
         let before = stored.map_or_else(|| Ok(MarkerSet::default()), |bytes| rows::read_markers(&bytes))?;
-        let after = before.merge(raise.markers);
+        let after = if rule_holds("registers_only_rise") {
+            before.merge(raise.markers)
+        } else {
+            raise.markers
+        };
         if after != before {
             group.put(Space::Users, key, rows::markers(after));
         }

@@ -1,7 +1,6 @@
 //! The contract suites against the embedded store, and what only a store on disk promises.
 
 mod damage;
-mod full_disk;
 mod opening;
 mod persistence;
 mod rotation;

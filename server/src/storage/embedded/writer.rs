@@ -13,7 +13,7 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use stonechat_host::crash_point;
+use stonechat_host::{crash_point, linger, rule_holds};
 use tokio::sync::{mpsc, oneshot};
 
 use super::apply_log::{self, Append};
@@ -232,6 +232,10 @@ impl Writer {
             } else {
                 None
             };
+        }
+        if !rule_holds("commit_before_answer") {
+            answers.drain(..).for_each(Answer::send);
+            linger();
         }
         crash_point("writer.batch_checked");
         self.commit(group);

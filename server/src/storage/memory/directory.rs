@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::domain::limits::{DEVICES_MAX, REMOVAL_KEPT_MS};
 use crate::domain::roster::Standing;
 use crate::domain::{ClientMsgId, ConversationId, DeviceId, Kind, Roster, Sender, Seq, UnixMillis, UserId};
 use crate::storage::{
@@ -64,8 +65,30 @@ impl State {
         })
     }
 
-    fn device(&mut self, user: &UserId, device: &DeviceId) -> &mut Device {
-        self.devices.entry((user.clone(), device.clone())).or_default()
+    /// A device of a user; a new one only when there is room.
+    fn device(&mut self, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<&mut Device> {
+        let key = (user.clone(), device.clone());
+        if !self.devices.contains_key(&key) {
+            self.make_room(user, now)?;
+        }
+        Ok(self.devices.entry(key).or_default())
+    }
+
+    fn make_room(&mut self, user: &UserId, now: UnixMillis) -> Result<()> {
+        let own = || self.devices.iter().filter(|((owner, _), _)| owner == user);
+        if own().count() < DEVICES_MAX {
+            return Ok(());
+        }
+        let forgettable = UnixMillis(now.0.saturating_sub(REMOVAL_KEPT_MS));
+        let removals = own().filter(|(_, device)| device.present.is_none());
+        let oldest = removals
+            .filter_map(|(key, device)| Some((device.removed?, key.clone())))
+            .min();
+        match oldest.filter(|(removed, _)| *removed <= forgettable) {
+            Some((_, key)) => drop(self.devices.remove(&key)),
+            None => return Err(DirectoryError::TooManyDevices(user.clone())),
+        }
+        Ok(())
     }
 
     fn conversation(&mut self, id: ConversationId) -> Result<&mut ConversationRecord> {
@@ -208,7 +231,7 @@ impl Directory for MemoryDirectory {
     async fn touch_device(&self, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<()> {
         let mut state = self.state();
         state.user(user)?;
-        let present = &mut state.device(user, device).present;
+        let present = &mut state.device(user, device, now)?.present;
         let record = present.get_or_insert_with(|| DeviceRecord {
             id: device.clone(),
             created: now,
@@ -229,7 +252,7 @@ impl Directory for MemoryDirectory {
         if state.user(user).is_err() {
             return Ok(false);
         }
-        let device = state.device(user, device);
+        let device = state.device(user, device, now)?;
         device.removed = device.removed.max(Some(now));
         Ok(device.present.take().is_some())
     }

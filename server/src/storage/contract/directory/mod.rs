@@ -34,6 +34,7 @@ macro_rules! directory_contract {
             device_needs_its_user,
             removed_device_is_gone_and_its_removal_remembered,
             removal_of_an_unknown_device_is_remembered,
+            devices_of_a_user_are_bounded,
             removal_time_never_goes_back,
             blocks_are_set_listed_and_lifted,
             block_needs_its_target,

@@ -1,6 +1,7 @@
 //! Users, devices, blocks.
 
 use super::{AnyDirectory, LATER, NOW, device, user, with_users};
+use crate::domain::limits::{DEVICES_MAX, REMOVAL_KEPT_MS};
 use crate::domain::{UnixMillis, UserId};
 use crate::storage::DirectoryError;
 
@@ -117,6 +118,55 @@ pub(crate) async fn removal_of_an_unknown_device_is_remembered(directory: AnyDir
         directory.device_removed_at(&user("nobody"), &phone).await.unwrap(),
         None
     );
+}
+
+/// I9: invented ids, of hellos or of removals, leave a bounded number of rows.
+pub(crate) async fn devices_of_a_user_are_bounded(directory: AnyDirectory) {
+    with_users(&directory, &["ann", "bob"]).await;
+    let ann = user("ann");
+    directory.touch_device(&ann, &device("phone"), NOW).await.unwrap();
+    for number in 1..DEVICES_MAX {
+        let invented = device(&format!("invented-{number}"));
+        directory.remove_device(&ann, &invented, LATER).await.unwrap();
+    }
+    let too_many = |refused| matches!(refused, Err(DirectoryError::TooManyDevices(id)) if id == ann);
+    assert!(too_many(
+        directory.remove_device(&ann, &device("one"), LATER).await.map(drop)
+    ));
+    assert!(too_many(directory.touch_device(&ann, &device("one"), LATER).await));
+    assert_eq!(directory.device_removed_at(&ann, &device("one")).await.unwrap(), None);
+    // What is known is served on, and another user is not concerned.
+    directory.touch_device(&ann, &device("phone"), LATER).await.unwrap();
+    directory
+        .touch_device(&ann, &device("invented-1"), LATER)
+        .await
+        .unwrap();
+    assert!(
+        directory
+            .remove_device(&ann, &device("invented-1"), LATER)
+            .await
+            .unwrap()
+    );
+    directory
+        .touch_device(&user("bob"), &device("one"), LATER)
+        .await
+        .unwrap();
+    // Much later the oldest removal makes room, once.
+    let much_later = UnixMillis(LATER.0 + REMOVAL_KEPT_MS);
+    directory
+        .remove_device(&ann, &device("invented-2"), much_later)
+        .await
+        .unwrap();
+    directory.touch_device(&ann, &device("one"), much_later).await.unwrap();
+    assert_eq!(
+        directory.device_removed_at(&ann, &device("invented-1")).await.unwrap(),
+        None
+    );
+    assert_eq!(
+        directory.device_removed_at(&ann, &device("invented-2")).await.unwrap(),
+        Some(much_later)
+    );
+    assert_eq!(directory.devices(&ann).await.unwrap().len(), 2);
 }
 
 pub(crate) async fn removal_time_never_goes_back(directory: AnyDirectory) {

@@ -1,30 +1,73 @@
 //! Devices, and what is remembered of removed ones.
 
-use sqlx::sqlite::SqlitePool;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
 
 use super::error::{damaged, is_missing_reference};
 use super::open::begin_write;
+use crate::domain::limits::{DEVICES_MAX, REMOVAL_KEPT_MS};
 use crate::domain::{DeviceId, UnixMillis, UserId};
 use crate::storage::{DeviceRecord, DirectoryError};
 
 type Result<T> = std::result::Result<T, DirectoryError>;
 
+/// Nearly every hello is of a known device: one statement, and nothing to count.
 pub(super) async fn touch(writer: &SqlitePool, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<()> {
-    let done = sqlx::query(
-        "INSERT INTO devices (user_id, device_id, present, created_ms, last_seen_ms) VALUES ($1, $2, TRUE, $3, $3)
-         ON CONFLICT (user_id, device_id) DO UPDATE SET
-             created_ms = CASE WHEN devices.present THEN devices.created_ms ELSE excluded.created_ms END,
-             last_seen_ms = excluded.last_seen_ms,
-             present = TRUE",
+    let known = sqlx::query(
+        "UPDATE devices SET
+             created_ms = CASE WHEN present THEN created_ms ELSE $3 END,
+             last_seen_ms = $3,
+             present = TRUE
+         WHERE user_id = $1 AND device_id = $2",
     )
     .bind(user.as_str())
     .bind(device.as_str())
     .bind(now.0)
     .execute(writer)
+    .await?;
+    if known.rows_affected() > 0 {
+        return Ok(());
+    }
+    let mut transaction = begin_write(writer).await?;
+    make_room(&mut transaction, user, now).await?;
+    let done = sqlx::query(
+        "INSERT INTO devices (user_id, device_id, present, created_ms, last_seen_ms) VALUES ($1, $2, TRUE, $3, $3)
+         ON CONFLICT (user_id, device_id) DO UPDATE SET last_seen_ms = excluded.last_seen_ms, present = TRUE",
+    )
+    .bind(user.as_str())
+    .bind(device.as_str())
+    .bind(now.0)
+    .execute(&mut *transaction)
     .await;
     match done {
         Err(error) if is_missing_reference(&error) => Err(DirectoryError::NoSuchUser(user.clone())),
-        other => Ok(other.map(drop)?),
+        other => {
+            other?;
+            Ok(transaction.commit().await?)
+        }
+    }
+}
+
+/// Sees to it that a user's next row is within the bound, if need be by forgetting the oldest removal that is old enough.
+async fn make_room(connection: &mut SqliteConnection, user: &UserId, now: UnixMillis) -> Result<()> {
+    let (rows,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM devices WHERE user_id = $1")
+        .bind(user.as_str())
+        .fetch_one(&mut *connection)
+        .await?;
+    if usize::try_from(rows).is_ok_and(|rows| rows < DEVICES_MAX) {
+        return Ok(());
+    }
+    let forgotten = sqlx::query(
+        "DELETE FROM devices WHERE user_id = $1 AND device_id = (
+             SELECT device_id FROM devices WHERE user_id = $1 AND NOT present AND removed_ms <= $2
+             ORDER BY removed_ms, device_id LIMIT 1)",
+    )
+    .bind(user.as_str())
+    .bind(now.0.saturating_sub(REMOVAL_KEPT_MS))
+    .execute(&mut *connection)
+    .await?;
+    match forgotten.rows_affected() {
+        0 => Err(DirectoryError::TooManyDevices(user.clone())),
+        _ => Ok(()),
     }
 }
 
@@ -55,6 +98,9 @@ pub(super) async fn remove(writer: &SqlitePool, user: &UserId, device: &DeviceId
         .bind(device.as_str())
         .fetch_optional(&mut *transaction)
         .await?;
+    if was.is_none() {
+        make_room(&mut transaction, user, now).await?;
+    }
     sqlx::query(
         "INSERT INTO devices (user_id, device_id, present, created_ms, last_seen_ms, removed_ms)
          SELECT user_id, $2, FALSE, $3, $3, $3 FROM users WHERE user_id = $1

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Sqlite, Transaction};
+use sqlx::{ConnectOptions, Connection, Sqlite, Transaction};
 
 use crate::storage::DirectoryError;
 
@@ -59,7 +59,13 @@ impl SqliteDirectory {
             .clone()
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal);
-        let writer = pool(1, patience).connect_with(writing).await?;
+        let writer = pool(1, patience).before_acquire(|connection, _| {
+            // After a failed commit SQLite has rolled back by itself and sqlx counts the transaction as open for ever: such
+            // a connection writes nothing any more, so another takes its place.
+            let usable = !connection.is_in_transaction();
+            Box::pin(async move { Ok(usable) })
+        });
+        let writer = writer.connect_with(writing).await?;
         migrations().run(&writer).await.map_err(not_migrated)?;
         let readers = pool(READERS_MAX, patience)
             .connect_with(options.read_only(true))

@@ -1,0 +1,293 @@
+//! The checker against the real binary with one rule taken away (`host::rule_holds`): it says which promise broke, and finds
+//! nothing in the same scene when the rule is there.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use stonechat_proto::v1;
+use stonechat_proto::v1::client_frame::Body as Asked;
+use stonechat_tests::checker::{Check, Verdict};
+use stonechat_tests::harness::{Bench, Observed, PATIENCE, RawSession, append_outcome, header, send_frame, text};
+
+use crate::crash_points::named_in_source;
+
+/// What people do while the rule is missing.
+#[derive(Clone, Copy)]
+enum Scene {
+    KilledAtEachAck,
+    SentTwice,
+    ManyAtOnce,
+    Pipelined,
+    DeadBeforeFanout,
+    MarkedBeyondTheHead,
+    MarkedBack,
+    ReadByARemovedMember,
+    Refused,
+    ReadByAStranger,
+}
+
+struct Case {
+    /// What must be broken without the rule.
+    check: Check,
+    rule: &'static str,
+    /// A second rule, taken away with and without the first: on its own its loss is caught by the first.
+    besides: &'static str,
+    scene: Scene,
+}
+
+const fn case(check: Check, rule: &'static str, besides: &'static str, scene: Scene) -> Case {
+    Case {
+        check,
+        rule,
+        besides,
+        scene,
+    }
+}
+
+/// I1, I2, I3, I4, I5, I6 (twice), I7, I8, I11. What I9 bounds and what I10 survives leaves no trace in a history.
+const CASES: [Case; 10] = [
+    case(Check::C1, "commit_before_answer", "", Scene::KilledAtEachAck),
+    case(Check::C2, "one_place_per_id", "", Scene::SentTwice),
+    case(Check::C3, "compare_and_set", "one_owner", Scene::ManyAtOnce),
+    case(
+        Check::C8,
+        "behind_its_predecessor",
+        "first_come_first_served",
+        Scene::Pipelined,
+    ),
+    case(Check::C14, "pending_fanout_done_at_start", "", Scene::DeadBeforeFanout),
+    case(Check::C11, "marks_end_at_the_head", "", Scene::MarkedBeyondTheHead),
+    case(Check::C10, "registers_only_rise", "", Scene::MarkedBack),
+    case(Check::C12, "clipped_to_stays", "", Scene::ReadByARemovedMember),
+    case(Check::C19, "every_request_answered", "", Scene::Refused),
+    case(Check::C16, "deny_by_default", "", Scene::ReadByAStranger),
+];
+
+#[test]
+fn every_rule_that_can_be_taken_away_has_a_case() {
+    let named = named_in_source("rule_holds");
+    let cases = CASES.iter().flat_map(|case| [case.rule, case.besides]);
+    let cases: BTreeSet<String> = cases.filter(|rule| !rule.is_empty()).map(str::to_owned).collect();
+    assert_eq!(named, cases);
+}
+
+/// Without the rule nobody may come to what they wait for.
+const SOON: Duration = Duration::from_secs(3);
+
+/// Who sends at once, each a few messages.
+const CROWD: [&str; 6] = ["alice", "bob", "carol", "dave", "erin", "frank"];
+
+struct Stage {
+    bench: Bench,
+    room: String,
+    alice: RawSession,
+    /// Streams that stay open until the verdict.
+    others: Vec<RawSession>,
+}
+
+impl Stage {
+    async fn without(rules: &[&str]) -> Self {
+        let limits = ["--conversation-entries-per-second", "100000"];
+        let mut bench = Bench::start(&limits).await;
+        let room = bench.group(&CROWD).await;
+        bench.server.kill().await;
+        bench.server.set_env("STONECHAT_WITHOUT", rules.join(","));
+        bench.server.restart(None).await;
+        let alice = bench.open("alice", "phone").await;
+        Self {
+            bench,
+            room,
+            alice,
+            others: Vec::new(),
+        }
+    }
+
+    async fn play(&mut self, scene: Scene) {
+        match scene {
+            Scene::KilledAtEachAck => self.killed_at_each_ack().await,
+            Scene::SentTwice => self.sent_twice().await,
+            Scene::ManyAtOnce => self.many_at_once().await,
+            Scene::Pipelined => self.pipelined().await,
+            Scene::DeadBeforeFanout => self.dead_before_fanout().await,
+            Scene::MarkedBeyondTheHead => self.marked(&[6]).await,
+            Scene::MarkedBack => self.marked(&[3, 1]).await,
+            Scene::ReadByARemovedMember => self.read_by_a_removed_member().await,
+            Scene::Refused => self.refused().await,
+            Scene::ReadByAStranger => self.read_by_a_stranger().await,
+        }
+    }
+
+    async fn say(&mut self, text: &str) -> u64 {
+        self.bench.send(&mut self.alice, &self.room, text).await
+    }
+
+    async fn killed_at_each_ack(&mut self) {
+        for round in 0..3 {
+            self.say(&format!("acknowledged {round}")).await;
+            self.bench.server.kill_and_restart().await;
+            self.alice = self.bench.open("alice", "phone").await;
+        }
+    }
+
+    async fn sent_twice(&mut self) {
+        for _ in 0..2 {
+            let same = send_frame(&self.room, "same", "same");
+            let answer = self.alice.request(same, PATIENCE).await;
+            assert!(matches!(append_outcome(&answer), Some(Ok(_))), "{answer:?}");
+        }
+        self.all_have_it(vec![]).await;
+    }
+
+    async fn many_at_once(&mut self) {
+        let mut streams = Vec::new();
+        for user in CROWD {
+            streams.push((self.bench.open(user, "tablet").await, Vec::new()));
+        }
+        for (stream, asked) in &mut streams {
+            for number in 0..10 {
+                let id = format!("m{number}");
+                asked.push(stream.ask(send_frame(&self.room, &id, &id)).await);
+            }
+        }
+        let mut open = Vec::new();
+        for (mut stream, asked) in streams {
+            let all = |seen: &Observed| asked.iter().all(|request| seen.answers.contains_key(request));
+            stream.until("all answers", PATIENCE, all).await;
+            open.push(stream);
+        }
+        self.all_have_it(open).await;
+    }
+
+    async fn pipelined(&mut self) {
+        let mut asked = Vec::new();
+        for number in 0..200 {
+            let id = format!("m{number}");
+            asked.push(self.alice.ask(send_frame(&self.room, &id, &id)).await);
+        }
+        let all = |seen: &Observed| asked.iter().all(|request| seen.answers.contains_key(request));
+        self.alice.until("all answers", PATIENCE, all).await;
+        self.all_have_it(vec![]).await;
+    }
+
+    async fn dead_before_fanout(&mut self) {
+        self.bench.server.kill().await;
+        self.bench.server.restart(Some("append.stored:1")).await;
+        let alice = self.bench.open("alice", "phone").await;
+        alice.ask(send_frame(&self.room, "stored", "stored")).await;
+        self.bench.server.wait().await;
+        drop(alice);
+        self.bench.server.restart(None).await;
+        self.alice = self.bench.open("alice", "phone").await;
+        let bob = self.bench.open("bob", "phone").await;
+        self.all_have_it(vec![bob]).await;
+    }
+
+    /// Bob marks these as delivered, in a conversation of three entries.
+    async fn marked(&mut self, seqs: &[u64]) {
+        self.say("two").await;
+        self.say("three").await;
+        let mut bob = self.bench.open("bob", "phone").await;
+        for seq in seqs {
+            let mark = Asked::MarkDelivered(v1::MarkDeliveredRequest {
+                conversation_id: self.room.clone(),
+                seq: *seq,
+            });
+            bob.request(mark, PATIENCE).await;
+        }
+        let nothing_new = Asked::MarkDelivered(v1::MarkDeliveredRequest {
+            conversation_id: self.room.clone(),
+            seq: 0,
+        });
+        bob.request(nothing_new, PATIENCE).await;
+        self.all_have_it(vec![bob]).await;
+    }
+
+    async fn read_by_a_removed_member(&mut self) {
+        self.bench.remove(&self.room, "carol").await;
+        self.say("without carol").await;
+        self.read_by("carol").await;
+    }
+
+    async fn read_by_a_stranger(&mut self) {
+        self.bench.users(&["mallory"]).await;
+        self.say("not for mallory").await;
+        self.read_by("mallory").await;
+    }
+
+    async fn read_by(&mut self, user: &str) {
+        let mut reader = self.bench.open(user, "phone").await;
+        let query = Asked::History(stonechat_tests::harness::history_after(&self.room, 0, 100));
+        reader.request(query, PATIENCE).await;
+        self.all_have_it(vec![]).await;
+    }
+
+    async fn refused(&mut self) {
+        for (id, previous) in [("first", ""), ("refused", "nobody"), ("second", "first")] {
+            let mut header = header(&self.room, id);
+            previous.clone_into(&mut header.previous_client_msg_id);
+            let content = Some(text(id));
+            let send = v1::SendRequest {
+                header: Some(header),
+                content,
+            };
+            let request = self.alice.ask(Asked::Send(send)).await;
+            if id != "refused" {
+                self.alice.answer(request, PATIENCE).await;
+            }
+        }
+        self.all_have_it(vec![]).await;
+    }
+
+    /// Gives alice and others the time to come to the head.
+    async fn all_have_it(&mut self, mut others: Vec<RawSession>) {
+        let head = self.bench.entries(&self.room).await.last().map_or(0, |entry| entry.seq);
+        for session in others.iter_mut().chain([&mut self.alice]) {
+            let _never = session.sees(SOON, |seen| seen.reached(&self.room) >= head).await;
+        }
+        self.others = others;
+    }
+}
+
+async fn verdict(scene: Scene, rules: &[&str]) -> Verdict {
+    let mut stage = Stage::without(rules).await;
+    stage.play(scene).await;
+    stage.bench.verdict().await
+}
+
+async fn is_noticed(case: &Case) {
+    verdict(case.scene, &[case.besides]).await.assert_clean(&[case.check]);
+    let broken = verdict(case.scene, &[case.rule, case.besides]).await;
+    println!("without {}:\n{broken}", case.rule);
+    assert!(
+        broken.failed().contains(&case.check),
+        "{} is not missed:\n{broken}",
+        case.rule
+    );
+}
+
+macro_rules! is_noticed {
+    ($($test:ident = $index:literal,)*) => {
+        $(#[tokio::test]
+        async fn $test() {
+            is_noticed(&CASES[$index]).await;
+        })*
+
+        #[test]
+        fn every_case_has_a_test() {
+            assert_eq!([$($index),*].len(), CASES.len());
+        }
+    };
+}
+
+is_noticed! {
+    i1_answering_before_the_commit_is_noticed = 0,
+    i2_taking_an_id_twice_is_noticed = 1,
+    i3_appending_wherever_the_head_is_is_noticed = 2,
+    i4_passing_over_a_predecessor_is_noticed = 3,
+    i5_forgetting_pending_fan_out_is_noticed = 4,
+    i6_a_mark_beyond_the_head_is_noticed = 5,
+    i6_a_register_that_falls_is_noticed = 6,
+    i7_reading_outside_of_ones_stays_is_noticed = 7,
+    i8_a_silent_refusal_is_noticed = 8,
+    i11_allowing_everything_is_noticed = 9,
+}
