@@ -197,6 +197,7 @@ impl Node {
             local_addr,
             serving: Mutex::new(Some(serve(listener, app, config.connections_max))),
             presence: tokio::spawn(presence.run()),
+            revocations: tokio::spawn(Arc::clone(&gateway).watch_revocations()),
             gateway,
             conversations,
             health,
@@ -239,6 +240,7 @@ pub struct NodeHandle {
     local_addr: SocketAddr,
     serving: Mutex<Option<Serving>>,
     presence: JoinHandle<()>,
+    revocations: JoinHandle<()>,
     gateway: Arc<Gateway>,
     conversations: Conversations,
     health: HealthReporter,
@@ -280,6 +282,7 @@ impl NodeHandle {
         }
         serving.finish(CONNECTIONS_WITHIN).await;
         self.presence.abort();
+        self.revocations.abort();
         tracing::info!("stopped");
         self.stopped.send_replace(true);
     }
@@ -305,6 +308,7 @@ impl NodeHandle {
 impl Drop for NodeHandle {
     fn drop(&mut self) {
         self.presence.abort();
+        self.revocations.abort();
     }
 }
 

@@ -97,8 +97,31 @@ impl Authenticator {
             .and_then(|()| principal(&claims, self.now()));
         let principal = checked.map_err(unauthenticated)?;
         self.check_user(&principal).await?;
-        self.check_device(&principal).await?;
+        if let Some(device) = &principal.device {
+            self.check_removed(&principal, device).await?;
+        }
         Ok(principal)
+    }
+
+    /// Whether a verified token counts for a device that it is not bound to, but that its bearer says they are on: a device
+    /// that was removed does not come back with a token of before.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub async fn check_device(&self, principal: &Principal, device: &DeviceId) -> Result<(), Refusal> {
+        match principal.device {
+            Some(_) => Ok(()),
+            None => self.check_removed(principal, device).await,
+        }
+    }
+
+    /// Whether a token that was verified before still counts on this device: it may have been revoked since.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub async fn check_again(&self, principal: &Principal, device: &DeviceId) -> Result<(), Refusal> {
+        self.check_user(principal).await?;
+        self.check_removed(principal, device).await
     }
 
     /// A token for a user, good for `ttl` from now.
@@ -156,6 +179,9 @@ impl Authenticator {
         let found = self.directory.users(ids).await.map_err(unavailable)?;
         match found.first() {
             Some(user) if user.deactivated => Err(unauthenticated("the user is deactivated")),
+            Some(user) if user.tokens_revoked.is_some_and(|revoked| principal.issued <= revoked) => {
+                Err(unauthenticated("the user's tokens were revoked after it was issued"))
+            }
             None if self.require_known_users && principal.scopes.is_empty() => {
                 Err(unauthenticated("the user is not known"))
             }
@@ -163,10 +189,7 @@ impl Authenticator {
         }
     }
 
-    async fn check_device(&self, principal: &Principal) -> Result<(), Refusal> {
-        let Some(device) = &principal.device else {
-            return Ok(());
-        };
+    async fn check_removed(&self, principal: &Principal, device: &DeviceId) -> Result<(), Refusal> {
         let removed = self.directory.device_removed_at(&principal.user, device).await;
         match removed.map_err(unavailable)? {
             Some(removed) if principal.issued <= removed => {

@@ -10,6 +10,7 @@ pub mod limits;
 mod listener;
 mod operations;
 mod resume;
+mod revocations;
 mod router;
 mod service;
 mod session;
