@@ -6,6 +6,8 @@
 mod codec;
 mod connection;
 mod frames;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 pub mod limits;
 mod listener;
 mod operations;
