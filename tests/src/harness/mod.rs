@@ -18,4 +18,4 @@ pub use reader::append_outcome;
 pub use recorder::Recorder;
 pub use session::{Acks, Hello, Opening, RawSession};
 pub use sight::{body_hash, sighting, text_of};
-pub use token::{Claims, mint};
+pub use token::{Claims, base64, mint};

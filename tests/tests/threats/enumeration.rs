@@ -31,7 +31,10 @@ fn seen(answer: Result<bytes::Bytes, Status>, id: &str) -> String {
             format!("{:?} {:?} {details:?} {metadata:?}", status.code(), status.message())
         }
     };
-    assert!(!text.contains("Crew"), "the name of a conversation is told to a stranger: {text}");
+    assert!(
+        !text.contains("Crew"),
+        "the name of a conversation is told to a stranger: {text}"
+    );
     text.replace(id, "<id>")
 }
 
@@ -174,7 +177,7 @@ async fn times_of_absent_and_forbidden_are_printed() {
     let room = bench.group(&["alice", "bob"]).await;
     bench.users(&["mallory"]).await;
     let token = bench.token(&Claims::user("mallory"));
-    let mut client = client(&bench).await;
+    let mut client = client(&bench);
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..PAIRS {
         for (times, room) in times.iter_mut().zip([room.as_str(), ABSENT]) {
