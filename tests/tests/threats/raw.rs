@@ -1,51 +1,11 @@
 //! Calls with bytes in and bytes out, and requests below gRPC.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use stonechat_host::{Connector, TcpConnector};
 use stonechat_proto::v1;
-use stonechat_tests::harness::Bench;
+use stonechat_tests::harness::{Bench, Raw};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-
-/// Passes messages through.
-#[derive(Default, Clone)]
-pub(crate) struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        let length = buffer.remaining();
-        Ok(Some(buffer.copy_to_bytes(length)))
-    }
-}
 
 /// A connection of its own.
 pub(crate) fn client(bench: &Bench) -> tonic::client::Grpc<tonic::transport::Channel> {
