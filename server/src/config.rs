@@ -29,6 +29,11 @@ pub struct Config {
     /// File with the public keys (JWKS) of the identity provider that issues tokens. Default none: tokens are issued here,
     /// with a secret in the data folder.
     pub jwks_file: Option<PathBuf>,
+    /// Address of those keys instead of a file, `https` (or `http`: then who is on the way can forge tokens). Fetched at the
+    /// start, which fails when nothing comes within 20 s, then as often as `Cache-Control` says (1 minute to 1 hour, 5 minutes
+    /// when it says nothing), and at most every 30 s for tokens with unknown keys. During an outage the last keys count for
+    /// 24 hours. Default none; not together with `jwks_file`.
+    pub jwks_url: Option<http::Uri>,
     /// Create a user at their first hello. Default true; when false, integrators create them.
     pub provision_users: bool,
     /// Origins whose web pages may call, such as `https://chat.example.org`; comma-separated outside of a file. Default
@@ -56,6 +61,7 @@ impl Default for Config {
             issuer: "stonechat".to_owned(),
             audience: "stonechat".to_owned(),
             jwks_file: None,
+            jwks_url: None,
             provision_users: true,
             cors_origins: Vec::new(),
             drain: Duration::from_secs(10),
@@ -90,6 +96,9 @@ pub struct ConfigFlags {
     /// Public keys (JWKS) of the identity provider that issues tokens [default: none, tokens are issued here]
     #[arg(long, value_name = "FILE")]
     pub jwks_file: Option<String>,
+    /// Address of those keys, fetched again and again [default: none]
+    #[arg(long, value_name = "URL")]
+    pub jwks_url: Option<String>,
     /// Create a user at their first hello [default: true]
     #[arg(long, value_name = "BOOL")]
     pub provision_users: Option<String>,
@@ -125,6 +134,7 @@ impl ConfigFlags {
             "issuer" => &self.issuer,
             "audience" => &self.audience,
             "jwks_file" => &self.jwks_file,
+            "jwks_url" => &self.jwks_url,
             "provision_users" => &self.provision_users,
             "cors_origins" => &self.cors_origins,
             "drain_seconds" => &self.drain_seconds,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use stonechat_host::{Host, Listener, TcpListener};
+use stonechat_host::{Host, Listener, TcpConnector, TcpListener};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
@@ -14,7 +14,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::api::{Guard, Operations, add_services};
-use crate::auth::{AuthOptions, Authenticator, JwksFile, KeyError, Secret};
+use crate::auth::{AuthOptions, Authenticator, Jwks, JwksFile, JwksUrl, KeyError, Secret};
 use crate::bus::embedded::EmbeddedBus;
 use crate::config::Config;
 use crate::conversation::{Backends, Conversations, Limits, People};
@@ -50,6 +50,9 @@ pub enum StartError {
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// Keys are given twice.
+    #[error("jwks_file and jwks_url are both set: which keys count?")]
+    TwoKeySets,
     /// What a crash left undone could not be done.
     #[error("recovery failed: {0}")]
     Recovery(Refusal),
@@ -112,15 +115,27 @@ pub async fn open_backends(config: &Config, host: &Host) -> Result<Backends, Sta
     })
 }
 
-async fn authenticator(config: &Config, backends: &Backends, host: &Host) -> Result<Authenticator, KeyError> {
+/// Where the keys of the identity provider are; `None` when tokens are issued here.
+async fn key_set(config: &Config, host: &Host) -> Result<Option<Jwks>, StartError> {
+    match (&config.jwks_file, &config.jwks_url) {
+        (None, None) => Ok(None),
+        (Some(path), None) => Ok(Some(Jwks::File(JwksFile::open(path.clone()).await?))),
+        (None, Some(url)) => {
+            let started = JwksUrl::start(url.clone(), Arc::new(TcpConnector), Arc::clone(&host.random));
+            Ok(Some(Jwks::Url(started.await?)))
+        }
+        (Some(_), Some(_)) => Err(StartError::TwoKeySets),
+    }
+}
+
+async fn authenticator(config: &Config, backends: &Backends, host: &Host) -> Result<Authenticator, StartError> {
     let options = AuthOptions {
         issuer: config.issuer.clone(),
         audience: config.audience.clone(),
         require_known_users: !config.provision_users,
     };
     let directory = Arc::clone(&backends.directory);
-    if let Some(path) = &config.jwks_file {
-        let keys = JwksFile::open(path.clone()).await?;
+    if let Some(keys) = key_set(config, host).await? {
         return Ok(Authenticator::with_key_set(keys, options, directory, host.clone()));
     }
     let secret = Secret::load_or_create(&config.data_folder, &*host.random)?;
@@ -186,6 +201,7 @@ impl Node {
             local_addr,
             serving: Mutex::new(Some(serve(listener, app, config.connections_max))),
             presence: tokio::spawn(presence.run()),
+            revocations: tokio::spawn(Arc::clone(&gateway).watch_revocations()),
             gateway,
             conversations,
             health,
@@ -228,6 +244,7 @@ pub struct NodeHandle {
     local_addr: SocketAddr,
     serving: Mutex<Option<Serving>>,
     presence: JoinHandle<()>,
+    revocations: JoinHandle<()>,
     gateway: Arc<Gateway>,
     conversations: Conversations,
     health: HealthReporter,
@@ -269,6 +286,7 @@ impl NodeHandle {
         }
         serving.finish(CONNECTIONS_WITHIN).await;
         self.presence.abort();
+        self.revocations.abort();
         tracing::info!("stopped");
         self.stopped.send_replace(true);
     }
@@ -294,6 +312,7 @@ impl NodeHandle {
 impl Drop for NodeHandle {
     fn drop(&mut self) {
         self.presence.abort();
+        self.revocations.abort();
     }
 }
 

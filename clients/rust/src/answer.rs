@@ -85,5 +85,6 @@ answers! {
     admin::upsert_user_response::UpsertUserResponse => User(v1::User);
     admin::get_user_response::GetUserResponse => User(v1::User);
     admin::list_users_response::ListUsersResponse => Page(admin::UserPage);
+    admin::revoke_tokens_response::RevokeTokensResponse => Revoked(admin::RevokedTokens);
     admin::set_user_deactivated_response::SetUserDeactivatedResponse => User(v1::User);
 }

@@ -2287,6 +2287,44 @@ pub mod set_user_deactivated_response {
         Refusal(super::super::super::v1::Refusal),
     }
 }
+/// Voids tokens.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeTokensRequest {
+    /// Whose.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    /// Only those of this device, which is also removed from the user's list; empty for all of the user's.
+    #[prost(string, tag = "2")]
+    pub device_id: ::prost::alloc::string::String,
+}
+/// Tokens were voided. Set by the server.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokedTokens {
+    /// Tokens issued up to then are void, milliseconds since the Unix epoch. Where a provider gives the time of issue in
+    /// whole seconds, also those issued later in the same second.
+    #[prost(int64, tag = "1")]
+    pub revoked_ms: i64,
+}
+/// Answer to RevokeTokens.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeTokensResponse {
+    /// Exactly one is set.
+    #[prost(oneof = "revoke_tokens_response::Outcome", tags = "1, 2")]
+    pub outcome: ::core::option::Option<revoke_tokens_response::Outcome>,
+}
+/// Nested message and enum types in `RevokeTokensResponse`.
+pub mod revoke_tokens_response {
+    /// Exactly one is set.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Outcome {
+        /// Done.
+        #[prost(message, tag = "1")]
+        Revoked(super::RevokedTokens),
+        /// Not accepted.
+        #[prost(message, tag = "2")]
+        Refusal(super::super::super::v1::Refusal),
+    }
+}
 /// Generated client implementations.
 pub mod user_admin_service_client {
     #![allow(
@@ -2449,7 +2487,8 @@ pub mod user_admin_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Deactivates a user (their streams end, tokens stop working) or brings them back. Idempotent.
+        /// Deactivates a user (their streams end, tokens issued so far stop working for ever) or brings them back, with tokens
+        /// issued from then on. Idempotent.
         pub async fn set_user_deactivated(
             &mut self,
             request: impl tonic::IntoRequest<super::SetUserDeactivatedRequest>,
@@ -2475,6 +2514,37 @@ pub mod user_admin_service_client {
                     GrpcMethod::new(
                         "stonechat.admin.v1.UserAdminService",
                         "SetUserDeactivated",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Voids every token issued so far of a user, or of one of their devices, and ends the streams opened with them within
+        /// 5 s. Tokens issued later work. Idempotent. Also where an identity provider issues the tokens.
+        pub async fn revoke_tokens(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RevokeTokensRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RevokeTokensResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/stonechat.admin.v1.UserAdminService/RevokeTokens",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "stonechat.admin.v1.UserAdminService",
+                        "RevokeTokens",
                     ),
                 );
             self.inner.unary(req, path, codec).await
@@ -2515,12 +2585,22 @@ pub mod user_admin_service_server {
             tonic::Response<super::ListUsersResponse>,
             tonic::Status,
         >;
-        /// Deactivates a user (their streams end, tokens stop working) or brings them back. Idempotent.
+        /// Deactivates a user (their streams end, tokens issued so far stop working for ever) or brings them back, with tokens
+        /// issued from then on. Idempotent.
         async fn set_user_deactivated(
             &self,
             request: tonic::Request<super::SetUserDeactivatedRequest>,
         ) -> std::result::Result<
             tonic::Response<super::SetUserDeactivatedResponse>,
+            tonic::Status,
+        >;
+        /// Voids every token issued so far of a user, or of one of their devices, and ends the streams opened with them within
+        /// 5 s. Tokens issued later work. Idempotent. Also where an identity provider issues the tokens.
+        async fn revoke_tokens(
+            &self,
+            request: tonic::Request<super::RevokeTokensRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RevokeTokensResponse>,
             tonic::Status,
         >;
     }
@@ -2770,6 +2850,52 @@ pub mod user_admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetUserDeactivatedSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/stonechat.admin.v1.UserAdminService/RevokeTokens" => {
+                    #[allow(non_camel_case_types)]
+                    struct RevokeTokensSvc<T: UserAdminService>(pub Arc<T>);
+                    impl<
+                        T: UserAdminService,
+                    > tonic::server::UnaryService<super::RevokeTokensRequest>
+                    for RevokeTokensSvc<T> {
+                        type Response = super::RevokeTokensResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RevokeTokensRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as UserAdminService>::revoke_tokens(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RevokeTokensSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

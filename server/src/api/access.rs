@@ -78,7 +78,13 @@ const TABLE: &[(&str, Requires, &[&str])] = &[
     (
         "stonechat.admin.v1.UserAdminService",
         Requires::Scope(SCOPE_USERS),
-        &["UpsertUser", "GetUser", "ListUsers", "SetUserDeactivated"],
+        &[
+            "UpsertUser",
+            "GetUser",
+            "ListUsers",
+            "SetUserDeactivated",
+            "RevokeTokens",
+        ],
     ),
     (
         "stonechat.admin.v1.TokenAdminService",

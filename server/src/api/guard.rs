@@ -63,8 +63,12 @@ impl Guard {
     ) -> Result<CallContext, Refusal> {
         let principal: Principal = self.authenticator.verify(token).await?;
         check(requires, &principal)?;
+        let device = device_of(headers, &principal)?;
+        if let Some(device) = &device {
+            self.authenticator.check_device(&principal, device).await?;
+        }
         Ok(CallContext {
-            device: device_of(headers, &principal)?,
+            device,
             principal,
             correlation,
         })

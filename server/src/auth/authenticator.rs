@@ -1,15 +1,17 @@
 //! From a token to who sent it, and from a user to a token.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use stonechat_host::Host;
 
+use super::jwks::TooOld;
 use super::jwt::{self, Claims, Expected, Flaw, VerifyingKey};
-use super::{JwksFile, Principal, Secret};
+use super::{Jwks, Principal, Secret};
 use crate::domain::{DeviceId, Reason, Refusal, UnixMillis, UserId};
-use crate::storage::{Directory, DirectoryError};
+use crate::storage::Directory;
 use crate::telemetry::Redacted;
 
 /// Bytes of a token: it must fit, with the other headers, into the 8 KiB that a request's header list may have.
@@ -44,7 +46,7 @@ pub struct IssuedToken {
 
 enum Keys {
     Secret { secret: Secret, key: Box<VerifyingKey> },
-    File(JwksFile),
+    Set(Jwks),
 }
 
 /// Checks tokens, and issues them when the key is the server's own.
@@ -66,8 +68,8 @@ impl Authenticator {
 
     /// Tokens are issued by an identity provider, signed with a key of its set.
     #[must_use]
-    pub fn with_key_set(file: JwksFile, options: AuthOptions, directory: Arc<dyn Directory>, host: Host) -> Self {
-        Self::new(Keys::File(file), options, directory, host)
+    pub fn with_key_set(keys: Jwks, options: AuthOptions, directory: Arc<dyn Directory>, host: Host) -> Self {
+        Self::new(Keys::Set(keys), options, directory, host)
     }
 
     fn new(keys: Keys, options: AuthOptions, directory: Arc<dyn Directory>, host: Host) -> Self {
@@ -86,13 +88,40 @@ impl Authenticator {
     /// Who sent this token (I11: what is not proved is refused).
     ///
     /// # Errors
-    /// `Unauthenticated` when it proves nothing, `Unavailable` when the directory cannot say whether it was revoked.
+    /// `Unauthenticated` when it proves nothing, `Unavailable` when the directory cannot say whether it was revoked, or no
+    /// key set could be fetched for a day.
     pub async fn verify(&self, token: &str) -> Result<Principal, Refusal> {
-        let claims = self.verified_claims(token).await.map_err(unauthenticated)?;
-        let principal = principal(&claims, self.now()).map_err(unauthenticated)?;
+        let claims = self.signed_claims(token).await?;
+        let checked = claims
+            .check_times(self.now())
+            .and_then(|()| principal(&claims, self.now()));
+        let principal = checked.map_err(unauthenticated)?;
         self.check_user(&principal).await?;
-        self.check_device(&principal).await?;
+        if let Some(device) = &principal.device {
+            self.check_removed(&principal, device).await?;
+        }
         Ok(principal)
+    }
+
+    /// Whether a verified token counts for a device that it is not bound to, but that its bearer says they are on: a device
+    /// that was removed does not come back with a token of before.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub async fn check_device(&self, principal: &Principal, device: &DeviceId) -> Result<(), Refusal> {
+        match principal.device {
+            Some(_) => Ok(()),
+            None => self.check_removed(principal, device).await,
+        }
+    }
+
+    /// Whether a token that was verified before still counts on this device: it may have been revoked since.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub async fn check_again(&self, principal: &Principal, device: &DeviceId) -> Result<(), Refusal> {
+        self.check_user(principal).await?;
+        self.check_removed(principal, device).await
     }
 
     /// A token for a user, good for `ttl` from now.
@@ -128,28 +157,31 @@ impl Authenticator {
         UnixMillis(self.host.clock.unix_ms())
     }
 
-    async fn verified_claims(&self, token: &str) -> Result<Claims, Flaw> {
+    async fn signed_claims(&self, token: &str) -> Result<Claims, Refusal> {
         if token.len() > TOKEN_BYTES_MAX {
-            return Err("the token is longer than 7 KiB");
+            return Err(unauthenticated("the token is longer than 7 KiB"));
         }
-        let id = jwt::key_id(token)?;
+        let id = jwt::key_id(token).map_err(unauthenticated)?;
         let verify = |key: &VerifyingKey| jwt::verify(token, key, &self.expected);
         let claims = match &self.keys {
-            Keys::Secret { key, .. } => verify(key)?,
-            Keys::File(file) => {
-                let verified = file.with_key(id.as_deref(), verify).await;
-                verified.ok_or("the token is signed with an unknown key")??
+            Keys::Secret { key, .. } => verify(key),
+            Keys::Set(keys) => {
+                let verified = keys.with_key(id.as_deref(), verify).await;
+                let verified = verified.map_err(|TooOld| unavailable("the identity provider's keys are too old"))?;
+                verified.unwrap_or(Err("the token is signed with an unknown key"))
             }
         };
-        claims.check_times(self.now())?;
-        Ok(claims)
+        claims.map_err(unauthenticated)
     }
 
     async fn check_user(&self, principal: &Principal) -> Result<(), Refusal> {
         let ids = std::slice::from_ref(&principal.user);
-        let found = self.directory.users(ids).await.map_err(|error| unavailable(&error))?;
+        let found = self.directory.users(ids).await.map_err(unavailable)?;
         match found.first() {
             Some(user) if user.deactivated => Err(unauthenticated("the user is deactivated")),
+            Some(user) if user.tokens_revoked.is_some_and(|revoked| principal.issued <= revoked) => {
+                Err(unauthenticated("the user's tokens were revoked after it was issued"))
+            }
             None if self.require_known_users && principal.scopes.is_empty() => {
                 Err(unauthenticated("the user is not known"))
             }
@@ -157,12 +189,9 @@ impl Authenticator {
         }
     }
 
-    async fn check_device(&self, principal: &Principal) -> Result<(), Refusal> {
-        let Some(device) = &principal.device else {
-            return Ok(());
-        };
+    async fn check_removed(&self, principal: &Principal, device: &DeviceId) -> Result<(), Refusal> {
         let removed = self.directory.device_removed_at(&principal.user, device).await;
-        match removed.map_err(|error| unavailable(&error))? {
+        match removed.map_err(unavailable)? {
             Some(removed) if principal.issued <= removed => {
                 Err(unauthenticated("the device was removed after the token was issued"))
             }
@@ -175,7 +204,7 @@ fn unauthenticated(why: Flaw) -> Refusal {
     Refusal::not_done(Reason::Unauthenticated, why)
 }
 
-fn unavailable(error: &DirectoryError) -> Refusal {
+fn unavailable(error: impl Display) -> Refusal {
     let reason = Reason::Unavailable {
         retry_after_ms: RETRY_AFTER_MS,
     };

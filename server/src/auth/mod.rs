@@ -9,7 +9,7 @@ mod secret;
 mod tests;
 
 pub use authenticator::{AuthOptions, Authenticator, IssuedToken, TOKEN_BYTES_MAX, TOKEN_TTL_MAX};
-pub use jwks::JwksFile;
+pub use jwks::{Jwks, JwksFile, JwksUrl};
 pub use secret::Secret;
 
 use std::collections::BTreeSet;
@@ -58,6 +58,14 @@ pub enum KeyError {
         /// Which.
         path: PathBuf,
         /// What is wrong with it; never its content.
+        why: String,
+    },
+    /// Nothing usable could be fetched.
+    #[error("key set {url} could not be fetched: {why}; without keys no token can be checked")]
+    Unfetched {
+        /// From where, without the query.
+        url: String,
+        /// The last try's trouble.
         why: String,
     },
 }

@@ -58,10 +58,12 @@ pub enum Event {
         /// The session that stays.
         by: SessionId,
     },
-    /// The user was deactivated (`None`), or one of their devices removed: its streams end.
+    /// The user's tokens were revoked (`None`), or one of their devices removed: streams opened with tokens of before end.
     Revoked {
         /// The device; `None` for all of them.
         device: Option<DeviceId>,
+        /// Tokens issued up to then.
+        at: UnixMillis,
     },
     /// A frame for a session that came by Submit.
     Control(SessionControl),

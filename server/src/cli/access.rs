@@ -115,7 +115,7 @@ pub(super) fn endpoint_of(settings: &Config) -> String {
 
 /// Issues tokens with the secret of a data folder. It never makes a secret: there is none before the first start.
 pub(super) fn authenticator(settings: &Config) -> Result<Authenticator, Failure> {
-    if settings.jwks_file.is_some() {
+    if settings.jwks_file.is_some() || settings.jwks_url.is_some() {
         return Err(Failure::usage(
             "an identity provider issues the tokens of this server: give one with --token",
         ));

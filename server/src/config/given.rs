@@ -59,6 +59,19 @@ impl Given {
         Ok((!text.is_empty()).then(|| PathBuf::from(text)))
     }
 
+    /// An address to fetch from; the empty text takes back what an earlier source said.
+    pub(super) fn optional_url(self) -> Result<Option<http::Uri>> {
+        let text = self.maybe_empty_text()?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        match text.parse::<http::Uri>() {
+            Ok(uri) if is_fetchable(&uri) && !text.contains('#') => Ok(Some(uri)),
+            // Not repeated: it may hold a password.
+            _ => Err("must be an http or https address with a host, without user and fragment".to_owned()),
+        }
+    }
+
     pub(super) fn address(self) -> Result<SocketAddr> {
         let text = self.text()?;
         text.parse()
@@ -130,6 +143,12 @@ fn list_from_toml(values: Vec<toml::Value>) -> Given {
     };
     let texts: Option<Vec<String>> = values.into_iter().map(text).collect();
     texts.map_or(Given::Other, Given::List)
+}
+
+fn is_fetchable(uri: &http::Uri) -> bool {
+    let of_the_web = matches!(uri.scheme_str(), Some("http" | "https"));
+    let host = uri.authority().filter(|authority| !authority.as_str().contains('@'));
+    of_the_web && host.is_some_and(|authority| !authority.host().is_empty())
 }
 
 /// Scheme, host and maybe a port, spelled as browsers send it (RFC 6454, 6.2): a prefix or a wildcard would let others in.

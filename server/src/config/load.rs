@@ -105,12 +105,13 @@ macro_rules! options {
 }
 
 /// Every option there is.
-pub(super) const OPTIONS: [OptionRow; 13] = options! {
+pub(super) const OPTIONS: [OptionRow; 14] = options! {
     "data_folder" => data_folder = |given| given.path()?;
     "listen" => listen = |given| given.address()?;
     "issuer" => issuer = |given| given.text()?;
     "audience" => audience = |given| given.text()?;
     "jwks_file" => jwks_file = |given| given.optional_path()?;
+    "jwks_url" => jwks_url = |given| given.optional_url()?;
     "provision_users" => provision_users = |given| given.boolean()?;
     "cors_origins" => cors_origins = |given| given.origins()?;
     "drain_seconds" => drain = |given| Duration::from_secs(given.number(0, DRAIN_SECONDS_MAX)?);

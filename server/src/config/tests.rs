@@ -12,12 +12,21 @@ use super::{Config, ConfigError, ConfigFlags};
 
 /// For each option three values, all different from each other and from the default, as flags and environment spell
 /// them, and whether a file spells them as text.
-const VALUES: [(&str, [&str; 3], bool); 13] = [
+const VALUES: [(&str, [&str; 3], bool); 14] = [
     ("data_folder", ["/a", "/b", "/c"], true),
     ("listen", ["0.0.0.0:1", "[::1]:2", "127.0.0.1:0"], true),
     ("issuer", ["a", "b", "c"], true),
     ("audience", ["a", "b", "c"], true),
     ("jwks_file", ["/a", "/b", "/c"], true),
+    (
+        "jwks_url",
+        [
+            "https://id.example.org/keys",
+            "http://127.0.0.1:8080/keys?tenant=a",
+            "https://[::1]/",
+        ],
+        true,
+    ),
     ("provision_users", ["false", "false", "false"], false),
     (
         "cors_origins",
@@ -117,7 +126,12 @@ fn defaults_serve_this_machine_only() {
     assert_eq!(config, Config::default());
     assert!(config.listen.ip().is_loopback());
     assert_eq!((config.listen.port(), config.drain.as_secs()), (7400, 10));
-    assert!(config.cors_origins.is_empty() && config.jwks_file.is_none() && config.provision_users);
+    assert!(
+        config.cors_origins.is_empty()
+            && config.jwks_file.is_none()
+            && config.jwks_url.is_none()
+            && config.provision_users
+    );
 }
 
 /// File over default, environment over file, flag over environment: for every option.
@@ -200,6 +214,13 @@ fn wrong_values_are_refused_with_source_and_option() {
         ("listen", "127.0.0.1:99999"),
         ("issuer", ""),
         ("audience", ""),
+        ("jwks_url", "/keys.json"),
+        ("jwks_url", "id.example.org/keys"),
+        ("jwks_url", "ftp://id.example.org/keys"),
+        ("jwks_url", "file:///etc/passwd"),
+        ("jwks_url", "https://user:word@id.example.org/keys"),
+        ("jwks_url", "https://id.example.org/keys#new"),
+        ("jwks_url", "https://"),
         ("provision_users", "yes"),
         ("cors_origins", "*"),
         ("cors_origins", "https://*.example.org"),

@@ -79,12 +79,32 @@ impl People {
     /// # Errors
     /// `NotFound` when there is none; the outcome is unknown when the directory fails.
     pub async fn set_deactivated(&self, id: &UserId, deactivated: bool) -> Result<UserRecord, Refusal> {
-        let written = self.directory.set_deactivated(id, deactivated).await;
+        let now = self.now();
+        let written = self.directory.set_deactivated(id, deactivated, now).await;
         let user = written.map_err(directory_refusal)?;
         if deactivated {
-            self.revoke(id, None).await;
+            self.tell_revoked(id, None, now).await;
         }
         Ok(user)
+    }
+
+    /// Ends a user's streams and voids their tokens, or those of one device, which is removed; may be repeated. Tokens
+    /// issued later work. Returns the time up to which tokens are void.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such user; the outcome is unknown when the directory fails.
+    pub async fn revoke_tokens(&self, id: &UserId, device: Option<DeviceId>) -> Result<UnixMillis, Refusal> {
+        let now = self.now();
+        if let Some(device) = &device {
+            self.user(id).await?;
+            let removed = self.directory.remove_device(id, device, now).await;
+            removed.map_err(directory_refusal)?;
+        } else {
+            let revoked = self.directory.revoke_tokens(id, now).await;
+            revoked.map_err(directory_refusal)?;
+        }
+        self.tell_revoked(id, device, now).await;
+        Ok(now)
     }
 
     /// Blocks or unblocks; returns all whom the user blocks now. May be repeated.
@@ -139,10 +159,11 @@ impl People {
     pub async fn remove_device(&self, user: &UserId, device: &DeviceId) -> Result<Vec<DeviceRecord>, Refusal> {
         // The directory remembers removals of known users only.
         self.ensure(user).await?;
-        let removed = self.directory.remove_device(user, device, self.now()).await;
+        let now = self.now();
+        let removed = self.directory.remove_device(user, device, now).await;
         removed.map_err(directory_refusal)?;
         // Also when it was not there: an earlier try may have stopped between the directory and the bus.
-        self.revoke(user, Some(device.clone())).await;
+        self.tell_revoked(user, Some(device.clone()), now).await;
         self.devices(user).await
     }
 
@@ -152,8 +173,9 @@ impl People {
         known.map(|_| ()).map_err(directory_refusal)
     }
 
-    async fn revoke(&self, user: &UserId, device: Option<DeviceId>) {
-        let event = Event::Revoked { device };
+    /// The quick way; every node also looks into the directory for what the bus lost.
+    async fn tell_revoked(&self, user: &UserId, device: Option<DeviceId>, at: UnixMillis) {
+        let event = Event::Revoked { device, at };
         self.bus.publish(&Topic::User(user.clone()), event).await;
     }
 

@@ -2,11 +2,16 @@
 
 use std::marker::PhantomData;
 
-use bytes::{BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint};
+use prost::encoding::{DecodeContext, WireType, decode_key, encode_key, encode_varint, skip_field};
+use stonechat_proto::v1;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+use crate::api::status_of;
+use crate::domain::Refusal;
+use crate::domain::limits::SUBMIT_FRAMES_MAX;
 
 /// `ExchangeResponse.frame` and `ListenResponse.frame`.
 const FRAME_FIELD: u32 = 1;
@@ -14,6 +19,45 @@ const FRAME_FIELD: u32 = 1;
 const BUFFER_BYTES: usize = 1024;
 /// Bytes of small frames that are sent together.
 const YIELD_BYTES: usize = 32 * 1024;
+
+/// What clients send on the session rpcs.
+pub(super) trait FromClient: Message + Default + 'static {
+    /// A list at its top whose empty elements take two bytes on the wire and hundreds in memory: its field, its name, and how
+    /// many elements it may have. What has more is not decoded.
+    const LIST: Option<(u32, &'static str, usize)> = None;
+}
+
+impl FromClient for v1::ExchangeRequest {}
+impl FromClient for v1::ListenRequest {}
+impl FromClient for v1::SubmitRequest {
+    const LIST: Option<(u32, &'static str, usize)> = Some((2, "submit.frames", SUBMIT_FRAMES_MAX));
+}
+
+/// Decodes a message, unless a list in it is too long.
+pub(super) fn decode<T: FromClient>(buffer: &mut impl Buf) -> Result<T, Status> {
+    let checked = T::LIST.map_or(Ok(()), |(list, name, max)| check_list(buffer.chunk(), list, name, max));
+    checked.map_err(|refusal| status_of(&refusal))?;
+    T::decode(buffer).map_err(|error| Status::invalid_argument(format!("the frame cannot be decoded: {error}")))
+}
+
+fn check_list(message: &[u8], list: u32, name: &'static str, max: usize) -> Result<(), Refusal> {
+    match elements(message, list) {
+        count if count > max => Err(Refusal::invalid(name, format!("must be 1 to {max}, not {count}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Elements of a list of messages at the top of a message, as far as it can be read.
+fn elements(mut message: &[u8], list: u32) -> usize {
+    let mut count = 0;
+    while let Ok((field, wire_type)) = decode_key(&mut message) {
+        count += usize::from(field == list);
+        if skip_field(wire_type, field, &mut message, DecodeContext::default()).is_err() {
+            break;
+        }
+    }
+    count
+}
 
 fn buffers() -> BufferSettings {
     BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
@@ -28,7 +72,7 @@ impl<Request> Default for FrameCodec<Request> {
     }
 }
 
-impl<Request: Message + Default + 'static> Codec for FrameCodec<Request> {
+impl<Request: FromClient> Codec for FrameCodec<Request> {
     type Encode = Bytes;
     type Decode = Request;
     type Encoder = FrameEncoder;
@@ -54,7 +98,7 @@ impl<Request, Response> Default for MessageCodec<Request, Response> {
 
 impl<Request, Response> Codec for MessageCodec<Request, Response>
 where
-    Request: Message + Default + 'static,
+    Request: FromClient,
     Response: Message + 'static,
 {
     type Encode = Response;
@@ -104,17 +148,15 @@ impl<T: Message> Encoder for MessageEncoder<T> {
     }
 }
 
-/// Decodes a message by the generated code.
+/// Decodes what clients send.
 pub(super) struct MessageDecoder<T>(PhantomData<T>);
 
-impl<T: Message + Default> Decoder for MessageDecoder<T> {
+impl<T: FromClient> Decoder for MessageDecoder<T> {
     type Item = T;
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<T>, Status> {
-        T::decode(buffer)
-            .map(Some)
-            .map_err(|error| Status::invalid_argument(format!("the frame cannot be decoded: {error}")))
+        decode(buffer).map(Some)
     }
 
     fn buffer_settings(&self) -> BufferSettings {

@@ -46,6 +46,15 @@ pub const HEARTBEAT: Duration = Duration::from_secs(30);
 pub const SILENCE: Duration = Duration::from_secs(45);
 /// How long after a token's expiry its stream lives on: the leeway of token checks.
 pub const TOKEN_LEEWAY: Duration = Duration::from_secs(5);
+/// How often a node looks for revoked tokens in the directory. Streams end within 5 s of a revocation also when the bus
+/// lost the word of it.
+pub const REVOCATIONS_EVERY: Duration = Duration::from_secs(2);
+/// How far back each look goes: over the time that a hello may take, and over what clocks of nodes are apart.
+pub const REVOCATIONS_WINDOW: Duration = Duration::from_secs(120);
+/// Revocations read at a time.
+pub const REVOCATIONS_PAGE: usize = 1_000;
+/// Pages of one look; the next look goes on where it ended.
+pub const REVOCATIONS_PAGES_MAX: usize = 64;
 /// A full queue that does not move for this long belongs to a reader that does not read.
 pub const SLOW_CONSUMER_AFTER: Duration = Duration::from_secs(30);
 /// How often a session compares its user's inbox with what it sent, at the latest: with the read itself it keeps

@@ -6,10 +6,13 @@
 mod codec;
 mod connection;
 mod frames;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 pub mod limits;
 mod listener;
 mod operations;
 mod resume;
+mod revocations;
 mod router;
 mod service;
 mod session;

@@ -7,10 +7,20 @@ use tokio::sync::watch;
 
 use super::limits::SESSIONS_PER_USER_MAX;
 use crate::domain::UserId;
+use crate::storage::Revocation;
 
-/// Counts sessions and tells them when the node drains.
+/// What all sessions of the node are told.
+#[derive(Debug, Default)]
+pub(super) struct Word {
+    /// The node drains: the time to end.
+    pub(super) draining: bool,
+    /// What was revoked lately of users who have sessions here.
+    pub(super) revoked: BTreeMap<UserId, Vec<Revocation>>,
+}
+
+/// Counts sessions and tells them what concerns them all.
 pub(super) struct Sessions {
-    draining: watch::Sender<bool>,
+    word: watch::Sender<Word>,
     count: watch::Sender<usize>,
     /// Sessions by user; without those that have none.
     by_user: Mutex<BTreeMap<UserId, usize>>,
@@ -19,7 +29,7 @@ pub(super) struct Sessions {
 impl Default for Sessions {
     fn default() -> Self {
         Self {
-            draining: watch::Sender::new(false),
+            word: watch::Sender::default(),
             count: watch::Sender::new(0),
             by_user: Mutex::default(),
         }
@@ -58,12 +68,33 @@ impl Sessions {
 
     /// Whether the node drains.
     pub(super) fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+        self.word.borrow().draining
     }
 
-    /// Tells the time to end: true once the node drains.
-    pub(super) fn draining(&self) -> watch::Receiver<bool> {
-        self.draining.subscribe()
+    /// Where the word is heard. What was said before is there, but does not wake.
+    pub(super) fn word(&self) -> watch::Receiver<Word> {
+        self.word.subscribe()
+    }
+
+    /// Whether the user has a session here.
+    pub(super) fn has(&self, user: &UserId) -> bool {
+        self.by_user().contains_key(user)
+    }
+
+    /// Tells what was revoked lately, unless all of it was told before.
+    pub(super) fn tell_revoked(&self, revoked: Vec<Revocation>) {
+        let mut by_user: BTreeMap<UserId, Vec<Revocation>> = BTreeMap::new();
+        for revocation in revoked {
+            by_user.entry(revocation.user.clone()).or_default().push(revocation);
+        }
+        self.word.send_if_modified(|word| {
+            let told = std::mem::replace(&mut word.revoked, by_user);
+            let is_news = |(user, revoked): (&UserId, &Vec<Revocation>)| {
+                let told = told.get(user).map_or(&[][..], Vec::as_slice);
+                revoked.iter().any(|revocation| !told.contains(revocation))
+            };
+            word.revoked.iter().any(is_news)
+        });
     }
 
     pub(super) fn count(&self) -> usize {
@@ -72,7 +103,7 @@ impl Sessions {
 
     /// Ends all sessions and waits for them.
     pub(super) async fn drain(&self) {
-        self.draining.send_replace(true);
+        self.word.send_modify(|word| word.draining = true);
         let mut count = self.count.subscribe();
         // The sender is in `self`: it cannot be gone.
         let _none = count.wait_for(|count| *count == 0).await;
@@ -123,11 +154,11 @@ mod tests {
     async fn a_drain_waits_for_every_stream() {
         let sessions = Arc::new(Sessions::default());
         let open = sessions.open();
-        let mut draining = sessions.draining();
+        let mut word = sessions.word();
         let drain = sessions.drain();
         tokio::pin!(drain);
         assert!(futures_util::poll!(drain.as_mut()).is_pending());
-        assert!(*draining.borrow_and_update());
+        assert!(word.borrow_and_update().draining);
         drop(open);
         drain.await;
     }

@@ -44,6 +44,13 @@ pub(super) async fn submit(
     let user = user_of(&context.principal)?.clone();
     let (session, frames) = wire::session::submit(request)?;
     let context = for_session(context, &session)?;
+    if let Some(device) = &context.device {
+        gateway
+            .on
+            .authenticator
+            .check_device(&context.principal, device)
+            .await?;
+    }
     check_ids(&frames)?;
     let submission = Submission {
         gateway: Arc::clone(gateway),

@@ -18,6 +18,19 @@ pub struct UserRecord {
     pub display_name: String,
     /// Cannot sign in.
     pub deactivated: bool,
+    /// Tokens issued up to then are worth nothing; `None` when none were ever revoked.
+    pub tokens_revoked: Option<UnixMillis>,
+}
+
+/// Tokens that stopped working: all of a user's, or those of one device that was removed. Ordered by time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Revocation {
+    /// Tokens issued up to then.
+    pub at: UnixMillis,
+    /// Whose.
+    pub user: UserId,
+    /// On which device; `None` for all.
+    pub device: Option<DeviceId>,
 }
 
 /// A device of a user.
@@ -170,8 +183,15 @@ pub trait Directory: Send + Sync {
     async fn users(&self, ids: &[UserId]) -> Result<Vec<UserRecord>>;
     /// Users after `after`, by id.
     async fn list_users(&self, after: Option<&UserId>, limit: usize) -> Result<Vec<UserRecord>>;
-    /// Deactivates or brings back; `NoSuchUser` when there is none.
-    async fn set_deactivated(&self, id: &UserId, deactivated: bool) -> Result<UserRecord>;
+    /// Deactivates, which revokes the user's tokens too, or brings back, which leaves them revoked; `NoSuchUser` when there is
+    /// none.
+    async fn set_deactivated(&self, id: &UserId, deactivated: bool, now: UnixMillis) -> Result<UserRecord>;
+    /// Revokes all tokens of a user issued up to now; `NoSuchUser` when there is none. The time never goes back.
+    async fn revoke_tokens(&self, id: &UserId, now: UnixMillis) -> Result<UserRecord>;
+    /// What was revoked at `since` or later, a device's removal included, in order; after `after` when it is given. Of several
+    /// of the same user or device only the last is there.
+    async fn revocations(&self, since: UnixMillis, after: Option<&Revocation>, limit: usize)
+    -> Result<Vec<Revocation>>;
 
     /// Registers a device at its hello. The user must exist.
     ///

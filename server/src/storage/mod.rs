@@ -14,7 +14,7 @@ mod rules;
 
 pub use directory::{
     ConversationRecord, ConversationView, DeviceRecord, Directory, DirectoryError, NewConversation, Projection,
-    Settings, SettingsPatch, UserRecord,
+    Revocation, Settings, SettingsPatch, UserRecord,
 };
 pub use log::{
     AppendBatch, AppendError, Head, MessageLog, PageLimit, PayloadHash, PendingAppend, Prior, ReadError, StoredEntry,

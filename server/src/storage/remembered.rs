@@ -12,7 +12,7 @@ use quick_cache::unsync::Cache;
 
 use super::directory::{
     ConversationRecord, ConversationView, DeviceRecord, Directory, DirectoryError, NewConversation, Projection,
-    Settings, SettingsPatch, UserRecord,
+    Revocation, Settings, SettingsPatch, UserRecord,
 };
 use crate::domain::{ConversationId, DeviceId, UnixMillis, UserId};
 
@@ -158,10 +158,25 @@ impl Directory for RememberedDirectory {
         self.directory.list_users(after, limit).await
     }
 
-    async fn set_deactivated(&self, id: &UserId, deactivated: bool) -> Result<UserRecord> {
-        let written = self.directory.set_deactivated(id, deactivated).await;
+    async fn set_deactivated(&self, id: &UserId, deactivated: bool, now: UnixMillis) -> Result<UserRecord> {
+        let written = self.directory.set_deactivated(id, deactivated, now).await;
         self.forget(id);
         written
+    }
+
+    async fn revoke_tokens(&self, id: &UserId, now: UnixMillis) -> Result<UserRecord> {
+        let written = self.directory.revoke_tokens(id, now).await;
+        self.forget(id);
+        written
+    }
+
+    async fn revocations(
+        &self,
+        since: UnixMillis,
+        after: Option<&Revocation>,
+        limit: usize,
+    ) -> Result<Vec<Revocation>> {
+        self.directory.revocations(since, after, limit).await
     }
 
     async fn touch_device(&self, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<()> {
@@ -262,7 +277,10 @@ mod tests {
         let ada = user("ada");
         directory.ensure_user(&ada, UnixMillis(1)).await.expect("made");
         assert!(!directory.users(std::slice::from_ref(&ada)).await.expect("read")[0].deactivated);
-        directory.set_deactivated(&ada, true).await.expect("written");
+        directory
+            .set_deactivated(&ada, true, UnixMillis(2))
+            .await
+            .expect("written");
         assert!(directory.users(std::slice::from_ref(&ada)).await.expect("read")[0].deactivated);
         assert!(
             directory
@@ -280,7 +298,10 @@ mod tests {
         let ada = user("ada");
         let old = below.ensure_user(&ada, UnixMillis(1)).await.expect("made");
         let writes = directory.writes();
-        directory.set_deactivated(&ada, true).await.expect("written");
+        directory
+            .set_deactivated(&ada, true, UnixMillis(2))
+            .await
+            .expect("written");
         directory.remember(&old, writes);
         assert!(directory.users(&[ada]).await.expect("read")[0].deactivated);
     }

@@ -166,7 +166,10 @@ impl Importer<'_> {
             .await
             .map_err(unavailable)?;
         if record.deactivated {
-            directory.set_deactivated(&id, true).await.map_err(unavailable)?;
+            directory
+                .set_deactivated(&id, true, self.now())
+                .await
+                .map_err(unavailable)?;
         }
         self.count(known);
         Ok(())

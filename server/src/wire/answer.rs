@@ -99,6 +99,7 @@ answers! {
         GetUserResponse, get_user_response: User(v1::User);
         ListUsersResponse, list_users_response: Page(admin::v1::UserPage);
         SetUserDeactivatedResponse, set_user_deactivated_response: User(v1::User);
+        RevokeTokensResponse, revoke_tokens_response: Revoked(admin::v1::RevokedTokens);
         IssueTokenResponse, issue_token_response: Token(admin::v1::IssuedToken);
     }
 }

@@ -98,6 +98,18 @@ pub fn set_deactivated(request: &admin::v1::SetUserDeactivatedRequest) -> Result
     })
 }
 
+/// Checks whose tokens to void, and of which device.
+///
+/// # Errors
+/// Names the field.
+pub fn revoke_tokens(request: &admin::v1::RevokeTokensRequest) -> Result<(UserId, Option<DeviceId>)> {
+    fields::operation("revoke_tokens", || {
+        let user = fields::user("user_id", &request.user_id)?;
+        let device = fields::optional(&request.device_id, |text| fields::device("device_id", text))?;
+        Ok((user, device))
+    })
+}
+
 /// Checks a token to issue.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 mod bench;
 mod observed;
 mod process;
+mod raw;
 mod reader;
 mod recorder;
 mod session;
@@ -14,8 +15,9 @@ mod token;
 pub use bench::{AuthedChannel, Bench, PATIENCE, Unary, header, history_after, member, send_frame, text};
 pub use observed::Observed;
 pub use process::{Exit, ServerProcess, binary};
+pub use raw::Raw;
 pub use reader::append_outcome;
 pub use recorder::Recorder;
 pub use session::{Acks, Hello, Opening, RawSession};
 pub use sight::{body_hash, sighting, text_of};
-pub use token::{Claims, mint};
+pub use token::{Claims, base64, mint};

@@ -93,7 +93,8 @@ fn unhex(digits: &str) -> Vec<u8> {
 }
 
 /// Base64 for URLs without padding (RFC 4648, 5).
-fn base64(bytes: &[u8]) -> String {
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
         let word = chunk.iter().fold(0_u32, |word, byte| (word << 8) | u32::from(*byte)) << (8 * (3 - chunk.len()));

@@ -272,6 +272,10 @@ fn admin_users() -> Vec<AdminRow> {
         user_id: user_id.clone(),
         deactivated: false,
     };
+    let revoke = admin::RevokeTokensRequest {
+        user_id: user_id.clone(),
+        device_id: "lost".to_owned(),
+    };
     let token = admin::IssueTokenRequest {
         user_id,
         device_id: String::new(),
@@ -290,6 +294,11 @@ fn admin_users() -> Vec<AdminRow> {
             "/stonechat.admin.v1.UserAdminService/SetUserDeactivated",
             "admin.users",
             &active,
+        ),
+        admin_row(
+            "/stonechat.admin.v1.UserAdminService/RevokeTokens",
+            "admin.users",
+            &revoke,
         ),
         admin_row(
             "/stonechat.admin.v1.TokenAdminService/IssueToken",

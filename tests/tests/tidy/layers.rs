@@ -104,7 +104,7 @@ const ONLY_IN: [(&str, &[&str]); 11] = [
         ],
     ),
     ("axum", &["gateway/", "node.rs", "node/"]),
-    ("hyper", &["gateway/", "node.rs", "node/"]),
+    ("hyper", &["auth/jwks/fetch.rs", "gateway/", "node.rs", "node/"]),
     ("tower_http", &["gateway/", "node.rs", "node/"]),
     ("clap", &["cli/", "config.rs", "config/", "main.rs"]),
     ("indicatif", &["cli/"]),

@@ -72,6 +72,7 @@ service!(user_admin_service_server::UserAdminService {
     get_user: GetUserRequest => GetUserResponse;
     list_users: ListUsersRequest => ListUsersResponse;
     set_user_deactivated: SetUserDeactivatedRequest => SetUserDeactivatedResponse;
+    revoke_tokens: RevokeTokensRequest => RevokeTokensResponse;
 });
 service!(token_admin_service_server::TokenAdminService {
     issue_token: IssueTokenRequest => IssueTokenResponse;

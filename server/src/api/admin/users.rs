@@ -61,6 +61,19 @@ impl Administration {
         finish("admin.set_user_deactivated", context, result.await)
     }
 
+    pub(in crate::api) async fn revoke_tokens(
+        &self,
+        context: &CallContext,
+        request: v1::RevokeTokensRequest,
+    ) -> v1::RevokeTokensResponse {
+        let result = async {
+            let (user, device) = people::revoke_tokens(&request)?;
+            let revoked_ms = self.people.revoke_tokens(&user, device).await?.0;
+            Ok(v1::RevokedTokens { revoked_ms })
+        };
+        finish("admin.revoke_tokens", context, result.await)
+    }
+
     pub(in crate::api) async fn issue_token(
         &self,
         context: &CallContext,

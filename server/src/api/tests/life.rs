@@ -288,7 +288,7 @@ async fn a_removed_device_and_a_deactivated_user_lose_their_streams() {
         let answer = world.operations.remove_device(&by("ann", None), remove("phone")).await;
         assert!(answer.refusal().is_none(), "{answer:?}");
         let event = events.next().await.unwrap();
-        assert!(matches!(event, Event::Revoked { device: Some(device) } if device == phone));
+        assert!(matches!(event, Event::Revoked { device: Some(device), .. } if device == phone));
     }
     // A token may be bound to a device that never said hello, of a user who never did.
     let (new, tablet) = (UserId::parse("new").unwrap(), DeviceId::parse("tablet").unwrap());
@@ -314,7 +314,10 @@ async fn a_removed_device_and_a_deactivated_user_lose_their_streams() {
             .refusal()
             .is_none()
     );
-    assert!(matches!(events.next().await.unwrap(), Event::Revoked { device: None }));
+    assert!(matches!(
+        events.next().await.unwrap(),
+        Event::Revoked { device: None, .. }
+    ));
     let request = admin_v1::IssueTokenRequest {
         user_id: "ann".to_owned(),
         ..Default::default()

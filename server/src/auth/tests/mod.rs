@@ -2,8 +2,10 @@
 
 mod files;
 mod forge;
+mod provider;
 mod revocation;
 mod table;
+mod url;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use stonechat_host::{Host, ManualClock, SeededRandom};
 
-use super::{AuthOptions, Authenticator, JwksFile, Secret};
+use super::{AuthOptions, Authenticator, Jwks, JwksFile, Secret};
 use crate::domain::{DeviceId, Reason, Refusal, UnixMillis, UserId};
 use crate::storage::Directory;
 use crate::storage::memory::directory::MemoryDirectory;
@@ -62,7 +64,12 @@ impl Edge {
         let file = JwksFile::open_and_look_every(look_every, path.to_owned())
             .await
             .unwrap();
-        Authenticator::with_key_set(file, self.options.clone(), Arc::clone(&self.directory), self.host())
+        Authenticator::with_key_set(
+            Jwks::File(file),
+            self.options.clone(),
+            Arc::clone(&self.directory),
+            self.host(),
+        )
     }
 }
 

@@ -65,18 +65,73 @@ async fn key_set_issues_nothing() {
     assert_eq!(refused.reason, Reason::Forbidden);
 }
 
+/// Coming back revives no old token: only what was issued afterwards counts.
 #[tokio::test]
-async fn deactivated_user_is_refused_and_comes_back() {
+async fn deactivated_user_is_refused_and_comes_back_with_a_new_token() {
     let edge = Edge::new();
     let authenticator = edge.with_secret();
     edge.directory.ensure_user(&user("ann"), NOW).await.unwrap();
-    for scopes in [&[][..], &["admin.users"][..]] {
+    for (step, scopes) in [&[][..], &["admin.users"][..]].into_iter().enumerate() {
+        let now = UnixMillis(NOW.0 + 10 * i64::try_from(step).unwrap());
+        edge.clock.set(now.0);
         let token = issue(&authenticator, scopes);
-        edge.directory.set_deactivated(&user("ann"), true).await.unwrap();
-        assert!(unauthenticated(authenticator.verify(&token).await).contains("deactivated"));
-        edge.directory.set_deactivated(&user("ann"), false).await.unwrap();
         assert!(authenticator.verify(&token).await.is_ok());
+        edge.directory.set_deactivated(&user("ann"), true, now).await.unwrap();
+        assert!(unauthenticated(authenticator.verify(&token).await).contains("deactivated"));
+        // Nor does a token help that was issued meanwhile.
+        edge.clock.set(now.0 + 1);
+        let meanwhile = issue(&authenticator, scopes);
+        assert!(unauthenticated(authenticator.verify(&meanwhile).await).contains("deactivated"));
+        edge.directory.set_deactivated(&user("ann"), false, now).await.unwrap();
+        assert!(unauthenticated(authenticator.verify(&token).await).contains("revoked after it was issued"));
+        assert!(authenticator.verify(&meanwhile).await.is_ok());
     }
+}
+
+/// Revocation without deactivation: everything issued up to then is void for ever, what is issued later works.
+#[tokio::test]
+async fn revoked_tokens_of_a_user_are_refused_for_ever() {
+    let edge = Edge::new();
+    let authenticator = edge.with_secret();
+    for name in ["ann", "bob"] {
+        edge.directory.ensure_user(&user(name), NOW).await.unwrap();
+    }
+    let old = issue(&authenticator, &[]);
+    let timeless = hs256(&SECRET, None, &super::forge::without("iat"));
+    let of_bob = hs256(&SECRET, None, &with("sub", "bob"));
+    edge.directory.revoke_tokens(&user("ann"), NOW).await.unwrap();
+    edge.clock.set(NOW.0 + 1);
+    let new = issue(&authenticator, &[]);
+    for (token, good) in [(&old, false), (&timeless, false), (&new, true), (&of_bob, true)] {
+        assert_eq!(authenticator.verify(token).await.is_ok(), good);
+    }
+    assert!(unauthenticated(authenticator.verify(&old).await).contains("revoked"));
+}
+
+/// A token for any device does not bring back the device that was removed.
+#[tokio::test]
+async fn a_removed_device_does_not_come_back_with_a_token_for_any() {
+    let edge = Edge::new();
+    let authenticator = edge.with_secret();
+    let (ann, phone) = (user("ann"), device("phone"));
+    edge.directory.ensure_user(&ann, NOW).await.unwrap();
+    let principal_of = async |issued: i64| {
+        let token = hs256(&SECRET, None, &with("iat", NOW_SECONDS + issued));
+        authenticator.verify(&token).await.unwrap()
+    };
+    let (old, new) = (principal_of(0).await, principal_of(1).await);
+    assert!(authenticator.check_device(&old, &phone).await.is_ok());
+    edge.directory.remove_device(&ann, &phone, NOW).await.unwrap();
+    assert!(unauthenticated(authenticator.check_device(&old, &phone).await).contains("device was removed"));
+    assert!(authenticator.check_device(&old, &device("tablet")).await.is_ok());
+    assert!(authenticator.check_device(&new, &phone).await.is_ok());
+    assert!(unauthenticated(authenticator.check_again(&old, &phone).await).contains("device was removed"));
+    assert!(authenticator.check_again(&new, &phone).await.is_ok());
+    edge.directory
+        .revoke_tokens(&ann, UnixMillis(NOW.0 + 1_000))
+        .await
+        .unwrap();
+    assert!(unauthenticated(authenticator.check_again(&new, &phone).await).contains("revoked"));
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use super::forge::{Signer, claims, good, hs256, hs256_raw, key_set, raw, with, without};
+use super::provider::{Answer, Provider, server_timing};
 use super::{Edge, NOW_SECONDS, SECRET, unauthenticated};
-use crate::auth::TOKEN_BYTES_MAX;
+use crate::auth::{Authenticator, TOKEN_BYTES_MAX};
 
 /// What must come of a token.
 #[derive(Debug, Clone, Copy)]
@@ -115,7 +116,7 @@ fn header_cases(sign: impl Fn(&serde_json::Value) -> String, kid: Option<&str>) 
     ]
 }
 
-async fn check(authenticator: &crate::auth::Authenticator, cases: Vec<Case>) {
+async fn check(authenticator: &Authenticator, cases: Vec<Case>) {
     for (name, token, outcome) in cases {
         let result = authenticator.verify(&token).await;
         match outcome {
@@ -210,19 +211,34 @@ async fn tokens_of_a_key_set() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.json");
     let signers = [Signer::ed25519("ed"), Signer::es256("es"), Signer::rs256("rs")];
-    let [ed, es, rs] = &signers;
-    let text = key_set(&[ed, es, rs]);
+    let text = key_set(&signers.each_ref());
     std::fs::write(&path, &text).unwrap();
-    let edge = Edge::new();
-    let authenticator = edge.with_key_set(&path).await;
-    for signer in &signers {
+    check_key_set(&Edge::new().with_key_set(&path).await, &signers, &text).await;
+}
+
+/// The same table for keys from an address: where they come from makes no token better.
+#[tokio::test]
+async fn tokens_of_a_fetched_key_set() {
+    let signers = [Signer::ed25519("ed"), Signer::es256("es"), Signer::rs256("rs")];
+    let provider = Provider::start(Answer::keys(&signers.each_ref())).await;
+    let authenticator = Edge::new()
+        .with_url(server_timing(), provider.plain_url())
+        .await
+        .unwrap();
+    check_key_set(&authenticator, &signers, &key_set(&signers.each_ref())).await;
+    assert_eq!(provider.requests(), 2, "at the start, and for all the unknown ids");
+}
+
+async fn check_key_set(authenticator: &Authenticator, signers: &[Signer; 3], text: &str) {
+    for signer in signers {
         let sign = |claims: &serde_json::Value| signer.sign(claims);
-        check(&authenticator, claim_cases(sign)).await;
-        check(&authenticator, header_cases(sign, Some(signer.kid))).await;
-        check(&authenticator, confusion_cases(signer, text.as_bytes())).await;
-        check(&authenticator, key_id_cases(signer)).await;
+        check(authenticator, claim_cases(sign)).await;
+        check(authenticator, header_cases(sign, Some(signer.kid))).await;
+        check(authenticator, confusion_cases(signer, text.as_bytes())).await;
+        check(authenticator, key_id_cases(signer)).await;
     }
-    check(&authenticator, forger_cases(&Signer::rs256(rs.kid), ed, es)).await;
+    let [ed, es, rs] = signers;
+    check(authenticator, forger_cases(&Signer::rs256(rs.kid), ed, es)).await;
 }
 
 /// A well-signed token of a forger that brings its own key, or says where to get it, under a known key's id.

@@ -3,7 +3,8 @@
 use clap::Subcommand;
 use serde_json::json;
 use stonechat_client::admin::v1::{
-    GetUserRequest, IssueTokenRequest, ListUsersRequest, SetUserDeactivatedRequest, UpsertUserRequest,
+    GetUserRequest, IssueTokenRequest, ListUsersRequest, RevokeTokensRequest, SetUserDeactivatedRequest,
+    UpsertUserRequest,
 };
 use stonechat_client::v1::User;
 use stonechat_client::{Unary, settle};
@@ -42,6 +43,14 @@ pub(super) enum Action {
         /// Id of the user
         user: String,
     },
+    /// Void a user's tokens issued so far, and end their streams
+    Revoke {
+        /// Id of the user
+        user: String,
+        /// Only those of one device, which is removed
+        #[arg(long, value_name = "ID", default_value = "")]
+        device: String,
+    },
     /// Let the server issue a token for a user
     Token {
         /// Id of the user
@@ -72,6 +81,7 @@ pub(super) async fn run(unary: &Unary, action: Action, output: Output) -> Result
         Action::ListUsers => list(unary, output).await?,
         Action::Deactivate { user } => set_deactivated(unary, user, true, output).await?,
         Action::Reactivate { user } => set_deactivated(unary, user, false, output).await?,
+        Action::Revoke { user, device } => revoke(unary, user, device, output).await?,
         Action::Token {
             user,
             device,
@@ -99,6 +109,17 @@ async fn set_deactivated(unary: &Unary, user: String, deactivated: bool, output:
         &settle(unary.admin_users().set_user_deactivated(request).await)?,
         output,
     );
+    Ok(())
+}
+
+async fn revoke(unary: &Unary, user: String, device: String, output: Output) -> Result<(), Failure> {
+    let request = RevokeTokensRequest {
+        user_id: user,
+        device_id: device,
+    };
+    let revoked = settle(unary.admin_users().revoke_tokens(request).await)?;
+    let as_text = || "revoked".to_owned();
+    output.line(as_text, || json!({ "revoked_ms": revoked.revoked_ms }));
     Ok(())
 }
 

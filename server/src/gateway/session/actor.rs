@@ -20,7 +20,8 @@ enum Wake {
     Incoming(Incoming),
     Event(Option<Event>),
     Glimpse(Glimpse),
-    Draining,
+    /// Something was said to all sessions.
+    Word,
     /// The outgoing queue has room again, or its reader is gone.
     Moved,
 }
@@ -35,6 +36,8 @@ impl Session {
             resume: self.resume.clone(),
             ending: Ending::Lost,
         };
+        // What was said while it opened.
+        self.heed();
         let close = loop {
             self.pump();
             let wake = self.wake().await;
@@ -81,7 +84,7 @@ impl Session {
             watch,
             requests,
             jobs,
-            draining,
+            word,
             out,
             bus_first,
             ..
@@ -105,7 +108,7 @@ impl Session {
             () = tokio::time::sleep_until(deadline) => Wake::Timer,
             Some(answered) = requests.next() => Wake::Answered(answered),
             Some(done) = jobs.next() => Wake::Done(done),
-            _ = draining.wait_for(|draining| *draining) => Wake::Draining,
+            _ = word.changed() => Wake::Word,
             () = out.moved() => Wake::Moved,
             wake = outside => wake,
         }
@@ -124,7 +127,7 @@ impl Session {
             Wake::Incoming(incoming) => self.incoming(incoming),
             Wake::Event(event) => self.event(event),
             Wake::Glimpse(glimpse) => self.glimpse(glimpse),
-            Wake::Draining => self.close(Close::Draining),
+            Wake::Word => self.heed(),
         }
     }
 

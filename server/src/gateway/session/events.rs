@@ -1,13 +1,16 @@
 //! Events of the bus: hints about conversations, news of others, and the word that a stream is to end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use stonechat_proto::v1::server_frame::Body as Reply;
 
 use super::Session;
 use super::close::Close;
+use super::jobs::Done;
 use crate::bus::Event;
-use crate::domain::{DeviceId, SessionId, StreamName};
+use crate::domain::{DeviceId, Reason, Refusal, SessionId, StreamName, UnixMillis};
+use crate::storage::Revocation;
 use crate::wire;
 
 /// A lost echo of our own "replaced" is given up after this: it takes milliseconds when it comes at all.
@@ -45,7 +48,7 @@ impl Session {
                 }
             }
             Event::Replaced { device, stream, by } => self.replaced(&device, &stream, &by),
-            Event::Revoked { device } => self.revoked(device.as_ref()),
+            Event::Revoked { device, at } => self.revoked(device.as_ref(), at),
             Event::Presence(_) | Event::Control(_) => {}
         }
     }
@@ -63,13 +66,49 @@ impl Session {
         }
     }
 
-    fn revoked(&mut self, device: Option<&DeviceId>) {
-        match device {
-            None => self.close(Close::Credentials("the user was deactivated".into())),
-            Some(device) if *device == self.who.device => {
-                self.close(Close::Credentials("the device was removed".into()));
+    /// Hears what was said to all sessions.
+    pub(super) fn heed(&mut self) {
+        let word = self.word.borrow_and_update();
+        let draining = word.draining;
+        let own: Vec<Revocation> = word.revoked.get(&self.who.user).cloned().unwrap_or_default();
+        drop(word);
+        for revocation in own {
+            self.revoked(revocation.device.as_ref(), revocation.at);
+        }
+        if draining {
+            self.close(Close::Draining);
+        }
+    }
+
+    /// Tokens stopped working: the stream ends if a hello with its token would be refused now.
+    fn revoked(&mut self, device: Option<&DeviceId>, at: UnixMillis) {
+        let why = match device {
+            None => "the user's tokens were revoked",
+            Some(device) if *device == self.who.device => "the device was removed",
+            Some(_) => return,
+        };
+        if self.principal.issued <= at {
+            return self.close(Close::Credentials(why.into()));
+        }
+        // A newer token; but its issuer's clock may be ahead, or the user deactivated.
+        let (gateway, who, principal) = (Arc::clone(&self.gateway), Arc::clone(&self.who), self.principal.clone());
+        self.job(async move {
+            let checked = gateway.on.authenticator.check_again(&principal, &who.device).await;
+            Done::CheckedAgain(principal.issued, checked)
+        });
+    }
+
+    /// The token was checked once more.
+    pub(super) fn checked_again(&mut self, issued: UnixMillis, checked: Result<(), Refusal>) {
+        match checked {
+            // Meanwhile there is another token, which was checked when it came.
+            _ if issued != self.principal.issued => {}
+            Ok(()) => {}
+            Err(refusal) if refusal.reason == Reason::Unauthenticated => {
+                self.close(Close::Credentials(refusal.message))
             }
-            Some(_) => {}
+            // Who cannot be checked must not stay; a client that may come back does, and is checked by its hello.
+            Err(refusal) => self.close(Close::Internal(refusal.message)),
         }
     }
 }

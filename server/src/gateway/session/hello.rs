@@ -152,6 +152,8 @@ async fn prepare(
     }
     let principal = principal(gateway, context, &hello).await.map_err(failed)?;
     let who = Arc::new(who(gateway, &principal, &hello).map_err(failed)?);
+    let removed = gateway.on.authenticator.check_device(&principal, &who.device).await;
+    removed.map_err(failed)?;
     let Some(seat) = gateway.sessions.seat(&who.user) else {
         let message = format!("a user has at most {SESSIONS_PER_USER_MAX} streams on a node; not done");
         return Err(failed(Refusal::not_done(Reason::LimitReached, message)));
@@ -223,6 +225,7 @@ pub(super) async fn reauthenticate(gateway: &Gateway, who: &Who, token: &Token) 
         return Err(unauthenticated("the token is bound to another device; not done"));
     }
     user_of(&principal)?;
+    gateway.on.authenticator.check_device(&principal, &who.device).await?;
     Ok(principal)
 }
 
@@ -360,7 +363,7 @@ impl Prepared {
             out,
             input: self.input,
             events: self.events,
-            draining: gateway.sessions.draining(),
+            word: gateway.sessions.word(),
             plan,
             cursor: Bytes::from(self.list.next_cursor),
             requests: Default::default(),

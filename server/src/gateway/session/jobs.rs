@@ -9,7 +9,7 @@ use super::plan::ReadOrder;
 use super::watch::Watched;
 use crate::auth::Principal;
 use crate::conversation::Summary;
-use crate::domain::{ConversationId, Refusal, Seq};
+use crate::domain::{ConversationId, Refusal, Seq, UnixMillis};
 use crate::storage::{ChangeStamp, InboxRow, StoredEntry};
 
 /// A page of the inbox, and where the device is in each of its conversations.
@@ -42,6 +42,8 @@ pub(super) enum Done {
     Newest(Option<u64>, Result<Vec<InboxRow>, String>),
     /// A new token was checked.
     Reauthenticated(Option<u64>, Result<Principal, Refusal>),
+    /// The token, issued then, was checked once more.
+    CheckedAgain(UnixMillis, Result<(), Refusal>),
 }
 
 impl Session {
@@ -58,6 +60,7 @@ impl Session {
             Done::Watched(watched) => self.watched(watched),
             Done::Newest(reply, rows) => self.pong(reply, rows),
             Done::Reauthenticated(reply, principal) => self.reauthenticated(reply, principal),
+            Done::CheckedAgain(issued, checked) => self.checked_again(issued, checked),
         }
     }
 

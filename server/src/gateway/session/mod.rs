@@ -50,7 +50,7 @@ use self::timers::Timers;
 use self::watch::Watch;
 use super::operations::{Lanes, Place};
 use super::resume::StreamKey;
-use super::sessions::Seat;
+use super::sessions::{Seat, Word};
 use super::{Gateway, frames};
 use crate::api::CallContext;
 use crate::auth::Principal;
@@ -114,7 +114,7 @@ struct Session {
     out: Outgoing,
     input: Input,
     events: Subscription,
-    draining: channel::Receiver<bool>,
+    word: channel::Receiver<Word>,
     plan: Plan,
     /// Where the list is after the rows of welcome.
     cursor: Bytes,

@@ -13,9 +13,9 @@ use crate::domain::{SessionId, UserId};
 
 /// Loses what is published while it is told to, without saying so.
 #[derive(Default)]
-struct LossyBus {
+pub(super) struct LossyBus {
     inner: EmbeddedBus,
-    losing: AtomicBool,
+    pub(super) losing: AtomicBool,
 }
 
 #[async_trait]

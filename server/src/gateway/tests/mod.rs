@@ -8,4 +8,5 @@ mod harness;
 mod http;
 mod late;
 mod lossy;
+mod revoked;
 mod web;

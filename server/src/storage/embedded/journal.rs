@@ -78,6 +78,17 @@ pub(super) fn check(engine: &Path, acked: Acked) -> Result<Journals, OpenError> 
     Ok(journals)
 }
 
+/// A door for fuzz targets: how many whole, verified batches a journal begins with, and how many lie anywhere in it.
+#[cfg(feature = "fuzzing")]
+#[must_use]
+pub fn batches_in(journal: &[u8]) -> (usize, usize) {
+    let (mut rest, mut whole) = (journal, 0);
+    while let Ok(ReadBatch::Whole(_)) = read_batch(&mut rest) {
+        whole += 1;
+    }
+    (whole, parse::batches_within(journal).count())
+}
+
 /// Journals by number, oldest first.
 fn journal_files(engine: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut files = Vec::new();

@@ -15,6 +15,8 @@ mod fault;
 mod folder;
 mod group;
 mod journal;
+#[cfg(feature = "fuzzing")]
+pub use journal::batches_in;
 mod keys;
 mod log;
 mod manifest;

@@ -11,7 +11,7 @@ use crate::domain::roster::Standing;
 use crate::domain::{ClientMsgId, ConversationId, DeviceId, Kind, Roster, Sender, Seq, UnixMillis, UserId};
 use crate::storage::{
     ConversationRecord, ConversationView, DeviceRecord, Directory, DirectoryError, NewConversation, Projection,
-    Settings, SettingsPatch, UserRecord,
+    Revocation, Settings, SettingsPatch, UserRecord,
 };
 
 type Result<T> = std::result::Result<T, DirectoryError>;
@@ -62,6 +62,7 @@ impl State {
             id: id.clone(),
             display_name: String::new(),
             deactivated: false,
+            tokens_revoked: None,
         })
     }
 
@@ -221,11 +222,45 @@ impl Directory for MemoryDirectory {
         Ok(users.take(limit).map(|(_, user)| user.clone()).collect())
     }
 
-    async fn set_deactivated(&self, id: &UserId, deactivated: bool) -> Result<UserRecord> {
+    async fn set_deactivated(&self, id: &UserId, deactivated: bool, now: UnixMillis) -> Result<UserRecord> {
         let mut state = self.state();
         let user = state.user(id)?;
         user.deactivated = deactivated;
+        if deactivated {
+            user.tokens_revoked = user.tokens_revoked.max(Some(now));
+        }
         Ok(user.clone())
+    }
+
+    async fn revoke_tokens(&self, id: &UserId, now: UnixMillis) -> Result<UserRecord> {
+        let mut state = self.state();
+        let user = state.user(id)?;
+        user.tokens_revoked = user.tokens_revoked.max(Some(now));
+        Ok(user.clone())
+    }
+
+    async fn revocations(
+        &self,
+        since: UnixMillis,
+        after: Option<&Revocation>,
+        limit: usize,
+    ) -> Result<Vec<Revocation>> {
+        let state = self.state();
+        let revocation = |at, user: &UserId, device: Option<&DeviceId>| Revocation {
+            at,
+            user: user.clone(),
+            device: device.cloned(),
+        };
+        let users = state.users.values();
+        let users = users.filter_map(|user| Some(revocation(user.tokens_revoked?, &user.id, None)));
+        let devices = state.devices.iter();
+        let devices = devices.filter_map(|((user, id), device)| Some(revocation(device.removed?, user, Some(id))));
+        let mut found: Vec<Revocation> = users.chain(devices).filter(|found| found.at >= since).collect();
+        found.sort_unstable();
+        let later = found
+            .into_iter()
+            .filter(|found| after.is_none_or(|after| found > after));
+        Ok(later.take(limit).collect())
     }
 
     async fn touch_device(&self, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<()> {

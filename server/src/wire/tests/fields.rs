@@ -124,7 +124,8 @@ fn broken_reads_and_marks_of_integrators_name_their_fields() {
 #[test]
 fn broken_requests_about_people_name_their_fields() {
     use admin::v1::{
-        GetUserRequest, IssueTokenRequest, ListUsersRequest, SetUserDeactivatedRequest, UpsertUserRequest,
+        GetUserRequest, IssueTokenRequest, ListUsersRequest, RevokeTokensRequest, SetUserDeactivatedRequest,
+        UpsertUserRequest,
     };
     let issue = IssueTokenRequest {
         ttl_seconds: 2_592_001,
@@ -139,6 +140,7 @@ fn broken_requests_about_people_name_their_fields() {
         })
         .err(),
         people::set_deactivated(&SetUserDeactivatedRequest::default()).err(),
+        people::revoke_tokens(&RevokeTokensRequest::default()).err(),
         people::issue_token(&issue).err(),
         people::get_users(&v1::GetUsersRequest::default()).err(),
         people::set_block(&v1::SetBlockRequest::default()).err(),

@@ -30,6 +30,8 @@ macro_rules! directory_contract {
             users_gives_those_that_exist_by_id,
             list_users_pages_by_id,
             deactivation_is_remembered_and_taken_back,
+            revoked_tokens_are_remembered_and_their_time_never_goes_back,
+            revocations_are_listed_in_order_and_paged,
             device_is_registered_once_and_seen_again,
             device_needs_its_user,
             removed_device_is_gone_and_its_removal_remembered,

@@ -3,13 +3,13 @@
 use super::{AnyDirectory, LATER, NOW, device, user, with_users};
 use crate::domain::limits::{DEVICES_MAX, REMOVAL_KEPT_MS};
 use crate::domain::{UnixMillis, UserId};
-use crate::storage::DirectoryError;
+use crate::storage::{DirectoryError, Revocation};
 
 pub(crate) async fn upsert_creates_renames_and_keeps_deactivated(directory: AnyDirectory) {
     let ann = user("ann");
     let created = directory.upsert_user(&ann, "Ann", NOW).await.unwrap();
     assert_eq!((created.display_name.as_str(), created.deactivated), ("Ann", false));
-    directory.set_deactivated(&ann, true).await.unwrap();
+    directory.set_deactivated(&ann, true, NOW).await.unwrap();
     let renamed = directory.upsert_user(&ann, "Ann 🎈", LATER).await.unwrap();
     assert_eq!((renamed.display_name.as_str(), renamed.deactivated), ("Ann 🎈", true));
     assert_eq!(directory.users(&[ann]).await.unwrap(), [renamed]);
@@ -20,7 +20,7 @@ pub(crate) async fn ensure_creates_once_and_changes_nothing(directory: AnyDirect
     let created = directory.ensure_user(&ann, NOW).await.unwrap();
     assert_eq!((created.display_name.as_str(), created.deactivated), ("", false));
     directory.upsert_user(&ann, "Ann", NOW).await.unwrap();
-    directory.set_deactivated(&ann, true).await.unwrap();
+    directory.set_deactivated(&ann, true, NOW).await.unwrap();
     let again = directory.ensure_user(&ann, LATER).await.unwrap();
     assert_eq!((again.display_name.as_str(), again.deactivated), ("Ann", true));
 }
@@ -54,16 +54,89 @@ pub(crate) async fn list_users_pages_by_id(directory: AnyDirectory) {
 
 pub(crate) async fn deactivation_is_remembered_and_taken_back(directory: AnyDirectory) {
     let ann = user("ann");
-    let missing = directory.set_deactivated(&ann, true).await;
+    let missing = directory.set_deactivated(&ann, true, NOW).await;
     assert!(matches!(missing, Err(DirectoryError::NoSuchUser(id)) if id == ann));
     directory.ensure_user(&ann, NOW).await.unwrap();
     for deactivated in [true, true, false] {
         assert_eq!(
-            directory.set_deactivated(&ann, deactivated).await.unwrap().deactivated,
+            directory
+                .set_deactivated(&ann, deactivated, NOW)
+                .await
+                .unwrap()
+                .deactivated,
             deactivated
         );
         let read = directory.users(std::slice::from_ref(&ann)).await.unwrap();
         assert_eq!(read[0].deactivated, deactivated);
+    }
+}
+
+/// Deactivation revokes; coming back does not take it back.
+pub(crate) async fn revoked_tokens_are_remembered_and_their_time_never_goes_back(directory: AnyDirectory) {
+    let ann = user("ann");
+    let missing = directory.revoke_tokens(&ann, NOW).await;
+    assert!(matches!(missing, Err(DirectoryError::NoSuchUser(id)) if id == ann));
+    assert_eq!(directory.ensure_user(&ann, NOW).await.unwrap().tokens_revoked, None);
+    let back = directory.set_deactivated(&ann, false, NOW).await.unwrap();
+    assert_eq!(back.tokens_revoked, None);
+    let revoked = directory.revoke_tokens(&ann, NOW).await.unwrap();
+    assert_eq!((revoked.tokens_revoked, revoked.deactivated), (Some(NOW), false));
+    for (deactivated, now, expected) in [(true, LATER, LATER), (false, LATER, LATER), (true, NOW, LATER)] {
+        let written = directory.set_deactivated(&ann, deactivated, now).await.unwrap();
+        assert_eq!(written.tokens_revoked, Some(expected));
+    }
+    let revoked = directory.revoke_tokens(&ann, NOW).await.unwrap();
+    assert_eq!(revoked.tokens_revoked, Some(LATER));
+    let renamed = directory.upsert_user(&ann, "Ann", NOW).await.unwrap();
+    assert_eq!(renamed, directory.users(std::slice::from_ref(&ann)).await.unwrap()[0]);
+    assert_eq!(renamed, directory.list_users(None, 1).await.unwrap()[0]);
+    assert_eq!(renamed.tokens_revoked, Some(LATER));
+}
+
+pub(crate) async fn revocations_are_listed_in_order_and_paged(directory: AnyDirectory) {
+    with_users(&directory, &["ann", "bob"]).await;
+    let at = |offset| UnixMillis(NOW.0 + offset);
+    directory
+        .remove_device(&user("bob"), &device("phone"), at(3))
+        .await
+        .unwrap();
+    directory
+        .remove_device(&user("ann"), &device("phone"), at(3))
+        .await
+        .unwrap();
+    directory
+        .remove_device(&user("ann"), &device("old"), at(1))
+        .await
+        .unwrap();
+    directory.revoke_tokens(&user("ann"), at(3)).await.unwrap();
+    directory.revoke_tokens(&user("bob"), at(2)).await.unwrap();
+    directory.set_deactivated(&user("bob"), true, at(5)).await.unwrap();
+    let revocation = |offset, name, on: Option<&str>| Revocation {
+        at: at(offset),
+        user: user(name),
+        device: on.map(device),
+    };
+    let all = [
+        revocation(1, "ann", Some("old")),
+        revocation(3, "ann", None),
+        revocation(3, "ann", Some("phone")),
+        revocation(3, "bob", Some("phone")),
+        revocation(5, "bob", None),
+    ];
+    assert_eq!(directory.revocations(NOW, None, 10).await.unwrap(), all);
+    assert_eq!(directory.revocations(at(3), None, 10).await.unwrap(), all[1..]);
+    assert_eq!(directory.revocations(at(6), None, 10).await.unwrap(), []);
+    for size in 1..all.len() {
+        let mut listed: Vec<Revocation> = Vec::new();
+        loop {
+            let page = directory.revocations(at(1), listed.last(), size).await.unwrap();
+            assert!(page.len() <= size);
+            if page.is_empty() {
+                break;
+            }
+            listed.extend(page);
+        }
+        assert_eq!(listed, all, "pages of {size}");
     }
 }
 

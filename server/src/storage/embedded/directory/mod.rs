@@ -5,6 +5,7 @@ mod devices;
 mod error;
 mod open;
 mod projection;
+mod revocations;
 mod sql;
 mod users;
 mod views;
@@ -21,7 +22,7 @@ use async_trait::async_trait;
 use crate::domain::{ConversationId, DeviceId, UnixMillis, UserId};
 use crate::storage::{
     ConversationRecord, ConversationView, DeviceRecord, Directory, DirectoryError, NewConversation, Projection,
-    Settings, SettingsPatch, UserRecord,
+    Revocation, Settings, SettingsPatch, UserRecord,
 };
 
 type Result<T> = std::result::Result<T, DirectoryError>;
@@ -44,8 +45,22 @@ impl Directory for SqliteDirectory {
         self.in_time(users::list(self.readers(), after, limit)).await
     }
 
-    async fn set_deactivated(&self, id: &UserId, deactivated: bool) -> Result<UserRecord> {
-        self.in_time(users::set_deactivated(self.writer(), id, deactivated))
+    async fn set_deactivated(&self, id: &UserId, deactivated: bool, now: UnixMillis) -> Result<UserRecord> {
+        self.in_time(users::set_deactivated(self.writer(), id, deactivated, now))
+            .await
+    }
+
+    async fn revoke_tokens(&self, id: &UserId, now: UnixMillis) -> Result<UserRecord> {
+        self.in_time(revocations::revoke(self.writer(), id, now)).await
+    }
+
+    async fn revocations(
+        &self,
+        since: UnixMillis,
+        after: Option<&Revocation>,
+        limit: usize,
+    ) -> Result<Vec<Revocation>> {
+        self.in_time(revocations::list(self.readers(), since, after, limit))
             .await
     }
 

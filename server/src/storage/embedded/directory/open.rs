@@ -116,12 +116,20 @@ fn pool(connections: u32, patience: Patience) -> SqlitePoolOptions {
         .test_before_acquire(false)
 }
 
-fn migrations() -> Migrator {
-    Migrator::with_migrations(vec![migration(
-        1,
-        "directory",
-        include_str!("../../../../migrations/sqlite/0001_directory.sql"),
-    )])
+/// Every step of the schema.
+pub(super) fn migrations() -> Migrator {
+    Migrator::with_migrations(vec![
+        migration(
+            1,
+            "directory",
+            include_str!("../../../../migrations/sqlite/0001_directory.sql"),
+        ),
+        migration(
+            2,
+            "revocation",
+            include_str!("../../../../migrations/sqlite/0002_revocation.sql"),
+        ),
+    ])
 }
 
 fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {

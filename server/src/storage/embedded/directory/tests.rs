@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::open::migrations;
 use super::users::{BLOCKED, others_text};
 use super::views::{SHARES, views_text};
-use super::{Patience, SqliteDirectory};
+use super::{Patience, SqliteDirectory, revocations};
 use crate::domain::{UnixMillis, UserId};
 use crate::storage::contract::directory::directory_contract;
 use crate::storage::{Directory, DirectoryError};
@@ -156,11 +157,43 @@ async fn schema_of_a_newer_version_is_refused() {
     assert!(refused.contains("999"), "{refused}");
 }
 
+/// What the first version wrote is read by this one.
+#[tokio::test]
+async fn a_directory_of_the_first_version_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(folder.path().join("directory.sqlite"))
+        .create_if_missing(true);
+    let old = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    let first = migrations()
+        .iter()
+        .filter(|migration| migration.version == 1)
+        .cloned()
+        .collect();
+    sqlx::migrate::Migrator::with_migrations(first).run(&old).await.unwrap();
+    sqlx::query("INSERT INTO users (user_id, display_name, deactivated, created_ms) VALUES ('ann', 'Ann', TRUE, 1)")
+        .execute(&old)
+        .await
+        .unwrap();
+    old.close().await;
+    let directory = open(folder.path()).await.unwrap();
+    let ann = directory.users(&[user("ann")]).await.unwrap().remove(0);
+    assert_eq!((ann.deactivated, ann.tokens_revoked), (true, None));
+    let ann = directory.revoke_tokens(&ann.id, NOW).await.unwrap();
+    assert_eq!((ann.deactivated, ann.tokens_revoked), (true, Some(NOW)));
+}
+
 /// A list's cost follows the ids asked, not what is stored: every step of its plan is a search by key.
 #[tokio::test]
 async fn no_list_scans_a_table() {
     let (directory, _folder) = fresh().await;
-    for statement in [views_text(64), others_text(64, SHARES), others_text(64, BLOCKED)] {
+    let texts = [
+        views_text(64),
+        others_text(64, SHARES),
+        others_text(64, BLOCKED),
+        revocations::LIST.to_owned(),
+    ];
+    for statement in texts {
         let text = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
         let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(text).fetch_all(directory.readers()).await.unwrap();
         let searches = steps.iter().filter(|(.., step)| step.starts_with("SEARCH")).count();

@@ -12,13 +12,14 @@ use crate::domain::{UnixMillis, UserId};
 use crate::storage::{DirectoryError, UserRecord};
 
 type Result<T> = std::result::Result<T, DirectoryError>;
-type UserRow = (String, String, bool);
+pub(super) type UserRow = (String, String, bool, Option<i64>);
 
-fn record((id, display_name, deactivated): UserRow) -> Result<UserRecord> {
+pub(super) fn record((id, display_name, deactivated, revoked): UserRow) -> Result<UserRecord> {
     Ok(UserRecord {
         id: user_from_db(&id)?,
         display_name,
         deactivated,
+        tokens_revoked: revoked.map(UnixMillis),
     })
 }
 
@@ -26,7 +27,7 @@ pub(super) async fn upsert(writer: &SqlitePool, id: &UserId, name: &str, now: Un
     let row = sqlx::query_as::<_, UserRow>(
         "INSERT INTO users (user_id, display_name, deactivated, created_ms) VALUES ($1, $2, FALSE, $3)
          ON CONFLICT (user_id) DO UPDATE SET display_name = excluded.display_name
-         RETURNING user_id, display_name, deactivated",
+         RETURNING user_id, display_name, deactivated, tokens_revoked_ms",
     )
     .bind(id.as_str())
     .bind(name)
@@ -55,10 +56,12 @@ pub(super) async fn ensure(directory: &SqliteDirectory, id: &UserId, now: UnixMi
 }
 
 async fn one(readers: &SqlitePool, id: &UserId) -> Result<Option<UserRecord>> {
-    let row = sqlx::query_as::<_, UserRow>("SELECT user_id, display_name, deactivated FROM users WHERE user_id = $1")
-        .bind(id.as_str())
-        .fetch_optional(readers)
-        .await?;
+    let row = sqlx::query_as::<_, UserRow>(
+        "SELECT user_id, display_name, deactivated, tokens_revoked_ms FROM users WHERE user_id = $1",
+    )
+    .bind(id.as_str())
+    .fetch_optional(readers)
+    .await?;
     row.map(record).transpose()
 }
 
@@ -73,7 +76,7 @@ pub(super) async fn by_id_in(connection: &mut SqliteConnection, ids: &[UserId]) 
     // The lists are in ascending order, and so is each answer: the whole is too.
     for list in id_lists(&ids) {
         let text = format!(
-            "SELECT user_id, display_name, deactivated FROM users WHERE user_id IN ({}) ORDER BY user_id",
+            "SELECT user_id, display_name, deactivated, tokens_revoked_ms FROM users WHERE user_id IN ({}) ORDER BY user_id",
             placeholders(1, list.len())
         );
         let mut query = sqlx::query_as::<_, UserRow>(AssertSqlSafe(text));
@@ -90,7 +93,7 @@ pub(super) async fn by_id_in(connection: &mut SqliteConnection, ids: &[UserId]) 
 pub(super) async fn list(readers: &SqlitePool, after: Option<&UserId>, limit: usize) -> Result<Vec<UserRecord>> {
     // The empty text sorts before every id.
     let rows = sqlx::query_as::<_, UserRow>(
-        "SELECT user_id, display_name, deactivated FROM users WHERE user_id > $1 ORDER BY user_id LIMIT $2",
+        "SELECT user_id, display_name, deactivated, tokens_revoked_ms FROM users WHERE user_id > $1 ORDER BY user_id LIMIT $2",
     )
     .bind(after.map_or("", UserId::as_str))
     .bind(limit_to_db(limit))
@@ -99,12 +102,20 @@ pub(super) async fn list(readers: &SqlitePool, after: Option<&UserId>, limit: us
     rows.into_iter().map(record).collect()
 }
 
-pub(super) async fn set_deactivated(writer: &SqlitePool, id: &UserId, deactivated: bool) -> Result<UserRecord> {
+pub(super) async fn set_deactivated(
+    writer: &SqlitePool,
+    id: &UserId,
+    deactivated: bool,
+    now: UnixMillis,
+) -> Result<UserRecord> {
     let row = sqlx::query_as::<_, UserRow>(
-        "UPDATE users SET deactivated = $2 WHERE user_id = $1 RETURNING user_id, display_name, deactivated",
+        "UPDATE users SET deactivated = $2, tokens_revoked_ms =
+             CASE WHEN $2 THEN MAX(COALESCE(tokens_revoked_ms, $3), $3) ELSE tokens_revoked_ms END
+         WHERE user_id = $1 RETURNING user_id, display_name, deactivated, tokens_revoked_ms",
     )
     .bind(id.as_str())
     .bind(deactivated)
+    .bind(now.0)
     .fetch_optional(writer)
     .await?;
     record(row.ok_or_else(|| DirectoryError::NoSuchUser(id.clone()))?)

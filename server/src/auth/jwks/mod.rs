@@ -1,0 +1,47 @@
+//! The public keys of an identity provider (RFC 7517), from a file or from an address. Which key a token names is looked
+//! up here and nowhere else: no `jku`, `x5u` or `jwk` of a token's header is ever followed.
+
+mod fetch;
+mod file;
+mod key_set;
+mod pace;
+mod url;
+
+pub use file::JwksFile;
+pub use url::JwksUrl;
+
+#[cfg(test)]
+pub(super) use fetch::Roots;
+#[cfg(test)]
+pub(super) use pace::Timing;
+
+use super::jwt::VerifyingKey;
+
+/// Bytes of a key set: room for all keys with certificate chains.
+const KEY_SET_BYTES_MAX: u64 = 256 * 1024;
+
+/// Where the keys come from.
+pub enum Jwks {
+    /// A file, read again when it changes.
+    File(JwksFile),
+    /// An address, fetched again and again.
+    Url(JwksUrl),
+}
+
+/// The keys that were fetched last are too old to be trusted, and no newer ones could be had.
+pub(super) struct TooOld;
+
+impl Jwks {
+    /// Does `with` the key of that id; `None` when there is none.
+    pub(super) async fn with_key<T>(
+        &self,
+        id: Option<&str>,
+        with: impl FnOnce(&VerifyingKey) -> T,
+    ) -> Result<Option<T>, TooOld> {
+        let keys = match self {
+            Self::File(file) => file.current().await,
+            Self::Url(url) => url.keys_for(id).await?,
+        };
+        Ok(keys.find(id).map(with))
+    }
+}
