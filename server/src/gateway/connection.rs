@@ -14,7 +14,7 @@ use super::edge::{Bounded, Connection, Fate, Requests, Streams, Watched};
 use super::limits::{
     FIRST_BYTES_WITHIN, HEADER_LIST_BYTES_MAX, HTTP1_HEAD_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES,
     HTTP2_FRAME_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, KEEP_ALIVE_EVERY, KEEP_ALIVE_TIMEOUT,
-    LOCAL_ERROR_RESETS_MAX, METADATA_ENTRIES_MAX, PENDING_ACCEPT_RESETS_MAX, SEND_BUFFER_BYTES_MAX,
+    LOCAL_ERROR_RESETS_MAX, PENDING_ACCEPT_RESETS_MAX, SEND_BUFFER_BYTES_MAX,
 };
 
 /// What connections are told.
@@ -37,7 +37,6 @@ fn builder() -> Builder<Streams> {
         .auto_date_header(false)
         .timer(TokioTimer::new())
         .header_read_timeout(FIRST_BYTES_WITHIN)
-        .max_headers(METADATA_ENTRIES_MAX)
         .max_buf_size(HTTP1_HEAD_BYTES_MAX);
     builder
         .http2()

@@ -209,13 +209,22 @@ impl ServerProcess {
     /// # Panics
     /// There is no process.
     pub async fn signal(&self, name: &str) {
-        let id = self.child.as_ref().and_then(Child::id).expect("a running process");
+        let id = self.id();
         let sent = Command::new("kill")
             .arg(format!("-{name}"))
             .arg(id.to_string())
             .status()
             .await;
         assert!(sent.is_ok_and(|status| status.success()), "no SIG{name} to {id}");
+    }
+
+    /// Its id, as the operating system counts.
+    ///
+    /// # Panics
+    /// There is no process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().and_then(Child::id).expect("a running process")
     }
 
     /// Where it keeps everything.
