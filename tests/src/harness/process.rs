@@ -36,6 +36,8 @@ pub struct ServerProcess {
     folder: tempfile::TempDir,
     port: u16,
     flags: Vec<String>,
+    /// Most file descriptors it may have open; `None` for this process's own limit.
+    descriptors: Option<u32>,
     child: Option<Child>,
 }
 
@@ -61,8 +63,16 @@ impl ServerProcess {
             folder: tempfile::tempdir().expect("a temporary folder"),
             port: free_port(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            descriptors: None,
             child: None,
         }
+    }
+
+    /// The same with so many file descriptors at most.
+    #[must_use]
+    pub fn with_descriptors(mut self, descriptors: u32) -> Self {
+        self.descriptors = Some(descriptors);
+        self
     }
 
     /// Starts the process on the folder, to die at a crash point if one is named ("name" or "name:n").
@@ -88,7 +98,7 @@ impl ServerProcess {
             .append(true)
             .open(self.log_file())
             .expect("a log file");
-        let mut command = Command::new(binary());
+        let mut command = self.command();
         command.arg("serve").arg("--data-folder").arg(folder);
         command.arg("--listen").arg(self.authority()).args(&self.flags);
         command
@@ -101,6 +111,17 @@ impl ServerProcess {
         }
         let child = command.spawn();
         self.child = Some(child.unwrap_or_else(|error| panic!("{}: {error}", binary().display())));
+    }
+
+    fn command(&self) -> Command {
+        let Some(descriptors) = self.descriptors else {
+            return Command::new(binary());
+        };
+        // A shell sets the limit of what it becomes.
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        shell.arg("-c").arg(script).arg(binary());
+        shell
     }
 
     /// Waits until it answers that it serves.

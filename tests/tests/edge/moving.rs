@@ -7,13 +7,14 @@ use std::time::Duration;
 use prost::Message;
 use stonechat_client::{Client, ClientConfig, Event, Events, StaticToken};
 use stonechat_proto::v1::message_service_client::MessageServiceClient;
+use stonechat_proto::v1::server_frame::Body as Seen;
 use stonechat_proto::{refusal_of_status, v1};
-use stonechat_tests::harness::{Acks, Bench, Claims, PATIENCE, header, text};
+use stonechat_tests::harness::{Acks, Bench, Claims, PATIENCE, ServerProcess, header, text};
 use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::unhurried;
-use crate::wire::{DATA, END_HEADERS, GOAWAY, HEADERS, RST_STREAM, WINDOW_UPDATE, Wire, call, frame, setting};
+use crate::wire::{DATA, END_HEADERS, GOAWAY, HEADERS, RST_STREAM, WINDOW_UPDATE, Wire, call, connect, frame, setting};
 
 /// A stream on an old connection is told to move, and then the connection takes nothing new.
 #[tokio::test]
@@ -192,4 +193,74 @@ async fn overload_is_answered() {
         1 + stored,
         "what was refused was not done"
     );
+}
+
+/// The same for sessions: each is welcomed, or refused with a time to come back.
+#[tokio::test]
+async fn a_storm_of_hellos_is_answered() {
+    const SESSIONS: usize = 400;
+    let bench = Bench::start(&unhurried(&["--requests-at-once-max", "1"])).await;
+    let mut sessions = Vec::new();
+    for number in 0..SESSIONS {
+        let user = format!("u{number}");
+        let hello = bench.hello(&user, "phone");
+        sessions.push(bench.open_with(&user, hello, Acks::Each).await);
+    }
+    let mut refused = 0;
+    for session in &mut sessions {
+        let answered = |seen: &stonechat_tests::harness::Observed| seen.welcome.is_some() || seen.closed.is_some();
+        session.until("welcome or the end", 3 * PATIENCE, answered).await;
+        let seen = session.observed();
+        if let Some(closed) = seen.closed {
+            assert!(closed.reconnect && closed.retry_after_ms > 0, "{closed:?}");
+            let Some(Seen::Refusal(refusal)) = seen.answers.get(&1) else {
+                panic!("not refused: {:?}", seen.answers);
+            };
+            assert_eq!(refusal.reason(), v1::RefusalReason::RateLimited, "{refusal:?}");
+            assert_eq!(refusal.effect(), v1::Effect::NotDone);
+            assert!(refusal.retry_after_ms > 0);
+            refused += 1;
+        }
+    }
+    eprintln!("{} welcomed, {refused} refused", SESSIONS - refused);
+    assert!(refused < SESSIONS);
+}
+
+/// As many connections as descriptors leave room for: who talks goes on to talk, the store opens its files, and when
+/// the crowd is gone others are served.
+#[tokio::test]
+async fn a_crowd_takes_no_descriptor_of_the_store() {
+    const DESCRIPTORS: u32 = 256;
+    let mut server = ServerProcess::prepare(&unhurried(&[])).with_descriptors(DESCRIPTORS);
+    server.spawn(None);
+    server.ready().await;
+    let mut bench = Bench::on(server);
+    let room = bench.direct("alice", "bob").await;
+    let mut alice = bench.open("alice", "phone").await;
+    let authority = bench.server.authority();
+    let mut crowd = Vec::new();
+    for _ in 0..2 * DESCRIPTORS {
+        crowd.push(
+            connect(&authority, Ipv4Addr::new(127, 0, 0, 7))
+                .await
+                .expect("the system takes it"),
+        );
+        if crowd.len() % 16 == 0 {
+            bench.send(&mut alice, &room, "still here").await;
+        }
+    }
+    let open = std::fs::read_dir(format!("/proc/{}/fd", bench.server.id()))
+        .expect("its files")
+        .count();
+    eprintln!("{open} of {DESCRIPTORS} descriptors are open");
+    assert!(open < DESCRIPTORS as usize * 3 / 4, "{open} are open");
+    bench.send(&mut alice, &room, "and after").await;
+    drop(crowd);
+    let mut bob = bench.open("bob", "phone").await;
+    let newest = bench.entries(&room).await.len() as u64;
+    bob.until("everything", PATIENCE, |seen| seen.newest(&room) >= newest)
+        .await;
+    bench.verdict().await.assert_clean(&[]);
+    let log = std::fs::read_to_string(bench.server.log_file()).expect("a log");
+    assert!(!log.contains("no connection was accepted"), "descriptors ran out");
 }
