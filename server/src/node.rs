@@ -246,6 +246,12 @@ impl NodeHandle {
         self.local_addr
     }
 
+    /// What the sessions share, for tests that hold a limit of it.
+    #[cfg(test)]
+    pub(crate) fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
     /// Open sessions.
     #[must_use]
     pub fn sessions(&self) -> usize {

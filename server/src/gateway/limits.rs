@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::domain::limits::FRAME_BYTES_MAX;
+
 // Connections.
 
 /// Streams one HTTP/2 connection may have open; hyper sets no limit by itself.
@@ -46,6 +48,8 @@ pub const REFUSALS_MAX: u32 = 1_000;
 
 /// Entries of metadata in a request: a call of ours has a dozen, a browser's twenty.
 pub const METADATA_ENTRIES_MAX: usize = 64;
+/// Bytes of a unary request: the largest message, and the five bytes that go before it.
+pub const REQUEST_BYTES_MAX: usize = FRAME_BYTES_MAX + WRAPPER_BYTES + 5;
 /// Longest time for a unary call, whatever its caller says: every wait inside has a shorter bound of its own.
 pub const UNARY_WITHIN: Duration = Duration::from_secs(30);
 /// Time a reader has to take the answer of a unary call: half a MiB on a slow line.

@@ -1,14 +1,47 @@
-//! Bodies of answers, handed over so that none is forgotten before its reader took it.
+//! Bodies: requests taken in as a whole, answers handed over so that none is forgotten before its reader took it.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 /// Pieces up to this many bytes go out as they are: 64 streams of a connection with one each are a MiB.
 const PIECE_BYTES: usize = 16 * 1024;
+
+/// Why a body is not there as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Incomplete {
+    /// It has more bytes than may be.
+    TooLarge,
+    /// Its sender went away, or broke the protocol.
+    Broken,
+}
+
+/// All bytes of a body. Most come in one piece, which is not copied.
+///
+/// # Errors
+/// They do not come, or there are more than `bytes_max`.
+pub(super) async fn collect<B: Body<Data = Bytes>>(body: B, bytes_max: usize) -> Result<Bytes, Incomplete> {
+    let mut body = pin!(body);
+    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {
+        let Ok(piece) = frame.map_err(|_| Incomplete::Broken)?.into_data() else {
+            continue;
+        };
+        if first.len() + all.len() + piece.len() > bytes_max {
+            return Err(Incomplete::TooLarge);
+        }
+        if first.is_empty() && all.is_empty() {
+            first = piece;
+            continue;
+        }
+        all.extend_from_slice(&std::mem::take(&mut first));
+        all.extend_from_slice(&piece);
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
 
 pin_project! {
     /// A body whose large pieces come with their last byte by itself. HTTP/2 takes a piece as a whole once its reader's
@@ -92,6 +125,20 @@ mod tests {
         fn size_hint(&self) -> SizeHint {
             SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_whole_or_refused() {
+        let pieces = |text: &'static str| {
+            let pieces = text.split(',').rev().map(|piece| Bytes::from_static(piece.as_bytes()));
+            Pieces(pieces.collect())
+        };
+        for (given, whole) in [("", ""), ("one", "one"), (",one,,two,three", "onetwothree")] {
+            let collected = collect(pieces(given), 11).await;
+            assert_eq!(collected.as_deref(), Ok(whole.as_bytes()));
+        }
+        assert_eq!(collect(pieces("one,two"), 5).await, Err(Incomplete::TooLarge));
+        assert_eq!(collect(pieces("onetwo"), 5).await, Err(Incomplete::TooLarge));
     }
 
     #[tokio::test]

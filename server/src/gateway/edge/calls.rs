@@ -10,13 +10,13 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::Edge;
-use super::body::LastByteLast;
+use super::body::{Incomplete, LastByteLast, collect};
 use super::deadline::timeout;
 use super::ending::StreamEnd;
 use super::refusals::{Reason, refused};
 use crate::api::{RATE_LIMIT_METADATA, Standing, status_of, status_of_deadline};
 use crate::domain::{Reason as Why, Refusal};
-use crate::gateway::limits::{HELLO_WITHIN, METADATA_ENTRIES_MAX, RESPONSE_WITHIN, UNARY_WITHIN};
+use crate::gateway::limits::{HELLO_WITHIN, METADATA_ENTRIES_MAX, REQUEST_BYTES_MAX, RESPONSE_WITHIN, UNARY_WITHIN};
 
 /// What kind of call a path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,8 @@ async fn call(edge: &Edge, request: Request, next: Next) -> Result<Response, Sta
         kind => {
             let asked = timeout(request.headers()).unwrap_or(UNARY_WITHIN);
             let deadline = now + asked.min(UNARY_WITHIN);
+            // Whole before it takes a seat: a seat is for work, not for a client that is slow, or says nothing.
+            let request = whole(deadline, request).await?;
             let _seat = match kind {
                 Kind::Unary => Some(edge.admit(deadline).await.map_err(|refusal| status_of(&refusal))?),
                 _ => None,
@@ -88,6 +90,26 @@ async fn call(edge: &Edge, request: Request, next: Next) -> Result<Response, Sta
         }
     };
     Ok(response.map(|body| Body::new(LastByteLast::new(body))))
+}
+
+/// The request with all of its body.
+async fn whole(deadline: Instant, request: Request) -> Result<Request, Status> {
+    let (head, body) = request.into_parts();
+    let body = tokio::time::timeout_at(deadline, collect(body, REQUEST_BYTES_MAX)).await;
+    match body {
+        Ok(Ok(body)) => Ok(Request::from_parts(head, Body::from(body))),
+        Ok(Err(Incomplete::TooLarge)) => {
+            let message = "the request is larger than any rpc takes; not done";
+            Err(status_of(&Refusal::invalid("", message)))
+        }
+        Ok(Err(Incomplete::Broken)) => Err(status_of(&Refusal::invalid("", "the request broke off; not done"))),
+        Err(_) => {
+            refused(Reason::Deadline);
+            let why = Why::Unavailable { retry_after_ms: 0 };
+            let message = "the request did not come within the deadline; not done";
+            Err(status_of_deadline(&Refusal::not_done(why, message)))
+        }
+    }
 }
 
 /// The answer, or the status that says that it took too long: what was asked may have been done.
