@@ -43,6 +43,26 @@ pub struct Config {
     pub drain: Duration,
     /// Connections at a time, 1 to 1,000,000; default 10,000. Each takes one file descriptor.
     pub connections_max: usize,
+    /// Open connections of one source address (of IPv6: one /64), 0 to 1,000,000; 0 for no limit; default 2,000: offices and
+    /// carriers have many users behind one address. Behind a proxy all clients have the proxy's: set all limits by address to 0
+    /// there.
+    pub address_connections_max: usize,
+    /// Sustained connections a second that one source address may open, with a burst of ten seconds' worth, 0 to 100,000; 0
+    /// for no limit; default 100.
+    pub address_connections_per_second: u32,
+    /// Sustained requests a second from one source address, counted before their tokens are looked at, with a burst of ten
+    /// seconds' worth, 0 to 100,000; 0 for no limit; default 1,000. Frames of streams are not requests.
+    pub address_requests_per_second: u32,
+    /// Sustained unary calls and hellos a second of one user, with a burst of ten seconds' worth, 0 to 100,000; 0 for no limit;
+    /// default 100. Integrators have no such limit.
+    pub user_requests_per_second: u32,
+    /// Unary calls and hellos that are worked on at a time, 1 to 100,000; default 512: enough to fill the store's commits. More
+    /// wait up to 2 s, then they are refused.
+    pub requests_at_once_max: usize,
+    /// How old a connection may become until its streams are told to move to a new one, spread by a tenth to both sides.
+    /// `connection_age_seconds`, 0 to 604,800; 0 for no limit; default 43,200 (12 hours): so that load spreads again after a
+    /// node was added.
+    pub connection_age: Duration,
     /// Sustained frames a second that one session may send, 1 to 100,000; default 100.
     pub session_frames_per_second: u32,
     /// Sustained entries a second that one conversation takes, 1 to 100,000; default 1,000.
@@ -66,6 +86,12 @@ impl Default for Config {
             cors_origins: Vec::new(),
             drain: Duration::from_secs(10),
             connections_max: 10_000,
+            address_connections_max: 2_000,
+            address_connections_per_second: 100,
+            address_requests_per_second: 1_000,
+            user_requests_per_second: 100,
+            requests_at_once_max: 512,
+            connection_age: Duration::from_secs(12 * 3_600),
             session_frames_per_second: 100,
             conversation_entries_per_second: 1_000,
             log_filter: "info".to_owned(),
@@ -111,6 +137,24 @@ pub struct ConfigFlags {
     /// Connections at a time [default: 10000]
     #[arg(long, value_name = "COUNT")]
     pub connections_max: Option<String>,
+    /// Open connections of one source address, 0 for no limit [default: 2000]
+    #[arg(long, value_name = "COUNT")]
+    pub address_connections_max: Option<String>,
+    /// Sustained new connections a second from one source address, 0 for no limit [default: 100]
+    #[arg(long, value_name = "COUNT")]
+    pub address_connections_per_second: Option<String>,
+    /// Sustained requests a second from one source address, 0 for no limit [default: 1000]
+    #[arg(long, value_name = "COUNT")]
+    pub address_requests_per_second: Option<String>,
+    /// Sustained unary calls and hellos a second of one user, 0 for no limit [default: 100]
+    #[arg(long, value_name = "COUNT")]
+    pub user_requests_per_second: Option<String>,
+    /// Unary calls and hellos that are worked on at a time [default: 512]
+    #[arg(long, value_name = "COUNT")]
+    pub requests_at_once_max: Option<String>,
+    /// Age in seconds at which a connection's streams are told to move to a new one, 0 for never [default: 43200]
+    #[arg(long, value_name = "SECONDS")]
+    pub connection_age_seconds: Option<String>,
     /// Sustained frames a second from one session [default: 100]
     #[arg(long, value_name = "COUNT")]
     pub session_frames_per_second: Option<String>,
@@ -139,6 +183,12 @@ impl ConfigFlags {
             "cors_origins" => &self.cors_origins,
             "drain_seconds" => &self.drain_seconds,
             "connections_max" => &self.connections_max,
+            "address_connections_max" => &self.address_connections_max,
+            "address_connections_per_second" => &self.address_connections_per_second,
+            "address_requests_per_second" => &self.address_requests_per_second,
+            "user_requests_per_second" => &self.user_requests_per_second,
+            "requests_at_once_max" => &self.requests_at_once_max,
+            "connection_age_seconds" => &self.connection_age_seconds,
             "session_frames_per_second" => &self.session_frames_per_second,
             "conversation_entries_per_second" => &self.conversation_entries_per_second,
             "log_filter" => &self.log_filter,

@@ -19,6 +19,7 @@ use crate::bus::embedded::EmbeddedBus;
 use crate::config::Config;
 use crate::conversation::{Backends, Conversations, Limits, People};
 use crate::domain::{CorrelationId, Refusal};
+use crate::gateway::edge::{Edge, room_for_connections};
 use crate::gateway::{Foundation, Gateway, Serving, SessionService, Web, router, serve};
 use crate::presence::Presence;
 use crate::storage::DirectoryError;
@@ -151,6 +152,10 @@ impl Node {
     /// # Errors
     /// See [`StartError`].
     pub async fn open(config: &Config, host: Host) -> Result<NodeHandle, StartError> {
+        let config = &Config {
+            connections_max: room_for_connections(config.connections_max),
+            ..config.clone()
+        };
         let grounds = Grounds::open(config, &host).await?;
         let address = config.listen.to_string();
         let listener = TcpListener::bind(&address).await;
@@ -185,8 +190,9 @@ impl Node {
         let presence = presence(&grounds.backends, &host);
         let people = People::new(conversations.clone(), host.clone());
         let operations = Operations::new(conversations.clone(), people.clone(), presence.clone());
-        let gateway = gateway(config, &host, &grounds, &operations, &conversations, &presence);
-        let guard = Guard::new(Arc::clone(&grounds.authenticator), host);
+        let edge = Edge::new(config, host.clone());
+        let gateway = gateway(config, &host, &grounds, &edge, &operations, &conversations, &presence);
+        let guard = Guard::new(Arc::clone(&grounds.authenticator), Arc::clone(&edge) as _, host);
         let (health, health_service) = tonic_health::server::health_reporter();
         let session = guard.wrap(SessionService::new(Arc::clone(&gateway)));
         let rpcs = Routes::new(health_service).add_service(session);
@@ -199,7 +205,7 @@ impl Node {
         tracing::info!(address = %local_addr, "serving");
         Ok(NodeHandle {
             local_addr,
-            serving: Mutex::new(Some(serve(listener, app, config.connections_max))),
+            serving: Mutex::new(Some(serve(listener, app, edge, config.connections_max))),
             presence: tokio::spawn(presence.run()),
             revocations: tokio::spawn(Arc::clone(&gateway).watch_revocations()),
             gateway,
@@ -222,6 +228,7 @@ fn gateway(
     config: &Config,
     host: &Host,
     grounds: &Grounds,
+    edge: &Arc<Edge>,
     operations: &Operations,
     conversations: &Conversations,
     presence: &Presence,
@@ -235,6 +242,7 @@ fn gateway(
         authenticator: Arc::clone(&grounds.authenticator),
         host: host.clone(),
         create_users: config.provision_users,
+        edge: Arc::clone(edge),
         frames_per_second: config.session_frames_per_second,
     })
 }
@@ -257,6 +265,12 @@ impl NodeHandle {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// What the sessions share, for tests that hold a limit of it.
+    #[cfg(test)]
+    pub(crate) fn gateway(&self) -> &Gateway {
+        &self.gateway
     }
 
     /// Open sessions.

@@ -5449,7 +5449,7 @@ pub enum CloseReason {
     Expired = 2,
     /// The token was refused, the device removed or the user deactivated.
     Credentials = 3,
-    /// The node is going down for maintenance. Reconnect after the delay.
+    /// The node is going down for maintenance, or the connection is old. Reconnect after the delay.
     Draining = 4,
     /// The client broke the protocol; message says how.
     ProtocolError = 5,

@@ -14,22 +14,28 @@ use tower::Service;
 
 use super::access::{Requires, check, requirement};
 use super::context::{CORRELATION_METADATA, CallContext, correlation_of, device_of};
+use super::rate::{Standing, UserRates};
 use super::status::{of_tonic, status_of};
 use crate::auth::{Authenticator, Principal};
-use crate::domain::{CorrelationId, Reason, Refusal};
+use crate::domain::{CorrelationId, Reason, Refusal, UserId};
 
 /// Wraps services.
 #[derive(Clone)]
 pub struct Guard {
     authenticator: Arc<Authenticator>,
+    rates: Arc<dyn UserRates>,
     host: Host,
 }
 
 impl Guard {
-    /// Verifies tokens by this authenticator.
+    /// Verifies tokens by this authenticator, and counts the calls of each user.
     #[must_use]
-    pub fn new(authenticator: Arc<Authenticator>, host: Host) -> Self {
-        Self { authenticator, host }
+    pub fn new(authenticator: Arc<Authenticator>, rates: Arc<dyn UserRates>, host: Host) -> Self {
+        Self {
+            authenticator,
+            rates,
+            host,
+        }
     }
 
     /// Puts the guard before a service. Its handlers find a [`CallContext`] in the extensions of the request, except
@@ -42,7 +48,13 @@ impl Guard {
         }
     }
 
-    async fn admit(&self, path: &str, headers: &HeaderMap, correlation: CorrelationId) -> Result<Admitted, Status> {
+    async fn admit(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        correlation: CorrelationId,
+        standing: &mut Option<Standing>,
+    ) -> Result<Admitted, Status> {
         let Some(requires) = requirement(path) else {
             return Err(Status::new(Code::Unimplemented, "no such rpc"));
         };
@@ -50,8 +62,21 @@ impl Guard {
             None if requires == Requires::UserInHello => return Ok(Admitted::ByHello),
             token => token.ok_or_else(no_token).map_err(|refusal| status_of(&refusal))?,
         };
-        let admitted = self.context(requires, token, headers, correlation).await;
+        let context = self.context(requires, token, headers, correlation).await;
+        let admitted = context.and_then(|context| {
+            *standing = self.standing(requires, &context.principal.user);
+            standing.map_or(Ok(()), |standing| standing.check("user"))?;
+            Ok(context)
+        });
         admitted.map(Admitted::As).map_err(|refusal| status_of(&refusal))
+    }
+
+    /// How a user stands with this call. Services are trusted by their scopes, and a hello is counted when it comes.
+    fn standing(&self, requires: Requires, user: &UserId) -> Option<Standing> {
+        match requires {
+            Requires::User => self.rates.take(user),
+            Requires::UserInHello | Requires::Scope(_) => None,
+        }
     }
 
     async fn context(
@@ -125,7 +150,10 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
             let correlation = correlation_of(request.headers(), &guard.host);
-            let admitted = guard.admit(request.uri().path(), request.headers(), correlation).await;
+            let mut standing = None;
+            let admitted = guard
+                .admit(request.uri().path(), request.headers(), correlation, &mut standing)
+                .await;
             let mut response = match admitted {
                 Ok(admitted) => {
                     if let Admitted::As(context) = admitted {
@@ -135,6 +163,9 @@ where
                 }
                 Err(status) => status.into_http(),
             };
+            if let Some(standing) = standing {
+                standing.tell(response.headers_mut());
+            }
             if let Ok(value) = HeaderValue::from_str(&correlation.to_string()) {
                 response.headers_mut().insert(CORRELATION_METADATA, value);
             }

@@ -10,6 +10,7 @@ mod context;
 mod guard;
 mod operations;
 mod public;
+mod rate;
 mod status;
 
 #[cfg(test)]
@@ -18,7 +19,8 @@ mod tests;
 pub use context::{CORRELATION_METADATA, CallContext, DEVICE_METADATA};
 pub use guard::{Guard, Guarded};
 pub use operations::Operations;
-pub use status::status_of;
+pub use rate::{RATE_LIMIT_METADATA, RATE_REMAINING_METADATA, RATE_RESET_METADATA, Standing, UserRates};
+pub use status::{status_of, status_of_deadline};
 
 use std::sync::Arc;
 

@@ -34,6 +34,12 @@ pub fn status_of(refusal: &Refusal) -> Status {
     }
 }
 
+/// The status of a call that was not answered within its deadline.
+#[must_use]
+pub fn status_of_deadline(refusal: &Refusal) -> Status {
+    with_details(Code::DeadlineExceeded, &wire::refusal::to_proto(refusal))
+}
+
 /// A status that tonic made before the handler ran (undecodable, too large, without a message) with a code of ours and
 /// details; others stay.
 pub(super) fn of_tonic(status: &Status) -> Option<Status> {

@@ -294,7 +294,7 @@ fn authenticator(directory: Arc<MemoryDirectory>) -> Arc<Authenticator> {
 #[tokio::test]
 async fn i11_nobody_passes_the_guard_without_a_token() {
     let authenticator = authenticator(Arc::new(MemoryDirectory::new()));
-    let guarded = Guard::new(authenticator, Host::system()).wrap(server());
+    let guarded = Guard::new(authenticator, unlimited(), Host::system()).wrap(server());
     for authorization in [None, Some("Bearer"), Some("Basic YTpi"), Some("Bearer forged")] {
         let mut call = request(LIST, 0, &[]);
         if let Some(value) = authorization {
@@ -316,4 +316,13 @@ async fn i11_nobody_passes_the_guard_without_a_token() {
 fn i11_a_handler_without_a_guard_before_it_lets_nobody_pass() {
     let refused = public::admitted(tonic::Request::new(())).unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
+}
+
+/// Rates that nobody exceeds in a test.
+fn unlimited() -> Arc<dyn super::UserRates> {
+    let config = crate::config::Config {
+        user_requests_per_second: 0,
+        ..Default::default()
+    };
+    crate::gateway::edge::Edge::new(&config, Host::system())
 }

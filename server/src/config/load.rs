@@ -15,6 +15,10 @@ const DRAIN_SECONDS_MAX: u64 = 300;
 const CONNECTIONS_MAX: usize = 1_000_000;
 /// Highest rate: above any measured one, it is no limit.
 const PER_SECOND_MAX: u32 = 100_000;
+/// Most calls at a time: more than any store commits together.
+const REQUESTS_AT_ONCE_MAX: usize = 100_000;
+/// Oldest connection: a week, above any token's life.
+const CONNECTION_AGE_SECONDS_MAX: u64 = 7 * 24 * 3_600;
 /// Name of the file's variable, and what those of all options begin with.
 const ENVIRONMENT_PREFIX: &str = "STONECHAT_";
 
@@ -105,7 +109,7 @@ macro_rules! options {
 }
 
 /// Every option there is.
-pub(super) const OPTIONS: [OptionRow; 14] = options! {
+pub(super) const OPTIONS: [OptionRow; 20] = options! {
     "data_folder" => data_folder = |given| given.path()?;
     "listen" => listen = |given| given.address()?;
     "issuer" => issuer = |given| given.text()?;
@@ -116,6 +120,12 @@ pub(super) const OPTIONS: [OptionRow; 14] = options! {
     "cors_origins" => cors_origins = |given| given.origins()?;
     "drain_seconds" => drain = |given| Duration::from_secs(given.number(0, DRAIN_SECONDS_MAX)?);
     "connections_max" => connections_max = |given| given.number(1, CONNECTIONS_MAX)?;
+    "address_connections_max" => address_connections_max = |given| given.number(0, CONNECTIONS_MAX)?;
+    "address_connections_per_second" => address_connections_per_second = |given| given.number(0, PER_SECOND_MAX)?;
+    "address_requests_per_second" => address_requests_per_second = |given| given.number(0, PER_SECOND_MAX)?;
+    "user_requests_per_second" => user_requests_per_second = |given| given.number(0, PER_SECOND_MAX)?;
+    "requests_at_once_max" => requests_at_once_max = |given| given.number(1, REQUESTS_AT_ONCE_MAX)?;
+    "connection_age_seconds" => connection_age = |given| Duration::from_secs(given.number(0, CONNECTION_AGE_SECONDS_MAX)?);
     "session_frames_per_second" => session_frames_per_second = |given| given.number(1, PER_SECOND_MAX)?;
     "conversation_entries_per_second" => conversation_entries_per_second = |given| given.number(1, PER_SECOND_MAX)?;
     "log_filter" => log_filter = |given| given.log_filter()?;

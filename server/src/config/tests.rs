@@ -12,7 +12,7 @@ use super::{Config, ConfigError, ConfigFlags};
 
 /// For each option three values, all different from each other and from the default, as flags and environment spell
 /// them, and whether a file spells them as text.
-const VALUES: [(&str, [&str; 3], bool); 14] = [
+const VALUES: [(&str, [&str; 3], bool); 20] = [
     ("data_folder", ["/a", "/b", "/c"], true),
     ("listen", ["0.0.0.0:1", "[::1]:2", "127.0.0.1:0"], true),
     ("issuer", ["a", "b", "c"], true),
@@ -39,6 +39,12 @@ const VALUES: [(&str, [&str; 3], bool); 14] = [
     ),
     ("drain_seconds", ["0", "1", "300"], false),
     ("connections_max", ["1", "2", "1000000"], false),
+    ("address_connections_max", ["0", "1", "1000000"], false),
+    ("address_connections_per_second", ["0", "1", "100000"], false),
+    ("address_requests_per_second", ["0", "1", "100000"], false),
+    ("user_requests_per_second", ["0", "1", "100000"], false),
+    ("requests_at_once_max", ["1", "2", "100000"], false),
+    ("connection_age_seconds", ["0", "1", "604800"], false),
     ("session_frames_per_second", ["1", "2", "100000"], false),
     ("conversation_entries_per_second", ["1", "2", "100000"], false),
     ("log_filter", ["warn", "debug", "error,sqlx=off"], true),
@@ -235,6 +241,12 @@ fn wrong_values_are_refused_with_source_and_option() {
         ("drain_seconds", "-1"),
         ("drain_seconds", "10s"),
         ("connections_max", "0"),
+        ("address_connections_max", "1000001"),
+        ("address_connections_per_second", "-1"),
+        ("address_requests_per_second", "many"),
+        ("user_requests_per_second", "100001"),
+        ("requests_at_once_max", "0"),
+        ("connection_age_seconds", "604801"),
         ("session_frames_per_second", "0"),
         ("session_frames_per_second", "4294967296"),
         ("conversation_entries_per_second", "1.5"),

@@ -1,22 +1,20 @@
 //! One connection: a deadline for its first bytes, then HTTP/1.1 or HTTP/2 with every limit set.
 
-use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use stonechat_host::BoxedIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
-use tokio::time::Sleep;
 
+use super::edge::{Bounded, Connection, Fate, Requests, Streams, Watched};
 use super::limits::{
-    FIRST_BYTES, FIRST_BYTES_WITHIN, HEADER_LIST_BYTES_MAX, HTTP1_HEAD_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES,
-    HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, KEEP_ALIVE_EVERY, KEEP_ALIVE_TIMEOUT, LOCAL_ERROR_RESETS_MAX,
-    SEND_BUFFER_BYTES_MAX,
+    FIRST_BYTES_WITHIN, HEADER_LIST_BYTES_MAX, HTTP1_HEAD_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES,
+    HTTP2_FRAME_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, KEEP_ALIVE_EVERY, KEEP_ALIVE_TIMEOUT,
+    LOCAL_ERROR_RESETS_MAX, PENDING_ACCEPT_RESETS_MAX, SEND_BUFFER_BYTES_MAX,
 };
 
 /// What connections are told.
@@ -31,8 +29,8 @@ pub(super) enum Phase {
 }
 
 /// The protocol settings of every connection.
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn builder() -> Builder<Streams> {
+    let mut builder = Builder::new(Streams);
     // The date comes from the node's clock (`router`), not from the machine's behind its back.
     builder
         .http1()
@@ -45,7 +43,9 @@ fn builder() -> Builder<TokioExecutor> {
         .auto_date_header(false)
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_frame_size(HTTP2_FRAME_BYTES_MAX)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_pending_accept_reset_streams(PENDING_ACCEPT_RESETS_MAX)
         .max_local_error_reset_streams(LOCAL_ERROR_RESETS_MAX)
         .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
         .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
@@ -56,103 +56,58 @@ fn builder() -> Builder<TokioExecutor> {
 }
 
 /// Serves a connection until it ends or the node does.
-pub(super) async fn serve(io: BoxedIo, app: Router, mut stopped: watch::Receiver<Phase>) {
-    let mut draining = stopped.clone();
+pub(super) fn serve(
+    io: BoxedIo,
+    app: Router,
+    shared: Arc<Connection>,
+    phase: watch::Receiver<Phase>,
+) -> impl Future<Output = Option<()>> {
+    // Over HTTP/1 the connection is its one stream; over HTTP/2 each stream has a task and an end of its own.
+    Bounded::new(run(io, app, shared, phase))
+}
+
+async fn run(io: BoxedIo, app: Router, shared: Arc<Connection>, mut phase: watch::Receiver<Phase>) {
     let builder = builder();
-    let io = TokioIo::new(FirstBytes::new(io));
-    let mut connection = pin!(builder.serve_connection(io, TowerToHyperService::new(app)));
-    let mut told = false;
+    let requests = Requests {
+        app,
+        connection: Arc::clone(&shared),
+    };
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(Watched::new(io)), requests));
+    let mut told = *phase.borrow_and_update() != Phase::Serving;
+    if told {
+        connection.as_mut().graceful_shutdown();
+    }
     loop {
-        tokio::select! { biased;
-            ended = connection.as_mut() => {
+        // Looks at its age at every wake-up, after the work that it woke up for.
+        let lives = std::future::poll_fn(|context| {
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "connection ended");
                 }
-                return;
+                return Poll::Ready(Fate::End);
             }
-            _ = stopped.wait_for(|phase| *phase == Phase::Stopped) => return,
-            _ = draining.wait_for(|phase| *phase >= Phase::Draining), if !told => {
-                told = true;
-                connection.as_mut().graceful_shutdown();
+            match shared.fate(stonechat_host::monotonic()) {
+                Fate::Stay => Poll::Pending,
+                Fate::Leave if told => Poll::Pending,
+                fate => Poll::Ready(fate),
             }
-        }
-    }
-}
-
-/// A byte stream that fails when its peer has not spoken in time: it neither sent its first bytes nor was answered.
-struct FirstBytes {
-    io: BoxedIo,
-    read: usize,
-    deadline: Option<Pin<Box<Sleep>>>,
-}
-
-impl FirstBytes {
-    fn new(io: BoxedIo) -> Self {
-        Self {
-            io,
-            read: 0,
-            deadline: Some(Box::pin(tokio::time::sleep(FIRST_BYTES_WITHIN))),
-        }
-    }
-}
-
-impl AsyncRead for FirstBytes {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.io).poll_read(context, buffer);
-        let Some(deadline) = &mut self.deadline else {
-            return read;
+        });
+        let fate = tokio::select! { biased;
+            fate = lives => fate,
+            changed = phase.changed() => match *phase.borrow() {
+                // Without its node a connection has nothing to live for.
+                _ if changed.is_err() => Fate::End,
+                Phase::Stopped => Fate::End,
+                Phase::Serving | Phase::Draining => Fate::Leave,
+            },
         };
-        if read.is_pending() {
-            return match deadline.as_mut().poll(context) {
-                Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-                Poll::Pending => Poll::Pending,
-            };
+        if fate == Fate::End {
+            return;
         }
-        self.read += buffer.filled().len() - before;
-        if self.read >= FIRST_BYTES {
-            self.deadline = None;
+        if !told {
+            told = true;
+            connection.as_mut().graceful_shutdown();
         }
-        read
-    }
-}
-
-impl AsyncWrite for FirstBytes {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(context, bytes);
-        if written.is_ready() {
-            // Only who has sent a request, or the whole preface of HTTP/2, is answered.
-            self.deadline = None;
-        }
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(context, buffers);
-        if written.is_ready() {
-            self.deadline = None;
-        }
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
     }
 }
 
@@ -161,6 +116,13 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::config::Config;
+    use crate::gateway::edge::Edge;
+
+    fn shared() -> Arc<Connection> {
+        let edge = Edge::new(&Config::default(), stonechat_host::Host::system());
+        edge.enter(([127, 0, 0, 1], 1).into()).expect("a connection")
+    }
 
     /// A peer that says nothing, or only a part of the preface, is gone after 5 s.
     #[tokio::test(start_paused = true)]
@@ -169,7 +131,7 @@ mod tests {
             let (mut client, server) = tokio::io::duplex(64);
             let (_keep, phase) = watch::channel(Phase::Serving);
             let started = stonechat_host::monotonic();
-            let served = tokio::spawn(serve(Box::new(server), Router::new(), phase));
+            let served = tokio::spawn(serve(Box::new(server), Router::new(), shared(), phase));
             client.write_all(said).await.expect("written");
             served.await.expect("ended");
             assert_eq!(started.elapsed().as_secs(), FIRST_BYTES_WITHIN.as_secs());
@@ -182,7 +144,7 @@ mod tests {
     async fn a_peer_that_spoke_stays() {
         let (mut client, server) = tokio::io::duplex(1024);
         let (_keep, phase) = watch::channel(Phase::Serving);
-        let served = tokio::spawn(serve(Box::new(server), Router::new(), phase));
+        let served = tokio::spawn(serve(Box::new(server), Router::new(), shared(), phase));
         client
             .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
             .await

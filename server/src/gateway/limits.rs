@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
+use crate::domain::limits::FRAME_BYTES_MAX;
+
 // Connections.
 
 /// Streams one HTTP/2 connection may have open; hyper sets no limit by itself.
 pub const HTTP2_STREAMS_MAX: u32 = 64;
+/// Streams that were reset before they were looked at (CVE-2023-44487); h2's own default, set so that it stays.
+pub const PENDING_ACCEPT_RESETS_MAX: usize = 20;
+/// Bytes of one HTTP/2 frame: the least that the protocol allows for.
+pub const HTTP2_FRAME_BYTES_MAX: u32 = 16 * 1024;
 /// Bytes of request headers: a token of 4 KiB and what browsers add.
 pub const HEADER_LIST_BYTES_MAX: u32 = 8 * 1024;
 /// Resets that the peer's own errors may cause on one connection (CVE-2025-8671).
@@ -31,6 +37,29 @@ pub const FIRST_BYTES: usize = 24;
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// Longest pause after failed accepts.
 pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How long calls and streams may go on once their connection is old and was told to leave: above any unary call's
+/// deadline.
+pub const CONNECTION_GRACE: Duration = Duration::from_secs(60);
+/// Refused requests above those that passed, on one connection: more is no client that heeds its answers.
+pub const REFUSALS_MAX: u32 = 1_000;
+
+// Calls.
+
+/// Entries of metadata in a request: a call of ours has a dozen, a browser's twenty.
+pub const METADATA_ENTRIES_MAX: usize = 64;
+/// Bytes of a unary request: the largest message, and the five bytes that go before it.
+pub const REQUEST_BYTES_MAX: usize = FRAME_BYTES_MAX + WRAPPER_BYTES + 5;
+/// Longest time for a unary call, whatever its caller says: every wait inside has a shorter bound of its own.
+pub const UNARY_WITHIN: Duration = Duration::from_secs(30);
+/// Time a reader has to take the answer of a unary call: half a MiB on a slow line.
+pub const RESPONSE_WITHIN: Duration = Duration::from_secs(30);
+/// Time that a reader has for what is left of its stream once its session ended.
+pub const STREAM_LINGERS: Duration = Duration::from_secs(30);
+/// Calls and hellos that wait for their turn: what a node does in a few seconds, at some 1 KiB each.
+pub const ADMISSION_QUEUE_MAX: usize = 4_096;
+/// How long they wait: an answer that comes later finds its caller gone or trying again.
+pub const ADMISSION_WITHIN: Duration = Duration::from_secs(2);
 
 // Sessions.
 

@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::connection::{self, Phase};
+use super::edge::{Connection, Edge};
 use super::limits::{ACCEPT_PAUSE, ACCEPT_PAUSE_MAX};
 
 /// A listener that is being served.
@@ -19,12 +20,12 @@ pub struct Serving {
     accepting: JoinHandle<()>,
 }
 
-/// Serves every connection of a listener, at most so many at a time.
+/// Serves every connection of a listener that the edge lets in, at most so many at a time.
 #[must_use]
-pub fn serve(listener: Arc<dyn Listener>, app: Router, connections_max: usize) -> Serving {
+pub fn serve(listener: Arc<dyn Listener>, app: Router, edge: Arc<Edge>, connections_max: usize) -> Serving {
     let (phase, told) = watch::channel(Phase::Serving);
     let room = Arc::new(Semaphore::new(connections_max));
-    let accepting = tokio::spawn(accept_all(listener, app, told, Arc::clone(&room)));
+    let accepting = tokio::spawn(accept_all(listener, app, edge, told, Arc::clone(&room)));
     Serving {
         phase,
         room,
@@ -33,33 +34,45 @@ pub fn serve(listener: Arc<dyn Listener>, app: Router, connections_max: usize) -
     }
 }
 
-async fn accept_all(listener: Arc<dyn Listener>, app: Router, phase: watch::Receiver<Phase>, room: Arc<Semaphore>) {
+async fn accept_all(
+    listener: Arc<dyn Listener>,
+    app: Router,
+    edge: Arc<Edge>,
+    phase: watch::Receiver<Phase>,
+    room: Arc<Semaphore>,
+) {
     let mut draining = phase.clone();
     loop {
         // A connection above the bound waits in the operating system's queue.
         let Ok(seat) = Arc::clone(&room).acquire_owned().await else {
             return;
         };
-        let io = tokio::select! { biased;
+        let (io, shared) = tokio::select! { biased;
             _ = draining.wait_for(|phase| *phase != Phase::Serving) => return,
-            io = accept(&*listener) => io,
+            accepted = accept(&*listener, &edge) => accepted,
         };
         let (app, phase) = (app.clone(), phase.clone());
         tokio::spawn(async move {
-            connection::serve(io, app, phase).await;
+            let _ended = connection::serve(io, app, shared, phase).await;
             drop(seat);
         });
     }
 }
 
-/// The next connection. Errors are waited out: descriptors come back as connections end.
-async fn accept(listener: &dyn Listener) -> BoxedIo {
+/// The next connection that is let in. Errors are waited out: descriptors come back as connections end.
+async fn accept(listener: &dyn Listener, edge: &Arc<Edge>) -> (BoxedIo, Arc<Connection>) {
     let mut pause = ACCEPT_PAUSE;
     loop {
         match listener.accept().await {
             Ok((io, peer)) => {
-                tracing::trace!(%peer, "connection accepted");
-                return io;
+                pause = ACCEPT_PAUSE;
+                match edge.enter(peer) {
+                    Ok(connection) => {
+                        tracing::trace!(%peer, "connection accepted");
+                        return (io, connection);
+                    }
+                    Err(reason) => tracing::debug!(%peer, ?reason, "connection refused"),
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "no connection was accepted, trying again");
@@ -108,6 +121,11 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::config::Config;
+
+    fn edge() -> Arc<Edge> {
+        Edge::new(&Config::default(), stonechat_host::Host::system())
+    }
 
     /// Fails as a machine without descriptors does, then gives what it has, then nothing more.
     struct Flaky {
@@ -151,7 +169,7 @@ mod tests {
             connections: Mutex::new(vec![Box::new(server)]),
         };
         let app = Router::new().route("/", axum::routing::get(|| async { "here" }));
-        let serving = serve(Arc::new(listener), app, 8);
+        let serving = serve(Arc::new(listener), app, edge(), 8);
         client
             .write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
             .await
@@ -171,7 +189,7 @@ mod tests {
             connections: Mutex::new(vec![Box::new(server)]),
         };
         let app = Router::new().route("/", axum::routing::get(std::future::pending::<&'static str>));
-        let serving = serve(Arc::new(listener), app, 8);
+        let serving = serve(Arc::new(listener), app, edge(), 8);
         client
             .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
             .await

@@ -1,10 +1,11 @@
 //! Where devices arrive: the listener, one task per device stream, and browsers. No business rules.
 //!
-//! A stream's way: `listener` (a connection) → `router` (HTTP: page, health, rpcs) → `service` (the session rpcs) →
+//! A stream's way: `listener` (a connection, if `edge` lets it in) → `router` (HTTP: page, health, rpcs) → `service` (the session rpcs) →
 //! `session` (the task that speaks the protocol) → `api::Operations` and `conversation`.
 
 mod codec;
 mod connection;
+pub mod edge;
 mod frames;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 
 use stonechat_host::Host;
 
+use self::edge::Edge;
 use self::resume::Resumes;
 use self::sessions::Sessions;
 use crate::api::Operations;
@@ -57,6 +59,8 @@ pub struct Foundation {
     pub host: Host,
     /// Whether a user with a good token is created at their first hello.
     pub create_users: bool,
+    /// The node's limits.
+    pub edge: Arc<Edge>,
     /// Frames a second that one stream may send in the long run; acks are not counted.
     pub frames_per_second: u32,
 }

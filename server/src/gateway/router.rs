@@ -15,7 +15,10 @@ use tonic_web::GrpcWebLayer;
 use tower_http::cors::CorsLayer;
 
 use super::Gateway;
-use crate::api::{CORRELATION_METADATA, DEVICE_METADATA};
+use super::edge::{Reason, gate, refused};
+use crate::api::{
+    CORRELATION_METADATA, DEVICE_METADATA, RATE_LIMIT_METADATA, RATE_REMAINING_METADATA, RATE_RESET_METADATA,
+};
 
 /// How long a browser may remember what it may do: an hour.
 const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
@@ -37,6 +40,7 @@ pub fn router(gateway: &Arc<Gateway>, rpcs: Routes, web: &Web) -> Result<Router,
     let rpcs = rpcs
         .prepare()
         .into_axum_router()
+        .layer(from_fn_with_state(Arc::clone(&gateway.on.edge), gate))
         .layer(GrpcWebLayer::new())
         .layer(from_fn_with_state(Arc::clone(&origins), refuse_foreign))
         .layer(cors(&origins));
@@ -93,17 +97,42 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
             HeaderName::from_static("grpc-message"),
             HeaderName::from_static("grpc-status-details-bin"),
             HeaderName::from_static(CORRELATION_METADATA),
+            HeaderName::from_static(RATE_LIMIT_METADATA),
+            HeaderName::from_static(RATE_REMAINING_METADATA),
+            HeaderName::from_static(RATE_RESET_METADATA),
         ])
         .max_age(CORS_MAX_AGE)
 }
 
-/// CORS only keeps a foreign page from reading the answer; this keeps it from asking.
+/// CORS only keeps a foreign page from reading the answer; this keeps it from asking. A content type that a form can
+/// have is refused for the same reason: a browser asks nobody before it sends one.
 async fn refuse_foreign(State(origins): State<Arc<[HeaderValue]>>, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN);
     if origin.is_some_and(|origin| !origins.contains(origin)) {
+        refused(Reason::Origin);
         return (StatusCode::FORBIDDEN, "this origin may not call\n").into_response();
     }
+    if !is_rpc(request.headers().get(header::CONTENT_TYPE), origin.is_some()) {
+        refused(Reason::ContentType);
+        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, "this is not gRPC\n").into_response();
+    }
     next.run(request).await
+}
+
+/// Whether a content type is one of gRPC; pages speak gRPC-Web alone.
+fn is_rpc(content_type: Option<&HeaderValue>, page: bool) -> bool {
+    let text = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Some(variant) = kind.strip_prefix("application/grpc") else {
+        return false;
+    };
+    match variant
+        .strip_prefix("-web")
+        .map(|rest| rest.strip_prefix("-text").unwrap_or(rest))
+    {
+        Some(rest) => rest.is_empty() || rest.starts_with('+'),
+        None => !page && (variant.is_empty() || variant.starts_with('+')),
+    }
 }
 
 async fn not_found() -> Response {
@@ -128,4 +157,40 @@ async fn page() -> Html<&'static str> {
         "<p>The contract is in <code>proto/stonechat/v1/</code>; a session is <code>stonechat.v1.SessionService/Exchange</code>, ",
         "from browsers <code>Listen</code> and <code>Submit</code>. <a href=\"/health\">Health</a>.</p>\n</html>\n"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rpcs_are_told_by_their_content_type() {
+        let of = |text| is_rpc(Some(&HeaderValue::from_static(text)), false);
+        let of_page = |text| is_rpc(Some(&HeaderValue::from_static(text)), true);
+        for grpc in [
+            "application/grpc",
+            "application/grpc+proto",
+            "Application/GRPC; charset=utf-8",
+        ] {
+            assert!(of(grpc) && !of_page(grpc), "{grpc}");
+        }
+        for web in [
+            "application/grpc-web",
+            "application/grpc-web+proto",
+            "application/grpc-web-text+proto",
+        ] {
+            assert!(of(web) && of_page(web), "{web}");
+        }
+        for other in [
+            "",
+            "text/plain",
+            "application/json",
+            "application/grpcx",
+            "application/grpc-webx",
+            "application/grpc-",
+        ] {
+            assert!(!of(other) && !of_page(other), "{other}");
+        }
+        assert!(!is_rpc(None, false));
+    }
 }

@@ -15,6 +15,7 @@ use tonic::{Status, Streaming};
 use tower::Service;
 
 use super::codec::{FrameCodec, MessageCodec};
+use super::edge::Line;
 use super::limits::WRAPPER_BYTES;
 use super::session::{self, OutgoingStream};
 use super::{Gateway, web};
@@ -80,7 +81,8 @@ impl StreamingService<v1::ExchangeRequest> for Exchange {
 
     fn call(&mut self, mut request: tonic::Request<Streaming<v1::ExchangeRequest>>) -> Self::Future {
         let context = request.extensions_mut().remove::<CallContext>();
-        let stream = session::exchange(&self.0, context, request.into_inner());
+        let line = Line::of(request.extensions());
+        let stream = session::exchange(&self.0, context, line, request.into_inner());
         Box::pin(async { Ok(tonic::Response::new(stream)) })
     }
 }
@@ -94,8 +96,9 @@ impl ServerStreamingService<v1::ListenRequest> for Listen {
 
     fn call(&mut self, mut request: tonic::Request<v1::ListenRequest>) -> Self::Future {
         let context = request.extensions_mut().remove::<CallContext>();
+        let line = Line::of(request.extensions());
         let hello = request.into_inner().hello.unwrap_or_default();
-        let stream = session::listen(&self.0, context, hello);
+        let stream = session::listen(&self.0, context, line, hello);
         Box::pin(async { Ok(tonic::Response::new(stream)) })
     }
 }

@@ -38,6 +38,8 @@ pub struct ServerProcess {
     port: u16,
     flags: Vec<String>,
     environment: Vec<(OsString, OsString)>,
+    /// Most file descriptors it may have open; `None` for this process's own limit.
+    descriptors: Option<u32>,
     child: Option<Child>,
 }
 
@@ -64,6 +66,7 @@ impl ServerProcess {
             port: free_port(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             environment: Vec::new(),
+            descriptors: None,
             child: None,
         }
     }
@@ -72,6 +75,13 @@ impl ServerProcess {
     pub fn set_env(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) {
         let variable = (name.as_ref().to_owned(), value.as_ref().to_owned());
         self.environment.push(variable);
+    }
+
+    /// The same with so many file descriptors at most.
+    #[must_use]
+    pub fn with_descriptors(mut self, descriptors: u32) -> Self {
+        self.descriptors = Some(descriptors);
+        self
     }
 
     /// Starts the process on the folder, to die at a crash point if one is named ("name" or "name:n").
@@ -97,7 +107,7 @@ impl ServerProcess {
             .append(true)
             .open(self.log_file())
             .expect("a log file");
-        let mut command = Command::new(binary());
+        let mut command = self.command();
         command.arg("serve").arg("--data-folder").arg(folder);
         command.arg("--listen").arg(self.authority()).args(&self.flags);
         command
@@ -111,6 +121,17 @@ impl ServerProcess {
         }
         let child = command.spawn();
         self.child = Some(child.unwrap_or_else(|error| panic!("{}: {error}", binary().display())));
+    }
+
+    fn command(&self) -> Command {
+        let Some(descriptors) = self.descriptors else {
+            return Command::new(binary());
+        };
+        // A shell sets the limit of what it becomes.
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        shell.arg("-c").arg(script).arg(binary());
+        shell
     }
 
     /// Waits until it answers that it serves.
@@ -219,13 +240,22 @@ impl ServerProcess {
     /// # Panics
     /// There is no process.
     pub async fn signal(&self, name: &str) {
-        let id = self.child.as_ref().and_then(Child::id).expect("a running process");
+        let id = self.id();
         let sent = Command::new("kill")
             .arg(format!("-{name}"))
             .arg(id.to_string())
             .status()
             .await;
         assert!(sent.is_ok_and(|status| status.success()), "no SIG{name} to {id}");
+    }
+
+    /// Its id, as the operating system counts.
+    ///
+    /// # Panics
+    /// There is no process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().and_then(Child::id).expect("a running process")
     }
 
     /// Where it keeps everything.

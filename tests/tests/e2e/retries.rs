@@ -7,7 +7,7 @@ use stonechat_proto::v1::message_service_client::MessageServiceClient;
 use stonechat_tests::checker::Check;
 use stonechat_tests::harness::{Bench, Claims, PATIENCE, header, send_frame, text};
 
-use crate::support::{UNHURRIED, appended, judge, pipeline, refusal, seqs};
+use crate::support::{UNHURRIED, appended, judge, pipeline, reaches, refusal, seqs};
 
 #[tokio::test]
 async fn the_same_id_has_the_same_seq_for_ever_and_another_payload_is_refused() {
@@ -46,6 +46,9 @@ async fn another_device_may_use_the_same_id() {
         .request(send_frame(&room, "m-1", "from the tablet"), PATIENCE)
         .await;
     assert_ne!(appended(&one).seq, appended(&other).seq);
+    let newest = appended(&one).seq.max(appended(&other).seq);
+    reaches(&mut phone, &room, newest).await;
+    reaches(&mut tablet, &room, newest).await;
     judge(&bench.verdict().await, &[]);
 }
 

@@ -38,7 +38,7 @@ fn world() -> World {
     let presence = Presence::new(bus.clone(), directory.clone(), host, "g1".to_owned());
     let authenticator = authenticator(directory.clone());
     let operations = Operations::new(conversations.clone(), people.clone(), presence);
-    let guard = Guard::new(authenticator.clone(), Host::system());
+    let guard = Guard::new(authenticator.clone(), super::unlimited(), Host::system());
     let routes = add_services(
         Routes::default(),
         &guard,

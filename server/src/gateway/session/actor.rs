@@ -145,6 +145,8 @@ impl Session {
             self.close(Close::SlowConsumer);
         } else if self.timers.is_expired(now) {
             self.close(Close::Expired);
+        } else if self.timers.must_move(now) {
+            self.close(Close::Old);
         } else if self.may_read() && self.timers.is_silent(now) {
             self.close(Close::Idle("no frame for 45 s"));
         }

@@ -6,7 +6,7 @@ use stonechat_proto::v1;
 
 use super::outgoing::Outgoing;
 use crate::gateway::frames;
-use crate::gateway::limits::{CLOSE_GRACE, RECONNECT_SPREAD_MS};
+use crate::gateway::limits::{CLOSE_GRACE, RECONNECT_SPREAD_MS, STREAM_LINGERS};
 use crate::presence::Ending;
 
 /// Why a stream ends.
@@ -20,6 +20,8 @@ pub(crate) enum Close {
     Credentials(String),
     /// The node goes down.
     Draining,
+    /// Its connection is old, and other nodes or listeners may have room.
+    Old,
     /// The client broke the protocol.
     Protocol(String),
     /// The client does not read.
@@ -73,7 +75,7 @@ impl Close {
             Self::Replaced => v1::CloseReason::Replaced,
             Self::Expired => v1::CloseReason::Expired,
             Self::Credentials(_) => v1::CloseReason::Credentials,
-            Self::Draining => v1::CloseReason::Draining,
+            Self::Draining | Self::Old => v1::CloseReason::Draining,
             Self::Protocol(_) => v1::CloseReason::ProtocolError,
             Self::SlowConsumer => v1::CloseReason::SlowConsumer,
             Self::Idle(_) => v1::CloseReason::Idle,
@@ -87,6 +89,7 @@ impl Close {
             Self::Replaced => "a newer stream of this device and name took over".into(),
             Self::Expired => "the token expired".into(),
             Self::Draining => "this node goes down for maintenance".into(),
+            Self::Old => "this connection is old; open a new one".into(),
             Self::SlowConsumer => "the client read too slowly for too long".into(),
             Self::Idle(why) => (*why).to_owned(),
             Self::Bye => "bye".into(),
@@ -99,7 +102,7 @@ impl Close {
     /// Jittered where many streams end at once, so that they do not come back at once.
     fn retry_after_ms(&self, random: &dyn Random) -> u64 {
         match self {
-            Self::Draining | Self::Internal(_) | Self::Overloaded(_) | Self::Protocol(_) => {
+            Self::Draining | Self::Old | Self::Internal(_) | Self::Overloaded(_) | Self::Protocol(_) => {
                 1 + random.below(RECONNECT_SPREAD_MS)
             }
             _ => 0,
@@ -135,6 +138,8 @@ pub(crate) async fn finish(out: &Outgoing, close: &Close, random: &dyn Random) {
     if tokio::time::timeout(CLOSE_GRACE, out.drained()).await.is_err() {
         out.abandon();
     }
+    // Whether its reader takes the rest or not, the stream below must not stay.
+    out.end_within(STREAM_LINGERS);
 }
 
 #[cfg(test)]
@@ -162,6 +167,7 @@ mod tests {
             (Close::Expired, Reason::Expired, false, false),
             (Close::Credentials(text()), Reason::Credentials, false, false),
             (Close::Draining, Reason::Draining, true, true),
+            (Close::Old, Reason::Draining, true, true),
             (Close::Protocol(text()), Reason::ProtocolError, true, true),
             (Close::SlowConsumer, Reason::SlowConsumer, true, false),
             (Close::Idle("quiet"), Reason::Idle, true, false),

@@ -25,6 +25,7 @@ use crate::conversation::ListPage;
 use crate::domain::limits::{DEVICES_MAX, FRAME_BYTES_MAX, LIST_PAGE_MAX, TEXT_BYTES_MAX, WATCHED_USERS_MAX};
 use crate::domain::{ConversationId, CorrelationId, Reason, Refusal, Seq, SessionId};
 use crate::gateway::Gateway;
+use crate::gateway::edge::{self, refused};
 use crate::gateway::limits::{
     HEARTBEAT, HELLO_WITHIN, INBOX_PAGE, NOTHING_PAGES_MAX, OPEN_WITHIN, REQUESTS_IN_FLIGHT_MAX, SESSIONS_PER_USER_MAX,
     SILENCE,
@@ -65,7 +66,7 @@ pub(super) async fn open(
             return Err(Box::new(Refused { out, refusal, close }));
         }
     };
-    let opening = tokio::time::timeout(OPEN_WITHIN, Box::pin(prepare(gateway, context, hello, input)));
+    let opening = tokio::time::timeout(OPEN_WITHIN, Box::pin(admitted(gateway, context, hello, input)));
     let opened = opening.await.unwrap_or_else(|_| {
         let message = "the session could not be opened in time";
         let reason = Reason::Unavailable { retry_after_ms: 0 };
@@ -83,6 +84,7 @@ pub(super) async fn open(
 /// The first frame, which must be a hello.
 async fn receive(input: &mut Input) -> Result<(u64, v1::Hello), (u64, Failure)> {
     let Ok(incoming) = tokio::time::timeout(HELLO_WITHIN, input.next()).await else {
+        refused(edge::Reason::NoHello);
         return Err((0, (None, Close::Idle("no hello within 5 s"))));
     };
     match incoming {
@@ -140,6 +142,18 @@ struct Prepared {
     carried: Option<Carried>,
 }
 
+/// Opens the session once it is its turn.
+async fn admitted(
+    gateway: &Arc<Gateway>,
+    context: Option<CallContext>,
+    hello: v1::Hello,
+    input: Input,
+) -> Result<Prepared, Failure> {
+    let deadline = stonechat_host::monotonic() + OPEN_WITHIN;
+    let _seat = gateway.on.edge.admit(deadline).await.map_err(failed)?;
+    prepare(gateway, context, hello, input).await
+}
+
 async fn prepare(
     gateway: &Arc<Gateway>,
     context: Option<CallContext>,
@@ -151,6 +165,7 @@ async fn prepare(
         return Err((None, Close::Draining));
     }
     let principal = principal(gateway, context, &hello).await.map_err(failed)?;
+    gateway.on.edge.hello(&principal.user).map_err(failed)?;
     let who = Arc::new(who(gateway, &principal, &hello).map_err(failed)?);
     let removed = gateway.on.authenticator.check_device(&principal, &who.device).await;
     removed.map_err(failed)?;

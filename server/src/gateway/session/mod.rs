@@ -34,6 +34,7 @@ use futures_util::stream::FuturesUnordered;
 use stonechat_proto::v1;
 use stonechat_proto::v1::server_frame::Body as Reply;
 use tokio::sync::watch as channel;
+use tokio::time::Instant;
 use tonic::Streaming;
 use tracing::Instrument;
 
@@ -48,6 +49,7 @@ use self::pace::Pace;
 use self::plan::Plan;
 use self::timers::Timers;
 use self::watch::Watch;
+use super::edge::Line;
 use super::operations::{Lanes, Place};
 use super::resume::StreamKey;
 use super::sessions::{Seat, Word};
@@ -142,27 +144,34 @@ struct Session {
 pub(super) fn exchange(
     gateway: &Arc<Gateway>,
     context: Option<CallContext>,
+    line: Line,
     frames: Streaming<v1::ExchangeRequest>,
 ) -> OutgoingStream {
-    start(gateway, context, Input::stream(frames), None)
+    start(gateway, context, line, Input::stream(frames), None)
 }
 
 /// Starts the task of a stream whose client frames come by Submit.
-pub(super) fn listen(gateway: &Arc<Gateway>, context: Option<CallContext>, hello: v1::Hello) -> OutgoingStream {
-    start(gateway, context, Input::submitted(), Some(hello))
+pub(super) fn listen(
+    gateway: &Arc<Gateway>,
+    context: Option<CallContext>,
+    line: Line,
+    hello: v1::Hello,
+) -> OutgoingStream {
+    start(gateway, context, line, Input::submitted(), Some(hello))
 }
 
 fn start(
     gateway: &Arc<Gateway>,
     context: Option<CallContext>,
+    line: Line,
     input: Input,
     hello: Option<v1::Hello>,
 ) -> OutgoingStream {
-    let (out, stream) = outgoing();
+    let (out, stream) = outgoing(line.stream);
     let gateway = Arc::clone(gateway);
     let task = async move {
         let _open = gateway.sessions.open();
-        run(gateway, context, input, hello, out).await;
+        run(gateway, context, line.ends, input, hello, out).await;
     };
     tokio::spawn(task.instrument(tracing::info_span!("session", id = tracing::field::Empty)));
     stream
@@ -172,13 +181,15 @@ fn start(
 async fn run(
     gateway: Arc<Gateway>,
     context: Option<CallContext>,
+    ends: Option<Instant>,
     input: Input,
     hello: Option<v1::Hello>,
     out: Outgoing,
 ) {
     // Boxed, because hello and life take turns: what one needs must not be kept while the other runs.
     match Box::pin(hello::open(&gateway, context, input, hello, out)).await {
-        Ok(session) => {
+        Ok(mut session) => {
+            session.timers.moves(ends);
             tracing::Span::current().record("id", session.who.id.as_str());
             tracing::info!(user = %session.who.user, "session open");
             Box::pin(session.run()).await;

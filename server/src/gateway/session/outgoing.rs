@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::close;
+use crate::gateway::edge::StreamEnd;
 use crate::gateway::limits::{QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX};
 
 /// The queue itself, without waiting: what it holds and whether more may come in.
@@ -74,6 +76,7 @@ struct Shared {
     reader: AtomicWaker,
     /// Told when a full queue is half empty again, when a closed one is empty, or when the reader went away.
     moved: Notify,
+    end: StreamEnd,
 }
 
 struct State {
@@ -96,8 +99,8 @@ pub(crate) struct Outgoing(Arc<Shared>);
 /// The HTTP/2 side's end of the queue; ends after the last frame.
 pub(crate) struct OutgoingStream(Arc<Shared>);
 
-/// A queue and its two ends.
-pub(crate) fn outgoing() -> (Outgoing, OutgoingStream) {
+/// A queue and its two ends, on a stream of HTTP.
+pub(in crate::gateway) fn outgoing(end: StreamEnd) -> (Outgoing, OutgoingStream) {
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
             queue: Queue::default(),
@@ -107,6 +110,7 @@ pub(crate) fn outgoing() -> (Outgoing, OutgoingStream) {
         }),
         reader: AtomicWaker::new(),
         moved: Notify::new(),
+        end,
     });
     (Outgoing(Arc::clone(&shared)), OutgoingStream(shared))
 }
@@ -155,6 +159,12 @@ impl Outgoing {
     /// Adds the last frame.
     pub(crate) fn close(&self, last: Option<Bytes>) {
         self.0.lock().queue.close(last);
+        self.0.reader.wake();
+    }
+
+    /// After `close`: the stream of HTTP below ends so long from now, whatever its reader does.
+    pub(crate) fn end_within(&self, patience: Duration) {
+        self.0.end.end_within(patience);
         self.0.reader.wake();
     }
 
@@ -268,7 +278,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_comes_after_the_last_frame() {
-        let (writer, mut reader) = outgoing();
+        let (writer, mut reader) = outgoing(StreamEnd::default());
         writer.push(Bytes::from_static(b"one"));
         writer.close(Some(Bytes::from_static(b"last")));
         writer.push(Bytes::from_static(b"late"));
@@ -282,7 +292,7 @@ mod tests {
     /// I8: also of a queue whose reader did not read, the reason is the last thing that is forgotten.
     #[tokio::test]
     async fn an_abandoned_queue_keeps_its_last_frame() {
-        let (writer, mut reader) = outgoing();
+        let (writer, mut reader) = outgoing(StreamEnd::default());
         for _ in 0..QUEUE_FRAMES_MAX {
             writer.push(Bytes::from_static(b"delivery"));
         }
@@ -299,7 +309,7 @@ mod tests {
     /// I8: a session that panics leaves a reason behind.
     #[tokio::test]
     async fn a_dropped_session_ends_its_stream_with_a_reason() {
-        let (writer, mut reader) = outgoing();
+        let (writer, mut reader) = outgoing(StreamEnd::default());
         drop(writer);
         assert_eq!(reader.next().await.transpose().expect("no error"), Some(close::fault()));
         assert!(reader.next().await.is_none());
@@ -307,7 +317,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_goes_away_wakes_the_session() {
-        let (writer, reader) = outgoing();
+        let (writer, reader) = outgoing(StreamEnd::default());
         drop(reader);
         writer.moved().await;
         assert!(writer.reader_gone());

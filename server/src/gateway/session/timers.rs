@@ -25,6 +25,8 @@ pub(super) struct Timers {
     pub(super) reread: Instant,
     /// After the store could not answer.
     retry: Option<Instant>,
+    /// When its connection is to end.
+    moves: Option<Instant>,
 }
 
 /// When the stream of this principal ends, by the monotonic clock.
@@ -44,7 +46,18 @@ impl Timers {
             told_alive: None,
             reread: now + PRESENCE_REREAD_EVERY,
             retry: None,
+            moves: None,
         }
+    }
+
+    /// When its connection is to end, if it is.
+    pub(super) fn moves(&mut self, at: Option<Instant>) {
+        self.moves = at;
+    }
+
+    /// The connection is old: the stream must move to another one.
+    pub(super) fn must_move(&self, now: Instant) -> bool {
+        self.moves.is_some_and(|at| now >= at)
     }
 
     /// There is a new token.
@@ -117,6 +130,7 @@ impl Timers {
         if listening {
             next = next.min(self.heard + SILENCE);
         }
+        next = self.moves.map_or(next, |moves| next.min(moves));
         self.retry.map_or(next, |retry| next.min(retry))
     }
 }

@@ -1,12 +1,14 @@
 //! What the port says to things other than gRPC, and the settings of HTTP/2.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::harness::{TestNode, grounds, node_with};
 use crate::bus::embedded::EmbeddedBus;
 use crate::config::Config;
+use crate::gateway::limits::{HELLO_WITHIN, UNARY_WITHIN};
 
 async fn web_node() -> TestNode {
     let config = Config {
@@ -109,6 +111,48 @@ async fn http2_limits_are_announced() {
     };
     assert_eq!(value(3), Some(64), "concurrent streams");
     assert_eq!(value(6), Some(8 * 1024), "header list");
+}
+
+/// The answer to a call whose body never comes, and the seconds it took.
+async fn without_a_body(node: &TestNode, path: &str, more: &str) -> (String, u64) {
+    let mut pipe = node.pipe().await;
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\ncontent-type: application/grpc-web+proto\r\n\
+         content-length: 5\r\n{more}\r\n"
+    );
+    let started = stonechat_host::monotonic();
+    pipe.write_all(request.as_bytes()).await.expect("written");
+    let mut answer = Vec::new();
+    pipe.read_to_end(&mut answer).await.expect("an answer");
+    (
+        String::from_utf8_lossy(&answer).into_owned(),
+        started.elapsed().as_secs(),
+    )
+}
+
+/// A call ends by its own deadline or the server's, and says that it did: DEADLINE_EXCEEDED, with details.
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_body_never_comes_ends() {
+    let node = web_node().await;
+    let bearer = format!(
+        "authorization: Bearer {}\r\n",
+        node.token("alice", Duration::from_secs(3_600))
+    );
+    let unary = "/stonechat.v1.UserService/GetUsers";
+    let in_time = format!("{bearer}grpc-timeout: 1S\r\n");
+    let too_long = format!("{bearer}grpc-timeout: 10H\r\n");
+    let listen = "/stonechat.v1.SessionService/Listen";
+    for (path, more, seconds) in [
+        (unary, &in_time, 1),
+        (unary, &bearer, UNARY_WITHIN.as_secs()),
+        (unary, &too_long, UNARY_WITHIN.as_secs()),
+        (listen, &bearer, HELLO_WITHIN.as_secs()),
+        ("/grpc.health.v1.Health/Check", &String::new(), UNARY_WITHIN.as_secs()),
+    ] {
+        let (answer, took) = without_a_body(&node, path, more).await;
+        let is_typed = answer.contains("grpc-status: 4\r\n") && answer.contains("grpc-status-details-bin");
+        assert!(is_typed && took == seconds, "{path} after {took} s: {answer}");
+    }
 }
 
 /// Health answers while the node serves and turns with its drain.

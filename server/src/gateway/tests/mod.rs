@@ -1,6 +1,7 @@
 //! The session protocol end to end: whole nodes, generated clients, every frame on the wire.
 
 mod delivery;
+mod edge;
 mod embedded;
 mod ends;
 mod frames;

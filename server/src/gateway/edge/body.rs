@@ -1,0 +1,165 @@
+//! Bodies: requests taken in as a whole, answers handed over so that none is forgotten before its reader took it.
+
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use hyper::body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+/// Pieces up to this many bytes go out as they are: 64 streams of a connection with one each are a MiB.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// Why a body is not there as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Incomplete {
+    /// It has more bytes than may be.
+    TooLarge,
+    /// Its sender went away, or broke the protocol.
+    Broken,
+}
+
+/// All bytes of a body. Most come in one piece, which is not copied.
+///
+/// # Errors
+/// They do not come, or there are more than `bytes_max`.
+pub(super) async fn collect<B: Body<Data = Bytes>>(body: B, bytes_max: usize) -> Result<Bytes, Incomplete> {
+    let mut body = pin!(body);
+    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {
+        let Ok(piece) = frame.map_err(|_| Incomplete::Broken)?.into_data() else {
+            continue;
+        };
+        if first.len() + all.len() + piece.len() > bytes_max {
+            return Err(Incomplete::TooLarge);
+        }
+        if first.is_empty() && all.is_empty() {
+            first = piece;
+            continue;
+        }
+        all.extend_from_slice(&std::mem::take(&mut first));
+        all.extend_from_slice(&piece);
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+pin_project! {
+    /// A body whose large pieces come with their last byte by itself. HTTP/2 takes a piece as a whole once its reader's
+    /// window has room for one byte, and then calls the stream done, although the rest may wait for ever. It takes the
+    /// last byte only when all before it fits the window; until then the stream can still be ended.
+    pub(super) struct LastByteLast<B> {
+        #[pin]
+        body: B,
+        last: Option<Bytes>,
+    }
+}
+
+impl<B> LastByteLast<B> {
+    pub(super) fn new(body: B) -> Self {
+        Self { body, last: None }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for LastByteLast<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.project();
+        if let Some(last) = this.last.take() {
+            return Poll::Ready(Some(Ok(Frame::data(last))));
+        }
+        let polled = this.body.poll_frame(context);
+        let Poll::Ready(Some(Ok(frame))) = polled else {
+            return polled;
+        };
+        Poll::Ready(Some(Ok(frame.map_data(|mut piece| {
+            if piece.len() > PIECE_BYTES {
+                *this.last = Some(piece.split_off(piece.len() - 1));
+            }
+            piece
+        }))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.last.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let held = self.last.as_ref().map_or(0, |last| last.len() as u64);
+        let mut hint = self.body.size_hint();
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + held);
+        }
+        hint.set_lower(hint.lower() + held);
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::pin;
+
+    use futures_util::StreamExt;
+
+    use super::*;
+
+    struct Pieces(Vec<Bytes>);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.pop().map(|piece| Ok(Frame::data(piece))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0.is_empty()
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_whole_or_refused() {
+        let pieces = |text: &'static str| {
+            let pieces = text.split(',').rev().map(|piece| Bytes::from_static(piece.as_bytes()));
+            Pieces(pieces.collect())
+        };
+        for (given, whole) in [("", ""), ("one", "one"), (",one,,two,three", "onetwothree")] {
+            let collected = collect(pieces(given), 11).await;
+            assert_eq!(collected.as_deref(), Ok(whole.as_bytes()));
+        }
+        assert_eq!(collect(pieces("one,two"), 5).await, Err(Incomplete::TooLarge));
+        assert_eq!(collect(pieces("onetwo"), 5).await, Err(Incomplete::TooLarge));
+    }
+
+    #[tokio::test]
+    async fn large_pieces_end_with_their_last_byte() {
+        let whole: Vec<u8> = (0..PIECE_BYTES + 2).map(|at| at.to_le_bytes()[0]).collect();
+        let pieces = vec![Bytes::from(whole.clone()), Bytes::from_static(b"small")];
+        let mut body = pin!(LastByteLast::new(Pieces(pieces)));
+        let mut left = body.size_hint().exact().expect("a size");
+        let mut pieces = Vec::new();
+        let mut frames = futures_util::stream::poll_fn(|context| {
+            let polled = body.as_mut().poll_frame(context);
+            polled.map(|frame| frame.map(|frame| (frame, body.is_end_stream(), body.size_hint().exact())))
+        });
+        while let Some((frame, ended, size)) = frames.next().await {
+            let piece = frame.expect("a frame").into_data().expect("data");
+            left -= piece.len() as u64;
+            assert_eq!((ended, size), (left == 0, Some(left)));
+            pieces.push(piece);
+        }
+        let lengths: Vec<usize> = pieces.iter().map(Bytes::len).collect();
+        assert_eq!(lengths, [5, PIECE_BYTES + 1, 1]);
+        assert_eq!(pieces[1..].concat(), whole);
+    }
+}

@@ -1,0 +1,118 @@
+//! The byte stream of a connection, watched: it fails when its peer does not speak in time, or floods.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use stonechat_host::BoxedIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::frames::Frames;
+use super::refusals::{Reason, refused};
+use crate::gateway::limits::{FIRST_BYTES, FIRST_BYTES_WITHIN};
+
+/// A byte stream that fails when its peer has not spoken in time (it neither sent its first bytes nor was answered), and
+/// when it floods.
+pub(in crate::gateway) struct Watched {
+    io: BoxedIo,
+    frames: Frames,
+    read: usize,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watched {
+    pub(in crate::gateway) fn new(io: BoxedIo) -> Self {
+        Self {
+            io,
+            frames: Frames::new(stonechat_host::monotonic()),
+            read: 0,
+            deadline: Some(Box::pin(tokio::time::sleep(FIRST_BYTES_WITHIN))),
+        }
+    }
+
+    /// Nothing came: for how long may that go on?
+    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(deadline) = &mut self.deadline else {
+            return Poll::Pending;
+        };
+        deadline.as_mut().poll(context).map(|()| {
+            refused(Reason::Silent);
+            Err(io::ErrorKind::TimedOut.into())
+        })
+    }
+
+    fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.read = self.read.saturating_add(bytes.len());
+        if self.read >= FIRST_BYTES {
+            self.deadline = None;
+        }
+        let counted = self.frames.received(bytes, stonechat_host::monotonic);
+        counted.map_err(|_| {
+            refused(Reason::FrameFlood);
+            io::Error::other("a flood of frames that carry nothing")
+        })
+    }
+
+    /// Bytes of these were written. Only who has sent a request, or the whole preface of HTTP/2, is answered.
+    fn sent<'a>(&mut self, buffers: impl IntoIterator<Item = &'a [u8]>, mut written: usize) {
+        self.deadline = None;
+        for buffer in buffers {
+            let sent = buffer.len().min(written);
+            self.frames.sent(&buffer[..sent]);
+            written -= sent;
+            if written == 0 {
+                return;
+            }
+        }
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        match Pin::new(&mut self.io).poll_read(context, buffer) {
+            Poll::Pending => self.poll_deadline(context),
+            Poll::Ready(Ok(())) => Poll::Ready(self.received(&buffer.filled()[before..])),
+            failed => failed,
+        }
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        if let Poll::Ready(Ok(count)) = written {
+            self.sent([bytes], count);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, buffers);
+        if let Poll::Ready(Ok(count)) = written {
+            self.sent(buffers.iter().map(|buffer| &**buffer), count);
+        }
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
