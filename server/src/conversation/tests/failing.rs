@@ -106,7 +106,7 @@ async fn p15_without_the_directory_the_list_is_refused_and_messages_go_on() {
     bed.conversations = Conversations::new(bed.backends.clone(), bed.host.clone(), Limits::default());
     let group = bed.group("alice", &[]).await;
     bed.send("alice", group, "before").await;
-    bed.conversations.settled().await;
+    bed.conversations.settled(&user("alice")).await;
     let listed = bed.conversations.list(&caller("alice"), &[], 10).await.unwrap();
     assert_eq!(listed.rows.len(), 1);
     directory.close().await;
