@@ -49,7 +49,7 @@ pub(super) struct Session<'a> {
     pub(super) opened: Moment,
     pub(super) closed: Option<(Moment, bool)>,
     pub(super) paused: bool,
-    /// What the device had acknowledged, or said it has, when the stream opened, or acknowledged on another one since.
+    /// What the device had acknowledged, or said it has, when the stream opened, or acknowledged on an older one since.
     pub(super) positions: BTreeMap<&'a Conversation, Seq>,
     /// In order of arrival.
     pub(super) deliveries: BTreeMap<&'a Conversation, Vec<&'a Sighting>>,
@@ -157,10 +157,10 @@ impl<'a> Facts<'a> {
                 self.sign(*session, event.at);
                 if let Some(owner) = streams.owners.get(session) {
                     raise(positions.entry(*owner).or_default(), conversation, *seq);
-                    // What comes by one stream need not come by another one of the same device.
-                    let others = streams.open.get(owner).into_iter().flatten();
-                    for other in others.filter(|other| *other != session) {
-                        self.change(*other, |other| raise(&mut other.positions, conversation, *seq));
+                    // What came by the stream that a newer one replaces need not come by that, too.
+                    let open = streams.open.get(owner).into_iter().flatten();
+                    for newer in open.skip_while(|open| *open != session).skip(1) {
+                        self.change(*newer, |newer| raise(&mut newer.positions, conversation, *seq));
                     }
                 }
             }

@@ -158,9 +158,15 @@ impl World {
         });
     }
 
-    /// Opens a stream; what the device has not got comes at once.
+    /// Opens a stream, which replaces an open one of the device; what the device has not got comes at once.
     pub(crate) fn open(&mut self, user: &str, device: &str) -> usize {
         let index = self.streams.len();
+        for older in 0..index {
+            let stream = &self.streams[older];
+            if stream.open && (stream.user.0.as_str(), stream.device.0.as_str()) == (user, device) {
+                self.close(older, false);
+            }
+        }
         self.streams.push(Stream {
             user: user.into(),
             device: device.into(),
