@@ -5447,7 +5447,7 @@ pub enum CloseReason {
     Replaced = 1,
     /// The token expired without a new one. Get a token, then reconnect.
     Expired = 2,
-    /// The token was refused, the device removed or the user deactivated.
+    /// The token was refused or revoked, the device removed or the user deactivated.
     Credentials = 3,
     /// The node is going down for maintenance, or the connection is old. Reconnect after the delay.
     Draining = 4,

@@ -1,5 +1,6 @@
 //! The table of tokens: each forgery and each limit of a claim, by name.
 
+use base64::Engine;
 use serde_json::json;
 
 use super::forge::{Signer, claims, good, hs256, hs256_raw, key_set, raw, with, without};
@@ -163,7 +164,14 @@ async fn tokens_of_the_own_secret() {
 /// A public key, known to all, used as if it were a shared secret: the validation must not follow the header.
 fn confusion_cases(signer: &Signer, key_set: &[u8]) -> Vec<Case> {
     let with = |secret: &[u8]| hs256(secret, Some(signer.kid), &good());
+    let encoded = base64::engine::general_purpose::STANDARD.encode(&signer.public_der);
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{encoded}\n-----END PUBLIC KEY-----\n");
     vec![
+        (
+            "HS256 with the public key as PEM",
+            with(pem.as_bytes()),
+            Reject(ALGORITHM),
+        ),
         ("HS256 with the public key", with(&signer.public_der), Reject(ALGORITHM)),
         ("HS256 with the key set", with(key_set), Reject(ALGORITHM)),
         ("HS256 with nothing", with(&[]), Reject(ALGORITHM)),

@@ -176,3 +176,40 @@ async fn a_token_from_ahead_does_not_outlive_its_user() {
     set_deactivated(&node, "alice", true).await;
     ends(&mut ahead).await;
 }
+
+/// A browser's Submit names its device by the session: a removed one is refused also with a token for any device.
+#[tokio::test(start_paused = true)]
+async fn a_removed_browser_submits_nothing() {
+    let node = node_on(grounds(Arc::new(LossyBus::default()))).await;
+    node.direct("alice", "bob").await;
+    let mut client = v1::session_service_client::SessionServiceClient::new(node.channel().await);
+    let hello = Some(node.hello("alice", "browser"));
+    let mut frames = client
+        .listen(v1::ListenRequest { hello })
+        .await
+        .expect("a stream")
+        .into_inner();
+    let first = frames.message().await.expect("a frame").and_then(|answer| answer.frame);
+    let Some(Reply::Welcome(welcome)) = first.and_then(|frame| frame.body) else {
+        panic!("welcome comes first");
+    };
+    let bearer = format!("Bearer {}", node.token("alice", Duration::from_secs(3_600)));
+    let submit = || {
+        let mut request = tonic::Request::new(v1::SubmitRequest {
+            session_id: welcome.session_id.clone(),
+            frames: vec![v1::ClientFrame {
+                request_id: 1,
+                body: Some(Ask::Ping(v1::Ping {})),
+            }],
+        });
+        request
+            .metadata_mut()
+            .insert("authorization", bearer.parse().expect("metadata"));
+        request
+    };
+    let answer = client.submit(submit()).await.expect("an answer").into_inner();
+    assert!(matches!(answer.frames[0].body, Some(Reply::Pong(_))), "{answer:?}");
+    revoke(&node, "alice", "browser").await;
+    let status = client.submit(submit()).await.expect_err("a removed device");
+    assert_eq!(status.code(), tonic::Code::Unauthenticated, "{status:?}");
+}
