@@ -17,6 +17,7 @@ use super::context::{CORRELATION_METADATA, CallContext, correlation_of, device_o
 use super::status::{of_tonic, status_of};
 use crate::auth::{Authenticator, Principal};
 use crate::domain::{CorrelationId, Reason, Refusal};
+use crate::telemetry::meters::{AuthFailure, meters};
 
 /// Wraps services.
 #[derive(Clone)]
@@ -84,6 +85,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn no_token() -> Refusal {
+    meters().auth_failures.inc(AuthFailure::NoToken);
     Refusal::not_done(
         Reason::Unauthenticated,
         "the metadata has no \"authorization: Bearer …\"; not done",

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::limits::BARRIER_MAX;
 use crate::domain::ConversationId;
+use crate::telemetry::meters::{Held, meters};
 
 #[derive(Default)]
 struct Tickets {
@@ -25,6 +27,15 @@ pub(super) struct FanoutBarrier {
 pub(super) struct Ticket {
     number: u64,
     barrier: Arc<FanoutBarrier>,
+    taken: Instant,
+    _counted: Held,
+}
+
+impl Ticket {
+    /// When it was taken.
+    pub(super) fn taken(&self) -> Instant {
+        self.taken
+    }
 }
 
 impl FanoutBarrier {
@@ -37,6 +48,8 @@ impl FanoutBarrier {
         Ticket {
             number,
             barrier: Arc::clone(self),
+            taken: stonechat_host::monotonic(),
+            _counted: meters().fanout_pending.hold(),
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use stonechat_host::crash_point;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::Backends;
@@ -19,6 +20,7 @@ use super::state::{directory_refusal, marker_refusal, read_refusal};
 use crate::bus::{Event, Topic};
 use crate::domain::{Body, ConversationId, Counted, Entry, MarkerSet, Refusal, Roster, Seq, UserId};
 use crate::storage::{InboxHead, MarkerRaise, PageLimit, Projection, StoredEntry};
+use crate::telemetry::meters::meters;
 
 /// Tries of a step before it is left to the next start.
 const TRIES_MAX: u32 = 5;
@@ -45,7 +47,9 @@ pub(super) fn spawn(core: Arc<Core>, id: ConversationId, projected: Seq) -> mpsc
             complete: true,
         };
         while let Some(batch) = batches.recv().await {
-            worker.fan_out(&batch.entries, &batch.roster).await;
+            let acked = batch.ticket.taken();
+            worker.fan_out(&batch.entries, &batch.roster, Some(acked)).await;
+            meters().fanout_seconds.since(acked);
             drop(batch.ticket);
         }
     });
@@ -65,7 +69,7 @@ pub(super) async fn redrive(core: &Arc<Core>, id: ConversationId, from: Seq) -> 
     while next <= state.head.seq {
         let to = Seq(state.head.seq.0.min(next.0 + REPLAY_PAGE as u64 - 1));
         let page = read_range(&core.backends, id, next, to).await?;
-        worker.fan_out(&page, &state.roster).await;
+        worker.fan_out(&page, &state.roster, None).await;
         next = to.next();
     }
     Ok(())
@@ -103,11 +107,11 @@ struct Worker {
 }
 
 impl Worker {
-    async fn fan_out(&mut self, entries: &[Arc<StoredEntry>], roster: &Roster) {
+    async fn fan_out(&mut self, entries: &[Arc<StoredEntry>], roster: &Roster, acked: Option<Instant>) {
         let Some(last) = entries.last().map(|stored| stored.entry.seq) else {
             return;
         };
-        self.publish(entries, roster).await;
+        self.publish(entries, roster, acked).await;
         crash_point("fanout.published");
         let mut delay = RETRY_DELAY;
         for _ in 0..TRIES_MAX {
@@ -119,22 +123,26 @@ impl Worker {
                     crash_point("fanout.done");
                     return self.announce_rows(entries).await;
                 }
-                Err(refusal) => warn!(conversation = %self.id, %refusal, "fan-out step failed, trying again"),
+                Err(refusal) => {
+                    meters().fanout_retries.inc();
+                    warn!(conversation = %self.id, %refusal, "fan-out step failed, trying again");
+                }
             }
             tokio::time::sleep(delay).await;
             delay *= 2;
         }
         self.complete = false;
+        meters().fanout_incomplete.inc();
         error!(conversation = %self.id, up_to = last.0, "fan-out is incomplete until the next start");
     }
 
-    async fn publish(&self, entries: &[Arc<StoredEntry>], roster: &Roster) {
+    async fn publish(&self, entries: &[Arc<StoredEntry>], roster: &Roster, acked: Option<Instant>) {
         for stored in entries {
             let audience: Vec<UserId> = roster.audience(stored.entry.seq).cloned().collect();
             let offline = self
                 .backends
                 .bus
-                .publish_to_users(&audience, Event::Entry(Arc::clone(stored)))
+                .publish_to_users(&audience, Event::Entry(Arc::clone(stored), acked))
                 .await;
             let correlation = stored.entry.correlation;
             debug!(%correlation, conversation = %self.id, seq = stored.entry.seq.0, audience = audience.len(),

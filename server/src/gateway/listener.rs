@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::connection::{self, Phase};
 use super::limits::{ACCEPT_PAUSE, ACCEPT_PAUSE_MAX};
+use crate::telemetry::meters::meters;
 
 /// A listener that is being served.
 pub struct Serving {
@@ -45,9 +46,11 @@ async fn accept_all(listener: Arc<dyn Listener>, app: Router, phase: watch::Rece
             io = accept(&*listener) => io,
         };
         let (app, phase) = (app.clone(), phase.clone());
+        meters().connections_accepted.inc();
+        let open = meters().connections.hold();
         tokio::spawn(async move {
             connection::serve(io, app, phase).await;
-            drop(seat);
+            drop((seat, open));
         });
     }
 }
@@ -62,6 +65,7 @@ async fn accept(listener: &dyn Listener) -> BoxedIo {
                 return io;
             }
             Err(error) => {
+                meters().accept_errors.inc();
                 tracing::warn!(%error, "no connection was accepted, trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(ACCEPT_PAUSE_MAX);

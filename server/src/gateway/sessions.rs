@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::limits::SESSIONS_PER_USER_MAX;
 use crate::domain::UserId;
+use crate::telemetry::meters::{Held, meters};
 
 /// Counts sessions and tells them when the node drains.
 pub(super) struct Sessions {
@@ -27,19 +28,26 @@ impl Default for Sessions {
 }
 
 /// A stream counts as long as this lives.
-pub(super) struct Open(Arc<Sessions>);
+pub(super) struct Open {
+    sessions: Arc<Sessions>,
+    _counted: Held,
+}
 
 /// A user's session counts as long as this lives.
 pub(super) struct Seat {
     sessions: Arc<Sessions>,
     user: UserId,
+    _counted: Held,
 }
 
 impl Sessions {
     /// A stream opened, not yet of anybody.
     pub(super) fn open(self: &Arc<Self>) -> Open {
         self.count.send_modify(|count| *count += 1);
-        Open(Arc::clone(self))
+        Open {
+            sessions: Arc::clone(self),
+            _counted: meters().streams.hold(),
+        }
     }
 
     /// A seat for one more session of this user; `None` when they have too many.
@@ -53,6 +61,7 @@ impl Sessions {
         Some(Seat {
             sessions: Arc::clone(self),
             user: user.clone(),
+            _counted: meters().sessions.hold(),
         })
     }
 
@@ -85,7 +94,7 @@ impl Sessions {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.count.send_modify(|count| *count -= 1);
+        self.sessions.count.send_modify(|count| *count -= 1);
     }
 }
 

@@ -8,6 +8,7 @@ use super::Session;
 use super::close::Close;
 use crate::bus::Event;
 use crate::domain::{DeviceId, SessionId, StreamName};
+use crate::telemetry::meters::{Shed, meters};
 use crate::wire;
 
 /// A lost echo of our own "replaced" is given up after this: it takes milliseconds when it comes at all.
@@ -25,7 +26,7 @@ impl Session {
             return self.close(Close::Internal("live delivery stopped".into()));
         };
         match event {
-            Event::Entry(stored) => self.live(&stored),
+            Event::Entry(stored, acked) => self.live(&stored, acked),
             Event::Receipts(moved) => self.notices.receipts(&moved),
             Event::OwnRow(conversation) => {
                 self.notices.row(conversation);
@@ -37,12 +38,11 @@ impl Session {
                 user,
                 stopped,
             } => {
-                if !self.out.is_half_full() {
-                    self.push(
-                        0,
-                        Reply::TypingEvent(wire::presence::typing(conversation, &user, stopped)),
-                    );
+                if self.out.is_half_full() {
+                    return meters().shed.inc(Shed::Typing);
                 }
+                let typing = wire::presence::typing(conversation, &user, stopped);
+                self.push(0, Reply::TypingEvent(typing));
             }
             Event::Replaced { device, stream, by } => self.replaced(&device, &stream, &by),
             Event::Revoked { device } => self.revoked(device.as_ref()),

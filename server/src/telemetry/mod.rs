@@ -1,0 +1,9 @@
+//! What operators see: logs and what they must not show, metrics, traces; and the id that joins them.
+
+mod instruments;
+mod labels;
+mod logs;
+pub mod meters;
+mod process;
+
+pub use logs::{LogFormat, Redacted, TelemetryError, check_filter, init, new_correlation_id};
