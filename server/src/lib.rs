@@ -5,6 +5,7 @@ pub mod domain;
 pub mod config;
 pub mod node;
 pub mod telemetry;
+pub mod tls;
 
 pub mod gateway;
 
