@@ -9,6 +9,8 @@ pub mod tls;
 
 pub mod gateway;
 
+pub mod operator;
+
 pub mod api;
 
 pub mod auth;

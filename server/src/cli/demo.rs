@@ -38,6 +38,11 @@ pub(super) struct DemoArgs {
 
 pub(super) async fn run(args: DemoArgs) -> Result<(), Failure> {
     let config = Config::load(&args.settings)?;
+    if config.tls_certificate.is_some() || config.admin_on_operator {
+        return Err(Failure::usage(
+            "a demo is for this machine alone, without TLS and with its admin rpcs on one port: use `stonechat serve`",
+        ));
+    }
     let filter = quiet_unless_asked(&args.settings, &config);
     telemetry::init(config.log_format, &filter).map_err(|error| Failure::usage(error.to_string()))?;
     let node = Box::pin(Node::open(&config, Host::system())).await?;

@@ -105,7 +105,7 @@ macro_rules! options {
 }
 
 /// Every option there is.
-pub(super) const OPTIONS: [OptionRow; 13] = options! {
+pub(super) const OPTIONS: [OptionRow; 19] = options! {
     "data_folder" => data_folder = |given| given.path()?;
     "listen" => listen = |given| given.address()?;
     "issuer" => issuer = |given| given.text()?;
@@ -117,6 +117,12 @@ pub(super) const OPTIONS: [OptionRow; 13] = options! {
     "connections_max" => connections_max = |given| given.number(1, CONNECTIONS_MAX)?;
     "session_frames_per_second" => session_frames_per_second = |given| given.number(1, PER_SECOND_MAX)?;
     "conversation_entries_per_second" => conversation_entries_per_second = |given| given.number(1, PER_SECOND_MAX)?;
+    "tls_certificate" => tls_certificate = |given| given.optional_path()?;
+    "tls_key" => tls_key = |given| given.optional_path()?;
+    "operator_listen" => operator_listen = |given| given.optional_address()?;
+    "operator_client_ca" => operator_client_ca = |given| given.optional_path()?;
+    "operator_client_names" => operator_client_names = |given| given.names()?;
+    "admin_on_operator" => admin_on_operator = |given| given.boolean()?;
     "log_filter" => log_filter = |given| given.log_filter()?;
     "log_format" => log_format = |given| given.log_format()?;
 };

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use crate::source::{Source, code_only, words};
 
 /// A module of the server, and the modules it may name.
-const MAY_NAME: [(&str, &[&str]); 14] = [
+const MAY_NAME: [(&str, &[&str]); 16] = [
     ("domain", &[]),
     ("telemetry", &["domain", "config"]),
     ("config", &["domain", "telemetry"]),
+    ("tls", &["telemetry"]),
     (
         "storage",
         &["domain", "wire::entry", "wire::content", "telemetry::meters"],
@@ -51,9 +52,12 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
             "config",
         ],
     ),
+    ("operator", &["gateway", "telemetry"]),
     (
         "node",
         &[
+            "operator",
+            "tls",
             "domain",
             "storage",
             "bus",
@@ -88,19 +92,20 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
 const DOMAIN_ALONE: [&str; 2] = ["server/src/wire/entry", "server/src/wire/content"];
 
 /// An outside crate, and the only places of the server that may name it.
-const ONLY_IN: [(&str, &[&str]); 12] = [
+const ONLY_IN: [(&str, &[&str]); 16] = [
     ("fjall", &["storage/embedded/"]),
     (
         "sqlx",
         &["storage/embedded/directory/", "storage/embedded/directory.rs"],
     ),
     ("jsonwebtoken", &["auth/"]),
-    ("tonic", &["api/", "gateway/", "cli/", "node.rs", "node/"]),
+    ("tonic", &["api/", "gateway/", "operator/", "cli/", "node.rs", "node/"]),
     (
         "stonechat_proto",
         &[
             "api/",
             "gateway/",
+            "operator/",
             "cli/",
             "transfer/",
             "wire/",
@@ -109,12 +114,16 @@ const ONLY_IN: [(&str, &[&str]); 12] = [
             "node/",
         ],
     ),
-    ("axum", &["gateway/", "node.rs", "node/"]),
+    ("axum", &["gateway/", "operator/", "node.rs", "node/"]),
     ("hyper", &["gateway/", "node.rs", "node/"]),
     ("tower_http", &["gateway/", "node.rs", "node/"]),
     ("clap", &["cli/", "config.rs", "config/", "main.rs"]),
     ("indicatif", &["cli/"]),
     ("prometheus_client", &["telemetry/"]),
+    ("rustls", &["tls/"]),
+    ("tokio_rustls", &["tls/"]),
+    ("x509_parser", &["tls/"]),
+    ("tonic_reflection", &["operator/"]),
     ("stonechat_client", &["cli/"]),
 ];
 

@@ -7,4 +7,5 @@ mod frames;
 mod harness;
 mod http;
 mod lossy;
+mod operator;
 mod web;
