@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::telemetry::LogFormat;
+use crate::telemetry::traces::TraceOptions;
 
 /// All settings of a server. In a file each has the name of its field, in the environment `STONECHAT_` and that name in
 /// capitals, as a flag `--` and that name with hyphens; where they differ it is said.
@@ -58,6 +59,11 @@ pub struct Config {
     pub operator_client_names: Vec<String>,
     /// Serve the admin rpcs on the operator's port, and no longer on the public one. Default false.
     pub admin_on_operator: bool,
+    /// Collector of traces, `http://host:port`, which speaks OTLP over gRPC. Default none. Needs a binary built with the
+    /// feature `otlp`.
+    pub otlp_endpoint: Option<String>,
+    /// One message in so many is traced, 1 to 1,000,000; default 100.
+    pub otlp_one_in: u32,
     /// Which log lines are written, as `level` or `module=level`, comma-separated. Default `info`.
     pub log_filter: String,
     /// `human` or `json`. Default `human`.
@@ -84,9 +90,21 @@ impl Default for Config {
             operator_client_ca: None,
             operator_client_names: Vec::new(),
             admin_on_operator: false,
+            otlp_endpoint: None,
+            otlp_one_in: 100,
             log_filter: "info".to_owned(),
             log_format: LogFormat::Human,
         }
+    }
+}
+
+impl Config {
+    /// Where traces go, if anywhere.
+    #[must_use]
+    pub fn traces(&self) -> Option<TraceOptions> {
+        let endpoint = self.otlp_endpoint.clone()?;
+        let one_in = self.otlp_one_in;
+        Some(TraceOptions { endpoint, one_in })
     }
 }
 
@@ -148,6 +166,12 @@ pub struct ConfigFlags {
     /// Serve the admin rpcs on the operator's port alone [default: false]
     #[arg(long, value_name = "BOOL")]
     pub admin_on_operator: Option<String>,
+    /// Collector of traces (OTLP over gRPC), such as http://127.0.0.1:4317 [default: none]
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// One message in so many is traced [default: 100]
+    #[arg(long, value_name = "COUNT")]
+    pub otlp_one_in: Option<String>,
     /// Log lines to write, such as info or stonechat_server=debug [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log_filter: Option<String>,
@@ -177,6 +201,8 @@ impl ConfigFlags {
             "operator_client_ca" => &self.operator_client_ca,
             "operator_client_names" => &self.operator_client_names,
             "admin_on_operator" => &self.admin_on_operator,
+            "otlp_endpoint" => &self.otlp_endpoint,
+            "otlp_one_in" => &self.otlp_one_in,
             "log_filter" => &self.log_filter,
             "log_format" => &self.log_format,
             _ => &None,

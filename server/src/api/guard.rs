@@ -18,6 +18,7 @@ use super::status::{of_tonic, status_of};
 use crate::auth::{Authenticator, Principal};
 use crate::domain::{CorrelationId, Reason, Refusal};
 use crate::telemetry::meters::{AuthFailure, meters};
+use crate::telemetry::traces::{Stage, within};
 
 /// Wraps services.
 #[derive(Clone)]
@@ -129,7 +130,7 @@ where
                     if let Admitted::As(context) = admitted {
                         request.extensions_mut().insert(context);
                     }
-                    typed(inner.call(request).await?)
+                    typed(within(Stage::Request, correlation, inner.call(request)).await?)
                 }
                 Err(status) => status.into_http(),
             };

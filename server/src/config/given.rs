@@ -133,6 +133,20 @@ impl Given {
         }
     }
 
+    /// The empty text takes back what an earlier source said.
+    pub(super) fn collector(self) -> Result<Option<String>> {
+        let text = self.maybe_empty_text()?;
+        let is_right = |text: &str| {
+            let uri = text.parse::<http::Uri>().ok();
+            uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.port().is_some() && uri.path() == "/")
+        };
+        match text.as_str() {
+            "" => Ok(None),
+            text if is_right(text) => Ok(Some(text.to_owned())),
+            _ => Err(format!("must be like http://127.0.0.1:4317, not {text:?}")),
+        }
+    }
+
     pub(super) fn log_filter(self) -> Result<String> {
         let filter = self.text()?;
         crate::telemetry::check_filter(&filter).map_err(|error| error.to_string())?;

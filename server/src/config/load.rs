@@ -15,6 +15,8 @@ const DRAIN_SECONDS_MAX: u64 = 300;
 const CONNECTIONS_MAX: usize = 1_000_000;
 /// Highest rate: above any measured one, it is no limit.
 const PER_SECOND_MAX: u32 = 100_000;
+/// Thinnest sample: at the highest rate of one conversation still one message in ten seconds.
+const ONE_IN_MAX: u32 = 1_000_000;
 /// Name of the file's variable, and what those of all options begin with.
 const ENVIRONMENT_PREFIX: &str = "STONECHAT_";
 
@@ -105,7 +107,7 @@ macro_rules! options {
 }
 
 /// Every option there is.
-pub(super) const OPTIONS: [OptionRow; 19] = options! {
+pub(super) const OPTIONS: [OptionRow; 21] = options! {
     "data_folder" => data_folder = |given| given.path()?;
     "listen" => listen = |given| given.address()?;
     "issuer" => issuer = |given| given.text()?;
@@ -123,6 +125,8 @@ pub(super) const OPTIONS: [OptionRow; 19] = options! {
     "operator_client_ca" => operator_client_ca = |given| given.optional_path()?;
     "operator_client_names" => operator_client_names = |given| given.names()?;
     "admin_on_operator" => admin_on_operator = |given| given.boolean()?;
+    "otlp_endpoint" => otlp_endpoint = |given| given.collector()?;
+    "otlp_one_in" => otlp_one_in = |given| given.number(1, ONE_IN_MAX)?;
     "log_filter" => log_filter = |given| given.log_filter()?;
     "log_format" => log_format = |given| given.log_format()?;
 };

@@ -12,7 +12,7 @@ use super::{Config, ConfigError, ConfigFlags};
 
 /// For each option three values, all different from each other and from the default, as flags and environment spell
 /// them, and whether a file spells them as text.
-const VALUES: [(&str, [&str; 3], bool); 19] = [
+const VALUES: [(&str, [&str; 3], bool); 21] = [
     ("data_folder", ["/a", "/b", "/c"], true),
     ("listen", ["0.0.0.0:1", "[::1]:2", "127.0.0.1:0"], true),
     ("issuer", ["a", "b", "c"], true),
@@ -42,6 +42,12 @@ const VALUES: [(&str, [&str; 3], bool); 19] = [
         true,
     ),
     ("admin_on_operator", ["true", "true", "true"], false),
+    (
+        "otlp_endpoint",
+        ["http://a:1", "http://b:2", "http://127.0.0.1:4317"],
+        true,
+    ),
+    ("otlp_one_in", ["1", "2", "1000000"], false),
     ("log_filter", ["warn", "debug", "error,sqlx=off"], true),
     ("log_format", ["json", "json", "json"], true),
 ];
@@ -235,6 +241,10 @@ fn wrong_values_are_refused_with_source_and_option() {
         ("operator_client_names", "*.example.org"),
         ("operator_client_names", "a name"),
         ("admin_on_operator", "yes"),
+        ("otlp_endpoint", "localhost:4317"),
+        ("otlp_endpoint", "https://collector:4317"),
+        ("otlp_endpoint", "http://collector"),
+        ("otlp_one_in", "0"),
         ("log_filter", "stonechat=loud"),
         ("log_format", "xml"),
     ];

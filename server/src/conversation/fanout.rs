@@ -21,6 +21,7 @@ use crate::bus::{Event, Topic};
 use crate::domain::{Body, ConversationId, Counted, Entry, MarkerSet, Refusal, Roster, Seq, UserId};
 use crate::storage::{InboxHead, MarkerRaise, PageLimit, Projection, StoredEntry};
 use crate::telemetry::meters::meters;
+use crate::telemetry::traces::{Stage, within};
 
 /// Tries of a step before it is left to the next start.
 const TRIES_MAX: u32 = 5;
@@ -139,12 +140,10 @@ impl Worker {
     async fn publish(&self, entries: &[Arc<StoredEntry>], roster: &Roster, acked: Option<Instant>) {
         for stored in entries {
             let audience: Vec<UserId> = roster.audience(stored.entry.seq).cloned().collect();
-            let offline = self
-                .backends
-                .bus
-                .publish_to_users(&audience, Event::Entry(Arc::clone(stored), acked))
-                .await;
             let correlation = stored.entry.correlation;
+            let event = Event::Entry(Arc::clone(stored), acked);
+            let published = self.backends.bus.publish_to_users(&audience, event);
+            let offline = within(Stage::Publish, correlation, published).await;
             debug!(%correlation, conversation = %self.id, seq = stored.entry.seq.0, audience = audience.len(),
                 offline = offline.len(), "entry published");
         }

@@ -46,6 +46,7 @@ use crate::domain::authorization::Action;
 use crate::domain::{ConversationId, Reason, Refusal, UserId};
 use crate::storage::{Directory, Head, Markers, MessageLog};
 use crate::telemetry::meters::{Shed, meters};
+use crate::telemetry::traces::{Stage, within};
 
 /// What the conversation rules stand on.
 #[derive(Clone)]
@@ -116,7 +117,7 @@ impl Conversations {
         };
         let queued = stonechat_host::monotonic();
         self.enqueue(append)?;
-        let answered = answer.await;
+        let answered = within(Stage::Append, caller.correlation, answer).await;
         meters().ack_seconds.since(queued);
         answered.unwrap_or_else(|_| {
             let reason = Reason::Unavailable {

@@ -4,6 +4,9 @@ mod instruments;
 mod labels;
 mod logs;
 pub mod meters;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod process;
+pub mod traces;
 
-pub use logs::{LogFormat, Redacted, TelemetryError, check_filter, init, new_correlation_id};
+pub use logs::{LogFormat, Redacted, Running, TelemetryError, check_filter, init, new_correlation_id};

@@ -15,7 +15,10 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
         &["domain", "wire::entry", "wire::content", "telemetry::meters"],
     ),
     ("bus", &["domain", "storage", "telemetry::meters"]),
-    ("conversation", &["domain", "storage", "bus", "telemetry::meters"]),
+    (
+        "conversation",
+        &["domain", "storage", "bus", "telemetry::meters", "telemetry::traces"],
+    ),
     ("presence", &["domain", "storage", "bus"]),
     ("auth", &["domain", "storage", "telemetry"]),
     // Values only: what the layers below give and take, translated.
@@ -92,7 +95,7 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
 const DOMAIN_ALONE: [&str; 2] = ["server/src/wire/entry", "server/src/wire/content"];
 
 /// An outside crate, and the only places of the server that may name it.
-const ONLY_IN: [(&str, &[&str]); 16] = [
+const ONLY_IN: [(&str, &[&str]); 18] = [
     ("fjall", &["storage/embedded/"]),
     (
         "sqlx",
@@ -120,6 +123,8 @@ const ONLY_IN: [(&str, &[&str]); 16] = [
     ("clap", &["cli/", "config.rs", "config/", "main.rs"]),
     ("indicatif", &["cli/"]),
     ("prometheus_client", &["telemetry/"]),
+    ("opentelemetry", &["telemetry/"]),
+    ("tracing_opentelemetry", &["telemetry/"]),
     ("rustls", &["tls/"]),
     ("tokio_rustls", &["tls/"]),
     ("x509_parser", &["tls/"]),

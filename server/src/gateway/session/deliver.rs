@@ -15,6 +15,7 @@ use crate::gateway::limits::{INBOX_PAGE, READ_BYTES_MAX};
 use crate::gateway::{Gateway, frames};
 use crate::storage::{ChangeStamp, MarkerError, PageLimit, StoredEntry};
 use crate::telemetry::meters::{Delivery, meters};
+use crate::telemetry::traces::{Stage, span};
 
 impl Session {
     /// Starts whatever can be done now.
@@ -84,6 +85,7 @@ impl Session {
     fn deliver(&self, stored: &StoredEntry, backlog: bool) {
         let entry = &stored.entry;
         debug!(conversation = ?entry.conversation, seq = entry.seq.0, correlation = %entry.correlation, "deliver");
+        let _stage = span(Stage::Deliver, entry.correlation).entered();
         self.out.push(frames::delivery(&stored.wire, backlog));
         let kind = if backlog { Delivery::Backlog } else { Delivery::Live };
         meters().deliveries.inc(kind);
