@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::telemetry::LogFormat;
+use crate::telemetry::traces::TraceOptions;
 
 /// All settings of a server. In a file each has the name of its field, in the environment `STONECHAT_` and that name in
 /// capitals, as a flag `--` and that name with hyphens; where they differ it is said.
@@ -67,6 +68,27 @@ pub struct Config {
     pub session_frames_per_second: u32,
     /// Sustained entries a second that one conversation takes, 1 to 100,000; default 1,000.
     pub conversation_entries_per_second: u32,
+    /// PEM file with the certificate of the public port, and what leads to its authority; it is read again when it changes.
+    /// Default none: plain HTTP, for this machine or behind a proxy that encrypts.
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file with the certificate's private key. Default none.
+    pub tls_key: Option<PathBuf>,
+    /// Address and port for operators: metrics, health, reflection. Default none, so that several servers on one machine
+    /// do not meet at one port.
+    pub operator_listen: Option<SocketAddr>,
+    /// PEM file with the authorities of client certificates that the operator's port demands; it is then encrypted with the
+    /// certificate of the public port. Default none: plain HTTP, for a network that only operators reach.
+    pub operator_client_ca: Option<PathBuf>,
+    /// Subject alternative names (DNS names or URIs) that such a certificate must have one of; comma-separated outside of
+    /// a file. Default none.
+    pub operator_client_names: Vec<String>,
+    /// Serve the admin rpcs on the operator's port, and no longer on the public one. Default false.
+    pub admin_on_operator: bool,
+    /// Collector of traces, `http://host:port`, which speaks OTLP over gRPC. Default none. Needs a binary built with the
+    /// feature `otlp`.
+    pub otlp_endpoint: Option<String>,
+    /// One message in so many is traced, 1 to 1,000,000; default 100.
+    pub otlp_one_in: u32,
     /// Which log lines are written, as `level` or `module=level`, comma-separated. Default `info`.
     pub log_filter: String,
     /// `human` or `json`. Default `human`.
@@ -94,9 +116,27 @@ impl Default for Config {
             connection_age: Duration::from_secs(12 * 3_600),
             session_frames_per_second: 100,
             conversation_entries_per_second: 1_000,
+            tls_certificate: None,
+            tls_key: None,
+            operator_listen: None,
+            operator_client_ca: None,
+            operator_client_names: Vec::new(),
+            admin_on_operator: false,
+            otlp_endpoint: None,
+            otlp_one_in: 100,
             log_filter: "info".to_owned(),
             log_format: LogFormat::Human,
         }
+    }
+}
+
+impl Config {
+    /// Where traces go, if anywhere.
+    #[must_use]
+    pub fn traces(&self) -> Option<TraceOptions> {
+        let endpoint = self.otlp_endpoint.clone()?;
+        let one_in = self.otlp_one_in;
+        Some(TraceOptions { endpoint, one_in })
     }
 }
 
@@ -161,6 +201,30 @@ pub struct ConfigFlags {
     /// Sustained entries a second in one conversation [default: 1000]
     #[arg(long, value_name = "COUNT")]
     pub conversation_entries_per_second: Option<String>,
+    /// Certificate of the public port, a PEM file read again when it changes [default: none, plain HTTP]
+    #[arg(long, value_name = "FILE")]
+    pub tls_certificate: Option<String>,
+    /// Private key of the certificate, a PEM file [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<String>,
+    /// Address and port for operators: metrics, health, reflection [default: none]
+    #[arg(long, value_name = "ADDRESS")]
+    pub operator_listen: Option<String>,
+    /// Authorities of client certificates that the operator's port demands, a PEM file [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub operator_client_ca: Option<String>,
+    /// Names of which such a certificate must have one, comma-separated [default: none]
+    #[arg(long, value_name = "NAMES")]
+    pub operator_client_names: Option<String>,
+    /// Serve the admin rpcs on the operator's port alone [default: false]
+    #[arg(long, value_name = "BOOL")]
+    pub admin_on_operator: Option<String>,
+    /// Collector of traces (OTLP over gRPC), such as http://127.0.0.1:4317 [default: none]
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// One message in so many is traced [default: 100]
+    #[arg(long, value_name = "COUNT")]
+    pub otlp_one_in: Option<String>,
     /// Log lines to write, such as info or stonechat_server=debug [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log_filter: Option<String>,
@@ -191,6 +255,14 @@ impl ConfigFlags {
             "connection_age_seconds" => &self.connection_age_seconds,
             "session_frames_per_second" => &self.session_frames_per_second,
             "conversation_entries_per_second" => &self.conversation_entries_per_second,
+            "tls_certificate" => &self.tls_certificate,
+            "tls_key" => &self.tls_key,
+            "operator_listen" => &self.operator_listen,
+            "operator_client_ca" => &self.operator_client_ca,
+            "operator_client_names" => &self.operator_client_names,
+            "admin_on_operator" => &self.admin_on_operator,
+            "otlp_endpoint" => &self.otlp_endpoint,
+            "otlp_one_in" => &self.otlp_one_in,
             "log_filter" => &self.log_filter,
             "log_format" => &self.log_format,
             _ => &None,

@@ -5,8 +5,11 @@ pub mod domain;
 pub mod config;
 pub mod node;
 pub mod telemetry;
+pub mod tls;
 
 pub mod gateway;
+
+pub mod operator;
 
 pub mod api;
 

@@ -1,19 +1,23 @@
 //! A whole node: the one place that picks backends, puts the parts together, starts and stops them.
 
+mod listeners;
+
+pub use listeners::Listeners;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use stonechat_host::{Host, Listener, TcpConnector, TcpListener};
+use stonechat_host::{Host, Listener, TcpConnector};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::api::{Guard, Operations, add_services};
+use crate::api::{Guard, Operations, add_admin_services, add_services};
 use crate::auth::{AuthOptions, Authenticator, Jwks, JwksFile, JwksUrl, KeyError, Secret};
 use crate::bus::embedded::EmbeddedBus;
 use crate::config::Config;
@@ -21,11 +25,14 @@ use crate::conversation::{Backends, Conversations, Limits, People};
 use crate::domain::{CorrelationId, Refusal};
 use crate::gateway::edge::{Edge, room_for_connections};
 use crate::gateway::{Foundation, Gateway, Serving, SessionService, Web, router, serve};
+use crate::operator::{self, OPERATOR_CONNECTIONS_MAX};
 use crate::presence::Presence;
 use crate::storage::DirectoryError;
 use crate::storage::embedded::directory::{Patience, SqliteDirectory};
 use crate::storage::embedded::{EmbeddedStore, OpenError};
 use crate::storage::remembered::RememberedDirectory;
+use crate::telemetry::meters::meters;
+use crate::tls::TlsError;
 
 /// File of the directory in the data folder.
 const DIRECTORY_FILE: &str = "directory.sqlite";
@@ -68,6 +75,15 @@ pub enum StartError {
     /// A setting makes no sense.
     #[error("cors_origins: {0}")]
     Origins(String),
+    /// Settings make no sense together.
+    #[error("{0}")]
+    Contradiction(String),
+    /// Certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The description of the rpcs, compiled in, cannot be read.
+    #[error("reflection: {0}")]
+    Reflection(String),
     /// A thread of the runtime failed.
     #[error("the store could not be opened: {0}")]
     Thread(String),
@@ -157,13 +173,11 @@ impl Node {
             ..config.clone()
         };
         let grounds = Grounds::open(config, &host).await?;
-        let address = config.listen.to_string();
-        let listener = TcpListener::bind(&address).await;
-        let listener = listener.map_err(|source| StartError::Listen { address, source })?;
-        Self::start(config, host, grounds, Arc::new(listener)).await
+        let listeners = Listeners::open(config, &host).await?;
+        Self::start(config, host, grounds, listeners).await
     }
 
-    /// Does what a crash left undone, then serves the listener. Takes time, randomness and sockets from its arguments
+    /// Does what a crash left undone, then serves the listeners. Takes time, randomness and sockets from its arguments
     /// alone.
     ///
     /// # Errors
@@ -172,12 +186,12 @@ impl Node {
         config: &Config,
         host: Host,
         grounds: Grounds,
-        listener: Arc<dyn Listener>,
+        listeners: impl Into<Listeners>,
     ) -> Result<NodeHandle, StartError> {
-        let local_addr = listener.local_addr().map_err(|source| StartError::Listen {
-            address: config.listen.to_string(),
-            source,
-        })?;
+        let Listeners { public, operator } = listeners.into();
+        listeners::check_admin(config, operator.is_some())?;
+        let local_addr = address_of(&*public)?;
+        let operator_addr = operator.as_deref().map(address_of).transpose()?;
         let limits = Limits {
             appends_per_second: config.conversation_entries_per_second,
             ..Limits::default()
@@ -195,17 +209,33 @@ impl Node {
         let guard = Guard::new(Arc::clone(&grounds.authenticator), Arc::clone(&edge) as _, host);
         let (health, health_service) = tonic_health::server::health_reporter();
         let session = guard.wrap(SessionService::new(Arc::clone(&gateway)));
-        let rpcs = Routes::new(health_service).add_service(session);
+        let rpcs = Routes::new(health_service.clone()).add_service(session);
+        let mut rpcs = add_services(rpcs, &guard, operations);
+        let mut own = Routes::new(health_service);
+        let admin = if config.admin_on_operator { &mut own } else { &mut rpcs };
         let authenticator = grounds.authenticator;
-        let rpcs = add_services(rpcs, &guard, operations, conversations.clone(), people, authenticator);
+        *admin = add_admin_services(
+            std::mem::take(admin),
+            &guard,
+            conversations.clone(),
+            people,
+            authenticator,
+        );
         let web = Web {
             origins: config.cors_origins.clone(),
         };
         let app = router(&gateway, rpcs, &web).map_err(StartError::Origins)?;
-        tracing::info!(address = %local_addr, "serving");
+        let own = operator.is_some().then(|| operator::router(&gateway, own)).transpose();
+        let operator = operator.zip(own.map_err(StartError::Reflection)?);
+        meters().connections_limit.set(config.connections_max);
+        tracing::info!(address = %local_addr, operator = ?operator_addr, "serving");
         Ok(NodeHandle {
             local_addr,
-            serving: Mutex::new(Some(serve(listener, app, edge, config.connections_max))),
+            operator_addr,
+            doors: Mutex::new(Some(Doors {
+                public: serve(public, app, Arc::clone(&edge), config.connections_max),
+                operator: operator.map(|(listener, own)| serve(listener, own, edge, OPERATOR_CONNECTIONS_MAX)),
+            })),
             presence: tokio::spawn(presence.run()),
             revocations: tokio::spawn(Arc::clone(&gateway).watch_revocations()),
             gateway,
@@ -215,6 +245,19 @@ impl Node {
             stopped: watch::Sender::new(false),
         })
     }
+}
+
+fn address_of(listener: &dyn Listener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Listen {
+        address: "a listener without an address".to_owned(),
+        source,
+    })
+}
+
+/// What is open to the outside.
+struct Doors {
+    public: Serving,
+    operator: Option<Serving>,
 }
 
 /// Presence under a name that no other process and no earlier start has.
@@ -250,7 +293,8 @@ fn gateway(
 /// A node that serves. Dropping it without a drain cuts everything off, as a crash would.
 pub struct NodeHandle {
     local_addr: SocketAddr,
-    serving: Mutex<Option<Serving>>,
+    operator_addr: Option<SocketAddr>,
+    doors: Mutex<Option<Doors>>,
     presence: JoinHandle<()>,
     revocations: JoinHandle<()>,
     gateway: Arc<Gateway>,
@@ -273,6 +317,12 @@ impl NodeHandle {
         &self.gateway
     }
 
+    /// Where it serves operators.
+    #[must_use]
+    pub fn operator_addr(&self) -> Option<SocketAddr> {
+        self.operator_addr
+    }
+
     /// Open sessions.
     #[must_use]
     pub fn sessions(&self) -> usize {
@@ -282,13 +332,14 @@ impl NodeHandle {
     /// Stops in order: takes nothing new, gives every stream its answers and the reason draining, finishes what was
     /// accepted, and cuts off who is left after the configured time. Returns when it is done; may be called again.
     pub async fn drain(&self) {
-        let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(serving) = serving else {
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Doors { public, operator }) = doors else {
             return self.stopped().await;
         };
         tracing::info!(sessions = self.sessions(), "draining");
         self.health.set_service_status("", ServingStatus::NotServing).await;
-        serving.stop_accepting();
+        let _draining = meters().draining.hold();
+        public.stop_accepting();
         if tokio::time::timeout(self.patience, self.gateway.drain()).await.is_err() {
             tracing::warn!(sessions = self.sessions(), "sessions did not end in time");
         }
@@ -298,7 +349,11 @@ impl NodeHandle {
         {
             tracing::warn!("fan-out did not end in time, the next start finishes it");
         }
-        serving.finish(CONNECTIONS_WITHIN).await;
+        public.finish(CONNECTIONS_WITHIN).await;
+        // Last, so that operators see how it goes.
+        if let Some(operator) = operator {
+            operator.finish(CONNECTIONS_WITHIN).await;
+        }
         self.presence.abort();
         self.revocations.abort();
         tracing::info!("stopped");

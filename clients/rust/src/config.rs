@@ -8,6 +8,7 @@ use stonechat_proto::v1;
 
 use crate::backoff::RetryPolicy;
 use crate::store::{ClientStore, MemoryStore};
+use crate::tls::Tls;
 
 /// A bearer token.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,7 +67,7 @@ pub enum ConfirmMode {
 /// What a client needs to know. Cheap to clone.
 #[derive(Clone)]
 pub struct ClientConfig {
-    /// `http://host:port`. Encryption is the connector's business.
+    /// `https://host:port`, or `http://host:port` without encryption.
     pub endpoint: String,
     /// Where tokens come from.
     pub tokens: Arc<dyn TokenProvider>,
@@ -96,6 +97,8 @@ pub struct ClientConfig {
     pub host: Host,
     /// Sockets.
     pub connector: Arc<dyn Connector>,
+    /// Whom to trust on an `https://` endpoint.
+    pub tls: Tls,
 }
 
 impl ClientConfig {
@@ -118,6 +121,7 @@ impl ClientConfig {
             operation_retry: RetryPolicy::OPERATION,
             host: Host::system(),
             connector: Arc::new(TcpConnector),
+            tls: Tls::default(),
         }
     }
 }

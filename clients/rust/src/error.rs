@@ -7,8 +7,8 @@ use crate::store::StoreError;
 /// The client could not start or take an operation; nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The endpoint is not `http://host:port`.
-    #[error("the endpoint \"{0}\" is not of the form http://host:port")]
+    /// The endpoint is neither `https://host:port` nor `http://host:port`.
+    #[error("the endpoint \"{0}\" is not of the form https://host:port or http://host:port")]
     Endpoint(String),
     /// The store could not be read or written.
     #[error(transparent)]

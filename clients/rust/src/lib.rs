@@ -14,6 +14,7 @@ mod inbox;
 mod outbox;
 mod session;
 mod store;
+mod tls;
 mod transport;
 mod unary;
 
@@ -24,6 +25,7 @@ pub use config::{AccessToken, ClientConfig, ConfirmMode, StaticToken, TokenError
 pub use error::{ClientError, RequestError};
 pub use event::{DisconnectReason, Event};
 pub use store::{ClientStore, FileStore, MemoryStore, QueuedOperation, Record, StoreError, Stored};
+pub use tls::{Tls, TlsError};
 pub use unary::{AuthorizedChannel, Credentials, DEVICE_METADATA, Unary, UnaryConfig};
 
 /// The generated contract.

@@ -22,6 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::config::{AccessToken, TokenProvider};
 use crate::error::{ClientError, RequestError};
 use crate::event::DisconnectReason;
+use crate::tls::Tls;
 
 /// A peer that does not answer a connection attempt or a hello for so long is not there.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,16 +36,29 @@ pub(crate) const HELLO_REQUEST: u64 = 1;
 /// Largest answer decoded: a history page of 512 KiB, with room for a welcome of 500 long rows.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Checks an endpoint of the form `http://host:port` or `host:port`.
+/// Checks an endpoint of the form `https://host:port`, `http://host:port`, or `host:port`, which is not encrypted.
 pub(crate) fn endpoint(text: &str) -> Result<Endpoint, ClientError> {
+    endpoint_under("http", text)
+}
+
+/// Where a server says to go; a bare `host:port` is reached as the server was. `None` when it is no endpoint, or would
+/// give up encryption: whoever speaks for a server must not send its clients into the open.
+pub(crate) fn moved(from: &Endpoint, text: &str) -> Option<Endpoint> {
+    let scheme = from.uri().scheme_str()?;
+    let to = endpoint_under(scheme, text).ok()?;
+    (scheme != "https" || to.uri().scheme_str() == Some("https")).then_some(to)
+}
+
+fn endpoint_under(scheme: &str, text: &str) -> Result<Endpoint, ClientError> {
     let malformed = || ClientError::Endpoint(text.to_owned());
     let full = if text.contains("://") {
         text.to_owned()
     } else {
-        format!("http://{text}")
+        format!("{scheme}://{text}")
     };
     let uri: Uri = full.parse().map_err(|_| malformed())?;
-    if uri.port_u16().is_none() || uri.host().is_none_or(str::is_empty) || uri.scheme_str() != Some("http") {
+    let is_known = matches!(uri.scheme_str(), Some("http" | "https"));
+    if uri.port_u16().is_none() || uri.host().is_none_or(str::is_empty) || !is_known {
         return Err(malformed());
     }
     Ok(Endpoint::from(uri)
@@ -55,12 +69,22 @@ pub(crate) fn endpoint(text: &str) -> Result<Endpoint, ClientError> {
 }
 
 /// Connects; the channel lives on one socket and connects again when it breaks.
-pub(crate) async fn channel(endpoint: &Endpoint, connector: Arc<dyn Connector>) -> Result<Channel, RequestError> {
+pub(crate) async fn channel(
+    endpoint: &Endpoint,
+    connector: Arc<dyn Connector>,
+    tls: Tls,
+) -> Result<Channel, RequestError> {
     let dial = move |uri: Uri| {
-        let connector = Arc::clone(&connector);
+        let (connector, tls) = (Arc::clone(&connector), tls.clone());
         async move {
             let authority = uri.authority().map_or("", |authority| authority.as_str());
-            connector.connect(authority).await.map(TokioIo::new)
+            let io = connector.connect(authority).await?;
+            let io = if uri.scheme_str() == Some("https") {
+                tls.encrypt(io, &uri).await?
+            } else {
+                io
+            };
+            Ok::<_, std::io::Error>(TokioIo::new(io))
         }
     };
     endpoint
@@ -89,6 +113,7 @@ fn cause_of(error: &RequestError) -> String {
 pub(crate) struct Dial {
     pub(crate) endpoint: Endpoint,
     pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) tls: Tls,
     pub(crate) tokens: Arc<dyn TokenProvider>,
     /// A token that was refused: another one is needed.
     pub(crate) refused_token: Option<String>,
@@ -199,7 +224,7 @@ pub(crate) async fn open(dial: Dial) -> Result<Connection, Failure> {
 
 async fn open_patiently(dial: Dial) -> Result<Connection, Failure> {
     let token = token(&dial).await?;
-    let channel = channel(&dial.endpoint, dial.connector)
+    let channel = channel(&dial.endpoint, dial.connector, dial.tls)
         .await
         .map_err(|error| Failure::retry(DisconnectReason::Network(cause_of(&error))))?;
     let hello = Hello {
@@ -272,4 +297,46 @@ async fn welcome(inbound: &mut Streaming<ExchangeResponse>, token: &AccessToken)
 /// Bytes of a cursor or resume token as the contract wants them.
 pub(crate) fn wire_bytes(bytes: &[u8]) -> Bytes {
     Bytes::copy_from_slice(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(from: &str, text: &str) -> Option<String> {
+        let from = endpoint(from).expect("an endpoint");
+        moved(&from, text).map(|to| to.uri().to_string())
+    }
+
+    #[test]
+    fn endpoints_say_where_and_how() {
+        for good in ["http://chat.example.org:80", "https://[::1]:443", "127.0.0.1:7400"] {
+            assert!(endpoint(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "https://chat.example.org",
+            "ftp://chat.example.org:21",
+            "https://:443",
+            "",
+        ] {
+            assert!(endpoint(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// A server may send its clients elsewhere, but not out of encryption.
+    #[test]
+    fn no_server_moves_its_clients_into_the_open() {
+        let home = "https://a.example.org:443";
+        assert_eq!(
+            to(home, "b.example.org:443").as_deref(),
+            Some("https://b.example.org:443/")
+        );
+        assert_eq!(
+            to(home, "https://b.example.org:443").as_deref(),
+            Some("https://b.example.org:443/")
+        );
+        assert_eq!(to(home, "http://b.example.org:80"), None);
+        assert_eq!(to("http://a:1", "b:2").as_deref(), Some("http://b:2/"));
+        assert_eq!(to("http://a:1", "https://b:2").as_deref(), Some("https://b:2/"));
+    }
 }

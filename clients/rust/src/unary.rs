@@ -20,6 +20,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::error::RequestError;
+use crate::tls::Tls;
 
 /// Metadata key that names the calling device.
 pub const DEVICE_METADATA: &str = "stonechat-device-id";
@@ -50,7 +51,7 @@ impl Interceptor for Credentials {
 /// Whom to call, and as whom.
 #[derive(Clone)]
 pub struct UnaryConfig {
-    /// `http://host:port`.
+    /// `https://host:port`, or `http://host:port` without encryption.
     pub endpoint: String,
     /// The bearer token.
     pub token: String,
@@ -58,6 +59,8 @@ pub struct UnaryConfig {
     pub device_id: Option<String>,
     /// Sockets.
     pub connector: Arc<dyn Connector>,
+    /// Whom to trust on an `https://` endpoint.
+    pub tls: Tls,
 }
 
 impl UnaryConfig {
@@ -69,6 +72,7 @@ impl UnaryConfig {
             token: token.into(),
             device_id: None,
             connector: Arc::new(TcpConnector),
+            tls: Tls::default(),
         }
     }
 }
@@ -125,7 +129,7 @@ impl Unary {
     /// Malformed endpoint or token, or nobody there; nothing was done.
     pub async fn connect(config: UnaryConfig) -> Result<Self, RequestError> {
         let endpoint = crate::transport::endpoint(&config.endpoint).map_err(not_sent)?;
-        let channel = crate::transport::channel(&endpoint, config.connector).await?;
+        let channel = crate::transport::channel(&endpoint, config.connector, config.tls).await?;
         Self::over(channel, &config.token, config.device_id.as_deref())
     }
 

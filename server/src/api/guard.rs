@@ -18,6 +18,8 @@ use super::rate::{Standing, UserRates};
 use super::status::{of_tonic, status_of};
 use crate::auth::{Authenticator, Principal};
 use crate::domain::{CorrelationId, Reason, Refusal, UserId};
+use crate::telemetry::meters::{AuthFailure, meters};
+use crate::telemetry::traces::{Stage, within};
 
 /// Wraps services.
 #[derive(Clone)]
@@ -113,6 +115,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn no_token() -> Refusal {
+    meters().auth_failures.inc(AuthFailure::NoToken);
     Refusal::not_done(
         Reason::Unauthenticated,
         "the metadata has no \"authorization: Bearer …\"; not done",
@@ -159,7 +162,7 @@ where
                     if let Admitted::As(context) = admitted {
                         request.extensions_mut().insert(context);
                     }
-                    typed(inner.call(request).await?)
+                    typed(within(Stage::Request, correlation, inner.call(request)).await?)
                 }
                 Err(status) => status.into_http(),
             };

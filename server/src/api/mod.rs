@@ -34,26 +34,20 @@ use crate::auth::Authenticator;
 use crate::conversation::{Conversations, People};
 use crate::domain::limits::FRAME_BYTES_MAX;
 
-/// Adds every unary service to `routes`, each behind the guard. A request of any rpc fits a frame: the largest, a
-/// group of 500, takes 35 KiB.
+/// A request of any rpc fits a frame: the largest, a group of 500, takes 35 KiB.
+macro_rules! add {
+    ($routes:expr, $guard:expr, $handler:expr, $($server:path),*) => {
+        $routes$(.add_service($guard.wrap(<$server>::new($handler.clone()).max_decoding_message_size(FRAME_BYTES_MAX))))*
+    };
+}
+
+/// Adds every public unary service to `routes`, each behind the guard.
 #[must_use]
-pub fn add_services(
-    routes: Routes,
-    guard: &Guard,
-    operations: Operations,
-    conversations: Conversations,
-    people: People,
-    authenticator: Arc<Authenticator>,
-) -> Routes {
+pub fn add_services(routes: Routes, guard: &Guard, operations: Operations) -> Routes {
     let public = Public::new(operations);
-    let admin = Administration::new(conversations, people, authenticator);
-    macro_rules! add {
-        ($routes:expr, $handler:expr, $($server:path),*) => {
-            $routes$(.add_service(guard.wrap(<$server>::new($handler.clone()).max_decoding_message_size(FRAME_BYTES_MAX))))*
-        };
-    }
-    let routes = add!(
+    add!(
         routes,
+        guard,
         public,
         v1::message_service_server::MessageServiceServer<Public>,
         v1::receipt_service_server::ReceiptServiceServer<Public>,
@@ -61,9 +55,22 @@ pub fn add_services(
         v1::conversation_service_server::ConversationServiceServer<Public>,
         v1::user_service_server::UserServiceServer<Public>,
         v1::device_service_server::DeviceServiceServer<Public>
-    );
+    )
+}
+
+/// Adds every admin service to `routes`, each behind the guard.
+#[must_use]
+pub fn add_admin_services(
+    routes: Routes,
+    guard: &Guard,
+    conversations: Conversations,
+    people: People,
+    authenticator: Arc<Authenticator>,
+) -> Routes {
+    let admin = Administration::new(conversations, people, authenticator);
     add!(
         routes,
+        guard,
         admin,
         admin_v1::user_admin_service_server::UserAdminServiceServer<Administration>,
         admin_v1::token_admin_service_server::TokenAdminServiceServer<Administration>,

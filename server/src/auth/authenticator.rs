@@ -13,6 +13,7 @@ use super::{Jwks, Principal, Secret};
 use crate::domain::{DeviceId, Reason, Refusal, UnixMillis, UserId};
 use crate::storage::Directory;
 use crate::telemetry::Redacted;
+use crate::telemetry::meters::{AuthFailure, meters};
 
 /// Bytes of a token: it must fit, with the other headers, into the 8 KiB that a request's header list may have.
 pub const TOKEN_BYTES_MAX: usize = 7 * 1024;
@@ -200,11 +201,29 @@ impl Authenticator {
     }
 }
 
+/// How a flaw is counted.
+pub(super) fn cause(why: &str) -> AuthFailure {
+    match why {
+        "the token's signature is wrong" | "the token is not signed as its key demands" => AuthFailure::Signature,
+        "the token is signed with an unknown key" => AuthFailure::UnknownKey,
+        "the token has expired" | "the token is not good yet" => AuthFailure::Time,
+        "the token is of another issuer"
+        | "the token is for another audience"
+        | "the token lacks exp, aud, iss or sub" => AuthFailure::Claims,
+        "the user is deactivated" | "the user is not known" | "the device was removed after the token was issued" => {
+            AuthFailure::Revoked
+        }
+        _ => AuthFailure::Malformed,
+    }
+}
+
 fn unauthenticated(why: Flaw) -> Refusal {
+    meters().auth_failures.inc(cause(why));
     Refusal::not_done(Reason::Unauthenticated, why)
 }
 
 fn unavailable(error: impl Display) -> Refusal {
+    meters().auth_failures.inc(AuthFailure::Unavailable);
     let reason = Reason::Unavailable {
         retry_after_ms: RETRY_AFTER_MS,
     };

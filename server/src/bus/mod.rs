@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::domain::{ConversationId, DeviceId, Seq, SessionId, StreamName, UnixMillis, UserId};
 use crate::storage::StoredEntry;
+use crate::telemetry::meters::{Held, meters};
 
 /// Events a subscriber may leave unread: above it they are dropped and the subscriber is told that it lagged. Large
 /// enough for a burst of two full windows, small enough that a stalled session costs no more than its window.
@@ -32,8 +34,9 @@ pub enum Topic {
 /// What is published.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// New entries of one conversation for the user, in order: those that one commit stored.
-    Entries(Arc<[Arc<StoredEntry>]>),
+    /// New entries of one conversation for the user, in order: those that one commit stored. When they were acknowledged,
+    /// by this node's monotonic clock, if it was here and now.
+    Entries(Arc<[Arc<StoredEntry>]>, Option<Instant>),
     /// Markers of other members moved.
     Receipts(Arc<ReceiptsMoved>),
     /// The user's own markers, settings or membership of a conversation changed; read the row again.
@@ -153,6 +156,7 @@ pub struct Subscription {
     events: mpsc::Receiver<Event>,
     lagged: Arc<AtomicBool>,
     _guard: Box<dyn std::any::Any + Send + Sync>,
+    _counted: Held,
 }
 
 /// Where an implementation puts the events of one subscription.
@@ -165,6 +169,7 @@ impl Publisher {
     /// Hands an event over without waiting; when the subscriber is full it is dropped and the subscriber told.
     pub fn offer(&self, event: Event) {
         if self.events.try_send(event).is_err() {
+            meters().bus_events_lost.inc();
             self.lagged.store(true, Ordering::Release);
         }
     }
@@ -184,6 +189,7 @@ impl Subscription {
             events: receiver,
             lagged,
             _guard: guard,
+            _counted: meters().bus_subscriptions.hold(),
         };
         (publisher, subscription)
     }

@@ -1,15 +1,16 @@
 //! How commands reach a server, and as whom.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use clap::Args;
 use stonechat_client::{
-    AccessToken, Client, ClientConfig, DisconnectReason, Event, Events, FileStore, StaticToken, TokenError,
-    TokenProvider, Unary, UnaryConfig, v1,
+    AccessToken, Client, ClientConfig, DisconnectReason, Event, Events, FileStore, StaticToken, Tls, TlsError,
+    TokenError, TokenProvider, Unary, UnaryConfig, v1,
 };
 use stonechat_host::Host;
 
@@ -30,7 +31,7 @@ const ADMIN_SUBJECT: &str = "stonechat-cli";
 /// Which server, and with which token.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ServerFlags {
-    /// Server to talk to [default: http:// and the listen address of the settings, 127.0.0.1:7400]
+    /// Server to talk to, http:// or https:// [default: the listen address of the settings, http://127.0.0.1:7400]
     #[arg(long, global = true, value_name = "URL", env = "STONECHAT_SERVER")]
     server: Option<String>,
     /// Token to use; without one it is minted with the secret in the data folder
@@ -45,6 +46,15 @@ pub(super) struct ServerFlags {
     /// Data folder of the server, to mint a token [default: ./stonechat-data]
     #[arg(long, global = true, value_name = "FOLDER", alias = "data")]
     data_folder: Option<String>,
+    /// Authorities to trust on https:// [default: those that the machine trusts]
+    #[arg(long, global = true, value_name = "FILE", env = "STONECHAT_CA_FILE")]
+    ca_file: Option<PathBuf>,
+    /// Certificate to appear with where a server asks for one
+    #[arg(long, global = true, value_name = "FILE", requires = "client_key")]
+    client_certificate: Option<PathBuf>,
+    /// Private key of that certificate
+    #[arg(long, global = true, value_name = "FILE", requires = "client_certificate")]
+    client_key: Option<PathBuf>,
     /// TOML file with the server's settings
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -77,12 +87,33 @@ impl ServerFlags {
         self.server.clone().unwrap_or_else(|| endpoint_of(settings))
     }
 
+    /// Where the admin services are.
+    fn admin_endpoint(&self, settings: &Config) -> String {
+        self.server.clone().unwrap_or_else(|| admin_endpoint_of(settings))
+    }
+
+    fn tls(&self) -> Result<Tls, Failure> {
+        let tls = match &self.ca_file {
+            Some(path) => Tls::trusting(&read(path)?).map_err(|error| unusable(path, &error))?,
+            None => Tls::default(),
+        };
+        match (&self.client_certificate, &self.client_key) {
+            (Some(certificate), Some(key)) => tls
+                .appearing_as(&read(certificate)?, &read(key)?)
+                .map_err(|error| unusable(certificate, &error)),
+            _ => Ok(tls),
+        }
+    }
+
     /// The admin services.
     pub(super) async fn admin(&self) -> Result<Unary, Failure> {
         let settings = self.settings()?;
         let scopes = ADMIN_SCOPES.iter().map(ToString::to_string).collect();
         let tokens = self.tokens(&settings, Some(ADMIN_SUBJECT), scopes)?;
-        let config = UnaryConfig::new(self.endpoint(&settings), current(&tokens).await?);
+        let config = UnaryConfig {
+            tls: self.tls()?,
+            ..UnaryConfig::new(self.admin_endpoint(&settings), current(&tokens).await?)
+        };
         Ok(Unary::connect(config).await?)
     }
 
@@ -106,11 +137,31 @@ impl ServerFlags {
 
 /// Where a server with these settings is reached from the same machine.
 pub(super) fn endpoint_of(settings: &Config) -> String {
-    let mut address = settings.listen;
+    local(settings.listen, settings.tls_certificate.is_some())
+}
+
+/// The same for its admin services.
+pub(super) fn admin_endpoint_of(settings: &Config) -> String {
+    match settings.operator_listen {
+        Some(address) if settings.admin_on_operator => local(address, settings.operator_client_ca.is_some()),
+        _ => endpoint_of(settings),
+    }
+}
+
+fn local(mut address: SocketAddr, is_encrypted: bool) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    format!("http://{address}")
+    let scheme = if is_encrypted { "https" } else { "http" };
+    format!("{scheme}://{address}")
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
+
+fn unusable(path: &Path, error: &TlsError) -> Failure {
+    Failure::usage(format!("{}: {error}", path.display()))
 }
 
 /// Issues tokens with the secret of a data folder. It never makes a secret: there is none before the first start.
@@ -169,6 +220,7 @@ impl UserFlags {
         let tokens = self.server.tokens(&settings, self.user.as_deref(), BTreeSet::new())?;
         let config = UnaryConfig {
             device_id: Some(self.device.as_deref().unwrap_or(device).to_owned()),
+            tls: self.server.tls()?,
             ..UnaryConfig::new(self.server.endpoint(&settings), current(&tokens).await?)
         };
         Ok(Unary::connect(config).await?)
@@ -180,6 +232,7 @@ impl UserFlags {
         let tokens = self.server.tokens(&settings, self.user.as_deref(), BTreeSet::new())?;
         let device = self.device.as_deref().unwrap_or(options.device);
         let mut config = ClientConfig::new(self.server.endpoint(&settings), tokens, device);
+        config.tls = self.server.tls()?;
         config.initial_backlog = options.backlog;
         config.keeps_list = false;
         config.client_name = concat!("stonechat-cli/", env!("CARGO_PKG_VERSION")).to_owned();

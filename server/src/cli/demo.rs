@@ -43,8 +43,15 @@ pub(super) async fn run(args: DemoArgs) -> Result<(), Failure> {
                        or use `serve`; nothing was started";
         return Err(Failure::usage(message));
     }
+    if config.tls_certificate.is_some() || config.admin_on_operator {
+        return Err(Failure::usage(
+            "a demo is for this machine alone, without TLS and with its admin rpcs on one port: use `stonechat serve`",
+        ));
+    }
     let filter = quiet_unless_asked(&args.settings, &config);
-    telemetry::init(config.log_format, &filter).map_err(|error| Failure::usage(error.to_string()))?;
+    let traces = config.traces();
+    let _telling = telemetry::init(config.log_format, &filter, traces.as_ref())
+        .map_err(|error| Failure::usage(error.to_string()))?;
     let node = Box::pin(Node::open(&config, Host::system())).await?;
     let endpoint = format!("http://{}", node.local_addr());
     let group = Box::pin(furnish(&config, &endpoint)).await?;

@@ -17,7 +17,9 @@ pub(super) struct ServeArgs {
 
 pub(super) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let config = Config::load(&args.settings)?;
-    telemetry::init(config.log_format, &config.log_filter).map_err(|error| Failure::usage(error.to_string()))?;
+    let traces = config.traces();
+    let _telling = telemetry::init(config.log_format, &config.log_filter, traces.as_ref())
+        .map_err(|error| Failure::usage(error.to_string()))?;
     let node = Box::pin(Node::open(&config, Host::system())).await?;
     node.run_until_signal().await?;
     Ok(())

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use crate::telemetry::LogFormat;
 
-/// Origins in the list: each is compared with every browser request's.
-const ORIGINS_MAX: usize = 64;
+/// Texts in a list: each is compared with what every request or connection brings.
+const LIST_MAX: usize = 64;
 
 /// What an option was given: a text by the environment or a flag, or a value of a file.
 pub(super) enum Given {
@@ -78,6 +78,14 @@ impl Given {
             .map_err(|_| format!("must be an IP address and a port, such as 127.0.0.1:7400, not {text:?}"))
     }
 
+    /// The empty text takes back what an earlier source said.
+    pub(super) fn optional_address(self) -> Result<Option<SocketAddr>> {
+        match &self {
+            Self::Text(text) if text.is_empty() => Ok(None),
+            _ => self.address().map(Some),
+        }
+    }
+
     pub(super) fn boolean(self) -> Result<bool> {
         match self {
             Self::Bool(value) => Ok(value),
@@ -102,22 +110,53 @@ impl Given {
             .ok_or_else(|| format!("must be a whole number, {from} to {to}"))
     }
 
-    pub(super) fn origins(self) -> Result<Vec<String>> {
-        let origins: Vec<String> = match self {
-            Self::List(origins) => origins,
+    fn list(self) -> Result<Vec<String>> {
+        let texts: Vec<String> = match self {
+            Self::List(texts) => texts,
             Self::Text(text) => text.split(',').map(|part| part.trim().to_owned()).collect(),
             _ => return Err("must be a list of texts".to_owned()),
         };
         // The empty text is the empty list.
-        let origins: Vec<String> = origins.into_iter().filter(|origin| !origin.is_empty()).collect();
-        if origins.len() > ORIGINS_MAX {
-            return Err(format!("must be at most {ORIGINS_MAX} origins"));
+        let texts: Vec<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+        if texts.len() > LIST_MAX {
+            return Err(format!("must be at most {LIST_MAX} texts"));
         }
+        Ok(texts)
+    }
+
+    /// Names of certificates.
+    pub(super) fn names(self) -> Result<Vec<String>> {
+        let names = self.list()?;
+        let is_wrong = |name: &&String| name.contains('*') || !name.bytes().all(|byte| byte.is_ascii_graphic());
+        match names.iter().find(is_wrong) {
+            Some(wrong) => Err(format!(
+                "must be DNS names or URIs as a certificate spells them, without *, not {wrong:?}"
+            )),
+            None => Ok(names),
+        }
+    }
+
+    pub(super) fn origins(self) -> Result<Vec<String>> {
+        let origins = self.list()?;
         match origins.iter().find(|origin| !is_origin(origin)) {
             Some(wrong) => Err(format!(
                 "must be origins such as https://chat.example.org, without path and *, not {wrong:?}"
             )),
             None => Ok(origins),
+        }
+    }
+
+    /// The empty text takes back what an earlier source said.
+    pub(super) fn collector(self) -> Result<Option<String>> {
+        let text = self.maybe_empty_text()?;
+        let is_right = |text: &str| {
+            let uri = text.parse::<http::Uri>().ok();
+            uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.port().is_some() && uri.path() == "/")
+        };
+        match text.as_str() {
+            "" => Ok(None),
+            text if is_right(text) => Ok(Some(text.to_owned())),
+            _ => Err(format!("must be like http://127.0.0.1:4317, not {text:?}")),
         }
     }
 

@@ -19,6 +19,8 @@ const PER_SECOND_MAX: u32 = 100_000;
 const REQUESTS_AT_ONCE_MAX: usize = 100_000;
 /// Oldest connection: a week, above any token's life.
 const CONNECTION_AGE_SECONDS_MAX: u64 = 7 * 24 * 3_600;
+/// Thinnest sample: at the highest rate of one conversation still one message in ten seconds.
+const ONE_IN_MAX: u32 = 1_000_000;
 /// Name of the file's variable, and what those of all options begin with.
 const ENVIRONMENT_PREFIX: &str = "STONECHAT_";
 
@@ -109,7 +111,7 @@ macro_rules! options {
 }
 
 /// Every option there is.
-pub(super) const OPTIONS: [OptionRow; 20] = options! {
+pub(super) const OPTIONS: [OptionRow; 28] = options! {
     "data_folder" => data_folder = |given| given.path()?;
     "listen" => listen = |given| given.address()?;
     "issuer" => issuer = |given| given.text()?;
@@ -128,6 +130,14 @@ pub(super) const OPTIONS: [OptionRow; 20] = options! {
     "connection_age_seconds" => connection_age = |given| Duration::from_secs(given.number(0, CONNECTION_AGE_SECONDS_MAX)?);
     "session_frames_per_second" => session_frames_per_second = |given| given.number(1, PER_SECOND_MAX)?;
     "conversation_entries_per_second" => conversation_entries_per_second = |given| given.number(1, PER_SECOND_MAX)?;
+    "tls_certificate" => tls_certificate = |given| given.optional_path()?;
+    "tls_key" => tls_key = |given| given.optional_path()?;
+    "operator_listen" => operator_listen = |given| given.optional_address()?;
+    "operator_client_ca" => operator_client_ca = |given| given.optional_path()?;
+    "operator_client_names" => operator_client_names = |given| given.names()?;
+    "admin_on_operator" => admin_on_operator = |given| given.boolean()?;
+    "otlp_endpoint" => otlp_endpoint = |given| given.collector()?;
+    "otlp_one_in" => otlp_one_in = |given| given.number(1, ONE_IN_MAX)?;
     "log_filter" => log_filter = |given| given.log_filter()?;
     "log_format" => log_format = |given| given.log_format()?;
 };

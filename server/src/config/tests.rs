@@ -12,7 +12,7 @@ use super::{Config, ConfigError, ConfigFlags};
 
 /// For each option three values, all different from each other and from the default, as flags and environment spell
 /// them, and whether a file spells them as text.
-const VALUES: [(&str, [&str; 3], bool); 20] = [
+const VALUES: [(&str, [&str; 3], bool); 28] = [
     ("data_folder", ["/a", "/b", "/c"], true),
     ("listen", ["0.0.0.0:1", "[::1]:2", "127.0.0.1:0"], true),
     ("issuer", ["a", "b", "c"], true),
@@ -47,6 +47,22 @@ const VALUES: [(&str, [&str; 3], bool); 20] = [
     ("connection_age_seconds", ["0", "1", "604800"], false),
     ("session_frames_per_second", ["1", "2", "100000"], false),
     ("conversation_entries_per_second", ["1", "2", "100000"], false),
+    ("tls_certificate", ["/a", "/b", "/c"], true),
+    ("tls_key", ["/a", "/b", "/c"], true),
+    ("operator_listen", ["0.0.0.0:1", "[::1]:2", "127.0.0.1:0"], true),
+    ("operator_client_ca", ["/a", "/b", "/c"], true),
+    (
+        "operator_client_names",
+        ["a.org", "b.org,spiffe://c.org/ops", "d.org"],
+        true,
+    ),
+    ("admin_on_operator", ["true", "true", "true"], false),
+    (
+        "otlp_endpoint",
+        ["http://a:1", "http://b:2", "http://127.0.0.1:4317"],
+        true,
+    ),
+    ("otlp_one_in", ["1", "2", "1000000"], false),
     ("log_filter", ["warn", "debug", "error,sqlx=off"], true),
     ("log_format", ["json", "json", "json"], true),
 ];
@@ -120,7 +136,7 @@ impl Sources {
 
 fn toml_line(key: &str, value: &str, is_text: bool) -> String {
     match (key, is_text) {
-        ("cors_origins", _) => format!("{key} = {:?}", value.split(',').collect::<Vec<_>>()),
+        ("cors_origins" | "operator_client_names", _) => format!("{key} = {:?}", value.split(',').collect::<Vec<_>>()),
         (_, true) => format!("{key} = {value:?}"),
         (_, false) => format!("{key} = {value}"),
     }
@@ -193,10 +209,14 @@ fn file_named_by_the_environment_is_read_unless_a_flag_names_another() {
 
 #[test]
 fn empty_text_takes_back_what_may_be_absent() {
-    let mut sources = Sources::file("jwks_file = \"/keys\"\ncors_origins = [\"https://a.org\"]");
-    sources.flags = vec![flag("jwks_file", ""), flag("cors_origins", "")];
+    let mut sources =
+        Sources::file("jwks_file = \"/keys\"\ncors_origins = [\"https://a.org\"]\noperator_listen = \"127.0.0.1:1\"");
+    sources.flags = ["jwks_file", "cors_origins", "operator_listen"]
+        .map(|key| flag(key, ""))
+        .into();
     let config = sources.load().unwrap();
     assert_eq!((config.jwks_file, config.cors_origins), (None, Vec::new()));
+    assert_eq!(config.operator_listen, None);
 }
 
 /// Everything that has a flag is an option, and the other way round.
@@ -250,6 +270,14 @@ fn wrong_values_are_refused_with_source_and_option() {
         ("session_frames_per_second", "0"),
         ("session_frames_per_second", "4294967296"),
         ("conversation_entries_per_second", "1.5"),
+        ("operator_listen", "localhost"),
+        ("operator_client_names", "*.example.org"),
+        ("operator_client_names", "a name"),
+        ("admin_on_operator", "yes"),
+        ("otlp_endpoint", "localhost:4317"),
+        ("otlp_endpoint", "https://collector:4317"),
+        ("otlp_endpoint", "http://collector"),
+        ("otlp_one_in", "0"),
         ("log_filter", "stonechat=loud"),
         ("log_format", "xml"),
     ];

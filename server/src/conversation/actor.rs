@@ -25,8 +25,9 @@ use super::sequencer::{Append, Plan, Verdict, appended, plan};
 use super::state::{State, append_refusal, load};
 use super::{fanout, receipts};
 use crate::domain::authorization::Actor as Who;
-use crate::domain::{ConversationId, Kind, Reason, Refusal, Seq, UserId};
+use crate::domain::{ConversationId, Effect, Kind, Reason, Refusal, Seq, UserId};
 use crate::storage::{AppendError, StoredEntry};
+use crate::telemetry::meters::{Outcome, Shed, meters};
 
 /// What an actor can be asked.
 pub(super) enum Command {
@@ -85,6 +86,7 @@ async fn start(
 ) {
     match load(&core.backends, id, core.now()).await {
         Ok(loaded) => {
+            let _loaded = meters().conversations_loaded.hold();
             let state = Arc::new(loaded.state);
             let fanout = fanout::spawn(Arc::clone(&core), id, state.head.seq);
             if loaded.is_new {
@@ -232,6 +234,7 @@ impl Actor {
             Ok(()) if !rule_holds("first_come_first_served") => self.waiting.push_front(append),
             Ok(()) => self.waiting.push_back(append),
             Err(wait) => {
+                meters().shed.inc(Shed::ConversationRate);
                 let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
                 let reason = Reason::RateLimited { retry_after_ms };
                 let message = "this conversation is at its rate limit; not stored, retry with the same id";
@@ -249,7 +252,11 @@ impl Actor {
                 return self.answer(plan.verdicts, &[], None);
             };
             crash_point("append.planned");
-            let error = match self.core.backends.log.append(batch).await {
+            meters().append_batch_entries.size(batch.entries.len());
+            let started = monotonic();
+            let appended = self.core.backends.log.append(batch).await;
+            meters().append_seconds.since(started);
+            let error = match appended {
                 Ok(stored) => {
                     crash_point("append.stored");
                     return self.stored(plan, stored).await;
@@ -257,8 +264,14 @@ impl Actor {
                 Err(error) => error,
             };
             match error {
-                AppendError::Conflict => conflicts += 1,
-                AppendError::Unknown(_) => unknowns += 1,
+                AppendError::Conflict => {
+                    conflicts += 1;
+                    meters().append_conflicts.inc();
+                }
+                AppendError::Unknown(_) => {
+                    unknowns += 1;
+                    meters().append_unknowns.inc();
+                }
                 AppendError::NotDone(_) | AppendError::Corrupt(_) => {
                     return self.answer(plan.verdicts, &[], Some(&given_up(&error, unknowns)));
                 }
@@ -317,6 +330,7 @@ impl Actor {
                 std::mem::forget(append.reply);
                 continue;
             }
+            meters().appends.inc(outcome(&answer));
             let _gone = append.reply.send(answer);
         }
     }
@@ -355,6 +369,16 @@ fn given_up(error: &AppendError, unknowns: u32) -> Refusal {
         return append_refusal(error);
     }
     append_refusal(&AppendError::Unknown(error.to_string()))
+}
+
+/// How an answer is counted.
+fn outcome(answer: &Result<super::Appended, Refusal>) -> Outcome {
+    match answer {
+        Ok(appended) if appended.duplicate => Outcome::Duplicate,
+        Ok(_) => Outcome::Stored,
+        Err(refusal) if refusal.effect == Effect::Unknown => Outcome::Unknown,
+        Err(_) => Outcome::Refused,
+    }
 }
 
 fn log_answer(append: &Append, answer: &Result<super::Appended, Refusal>) {

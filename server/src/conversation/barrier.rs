@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::limits::BARRIER_MAX;
 use crate::domain::{ConversationId, Roster, UserId};
+use crate::telemetry::meters::{Held, meters};
 
 #[derive(Default)]
 struct Tickets {
@@ -47,6 +49,15 @@ impl Drop for Waiting<'_> {
 pub(super) struct Ticket {
     number: u64,
     barrier: Arc<FanoutBarrier>,
+    taken: Instant,
+    _counted: Held,
+}
+
+impl Ticket {
+    /// When it was taken.
+    pub(super) fn taken(&self) -> Instant {
+        self.taken
+    }
 }
 
 impl FanoutBarrier {
@@ -60,6 +71,8 @@ impl FanoutBarrier {
         Ticket {
             number,
             barrier: Arc::clone(self),
+            taken: stonechat_host::monotonic(),
+            _counted: meters().fanout_pending.hold(),
         }
     }
 

@@ -12,6 +12,7 @@ use super::barrier::FanoutBarrier;
 use super::limits::{LOADED_MAX, Limits};
 use super::state::{State, unavailable};
 use crate::domain::{ConversationId, Refusal, UnixMillis};
+use crate::telemetry::meters::{Shed, meters};
 
 /// Shared by the facade, the actors and the fan-out workers.
 pub(super) struct Core {
@@ -51,6 +52,7 @@ impl Core {
             return Ok(handle.clone());
         }
         if actors.len() >= LOADED_MAX {
+            meters().shed.inc(Shed::ConversationsLoaded);
             return Err(unavailable("too many conversations are active on this node; not done"));
         }
         let generation = self.registry.generations.fetch_add(1, Ordering::Relaxed);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use stonechat_host::crash_point;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::Backends;
@@ -23,6 +24,8 @@ use super::state::{directory_refusal, marker_refusal, read_refusal};
 use crate::bus::{Event, Topic};
 use crate::domain::{Body, ConversationId, Counted, Entry, MarkerSet, Refusal, Roster, Seq, UserId};
 use crate::storage::{InboxHead, MarkerRaise, PageLimit, Projection, StoredEntry};
+use crate::telemetry::meters::meters;
+use crate::telemetry::traces::{Stage, span};
 
 /// Tries of a step before it is left to the next start.
 const TRIES_MAX: u32 = 5;
@@ -62,7 +65,8 @@ async fn work(core: Arc<Core>, live: Live, mut record: Record, mut batches: mpsc
     loop {
         if published.is_empty() {
             let Some(batch) = batches.recv().await else { return };
-            live.publish(&batch.entries, &batch.roster).await;
+            live.publish(&batch.entries, &batch.roster, Some(batch.ticket.taken()))
+                .await;
             published.push(batch);
         }
         let linger = core.barrier.linger(linger(&published));
@@ -70,6 +74,9 @@ async fn work(core: Arc<Core>, live: Live, mut record: Record, mut batches: mpsc
         let round = Round::of(std::mem::take(&mut published));
         let recording = record.record(&round);
         live.publish_while(recording, &mut batches, &mut published).await;
+        for ticket in &round.tickets {
+            meters().fanout_seconds.since(ticket.taken());
+        }
     }
 }
 
@@ -85,7 +92,7 @@ struct Round {
     entries: Vec<Arc<StoredEntry>>,
     /// The roster after the last of them.
     roster: Arc<Roster>,
-    _tickets: Vec<Ticket>,
+    tickets: Vec<Ticket>,
 }
 
 impl Round {
@@ -93,12 +100,12 @@ impl Round {
         let mut round = Self {
             entries: Vec::new(),
             roster: Arc::default(),
-            _tickets: Vec::with_capacity(batches.len()),
+            tickets: Vec::with_capacity(batches.len()),
         };
         for batch in batches {
             round.entries.extend(batch.entries);
             round.roster = batch.roster;
-            round._tickets.push(batch.ticket);
+            round.tickets.push(batch.ticket);
         }
         round
     }
@@ -122,11 +129,11 @@ pub(super) async fn redrive(core: &Arc<Core>, id: ConversationId, from: Seq) -> 
     while next <= state.head.seq {
         let to = Seq(state.head.seq.0.min(next.0 + REPLAY_PAGE as u64 - 1));
         let page = read_range(&core.backends, id, next, to).await?;
-        live.publish(&page, &state.roster).await;
+        live.publish(&page, &state.roster, None).await;
         let round = Round {
             entries: page,
             roster: Arc::clone(&state.roster),
-            _tickets: Vec::new(),
+            tickets: Vec::new(),
         };
         record.record(&round).await;
         next = to.next();
@@ -163,10 +170,13 @@ struct Live {
 }
 
 impl Live {
-    async fn publish(&self, entries: &[Arc<StoredEntry>], roster: &Roster) {
+    async fn publish(&self, entries: &[Arc<StoredEntry>], roster: &Roster, acked: Option<Instant>) {
         for (audience, entries) in by_audience(entries, roster) {
-            let event = Event::Entries(entries.into());
+            let event = Event::Entries(entries.into(), acked);
+            let stage = |stored: &Arc<StoredEntry>| span(Stage::Publish, stored.entry.correlation);
+            let stages: Vec<_> = entries.iter().map(stage).collect();
             let offline = self.backends.bus.publish_to_users(&audience, event).await;
+            drop(stages);
             for stored in entries {
                 let correlation = stored.entry.correlation;
                 debug!(%correlation, conversation = %self.id, seq = stored.entry.seq.0, audience = audience.len(),
@@ -189,7 +199,7 @@ impl Live {
             tokio::select! { biased;
                 () = &mut other => return,
                 Some(batch) = batches.recv(), if room => {
-                    self.publish(&batch.entries, &batch.roster).await;
+                    self.publish(&batch.entries, &batch.roster, Some(batch.ticket.taken())).await;
                     published.push(batch);
                 }
             }
@@ -233,12 +243,16 @@ impl Record {
                     crash_point("fanout.done");
                     return self.announce_rows(&round.entries).await;
                 }
-                Err(refusal) => warn!(conversation = %self.id, %refusal, "fan-out step failed, trying again"),
+                Err(refusal) => {
+                    meters().fanout_retries.inc();
+                    warn!(conversation = %self.id, %refusal, "fan-out step failed, trying again");
+                }
             }
             tokio::time::sleep(delay).await;
             delay *= 2;
         }
         self.complete = false;
+        meters().fanout_incomplete.inc();
         error!(conversation = %self.id, up_to = last.0, "fan-out is incomplete until the next start");
     }
 

@@ -10,6 +10,7 @@ use crate::domain::authorization::Actor;
 use crate::domain::limits::HISTORY_PAGE_BYTES_MAX;
 use crate::domain::{ConversationId, Reason, Refusal, Seq, UserId};
 use crate::storage::{PageLimit, StoredEntry};
+use crate::telemetry::meters::meters;
 
 /// Inclusive, never empty.
 type Range = (Seq, Seq);
@@ -20,6 +21,7 @@ impl Conversations {
     /// # Errors
     /// Hidden and absent answer alike; `BeyondHead` for an anchor above the head; `CursorExpired` below what is kept.
     pub async fn history(&self, caller: &Caller, query: HistoryQuery) -> Result<HistoryPage, Refusal> {
+        let asked = stonechat_host::monotonic();
         let state = self.fresh_state(query.conversation).await?;
         state.check_visible(&caller.actor)?;
         let stays = stays(&state, &caller.actor, query.until);
@@ -36,6 +38,7 @@ impl Conversations {
             }
             HistoryAnchor::Around(seq) => self.around(&state, &stays, seq, query.limit).await?,
         };
+        meters().history_seconds.since(asked);
         Ok(HistoryPage {
             conversation: query.conversation,
             has_more: has_more(&entries, &stays, query.anchor),

@@ -45,6 +45,8 @@ use crate::bus::{Bus, Event};
 use crate::domain::authorization::Action;
 use crate::domain::{ConversationId, Reason, Refusal, UserId};
 use crate::storage::{Directory, Head, Markers, MessageLog};
+use crate::telemetry::meters::{Shed, meters};
+use crate::telemetry::traces::{Stage, within};
 
 /// What the conversation rules stand on.
 #[derive(Clone)]
@@ -113,8 +115,11 @@ impl Conversations {
             reply,
             request,
         };
+        let queued = stonechat_host::monotonic();
         self.enqueue(append)?;
-        answer.await.unwrap_or_else(|_| {
+        let answered = within(Stage::Append, caller.correlation, answer).await;
+        meters().ack_seconds.since(queued);
+        answered.unwrap_or_else(|_| {
             let reason = Reason::Unavailable {
                 retry_after_ms: RETRY_AFTER_MS,
             };
@@ -131,6 +136,7 @@ impl Conversations {
         match self.core.actor(id)?.commands.try_send(command) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => {
+                meters().shed.inc(Shed::ConversationQueue);
                 let reason = Reason::RateLimited {
                     retry_after_ms: RETRY_AFTER_MS,
                 };

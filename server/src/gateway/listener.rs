@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::connection::{self, Phase};
 use super::edge::{Connection, Edge};
 use super::limits::{ACCEPT_PAUSE, ACCEPT_PAUSE_MAX};
+use crate::telemetry::meters::meters;
 
 /// A listener that is being served.
 pub struct Serving {
@@ -52,9 +53,11 @@ async fn accept_all(
             accepted = accept(&*listener, &edge) => accepted,
         };
         let (app, phase) = (app.clone(), phase.clone());
+        meters().connections_accepted.inc();
+        let open = meters().connections.hold();
         tokio::spawn(async move {
             let _ended = connection::serve(io, app, shared, phase).await;
-            drop(seat);
+            drop((seat, open));
         });
     }
 }
@@ -75,6 +78,7 @@ async fn accept(listener: &dyn Listener, edge: &Arc<Edge>) -> (BoxedIo, Arc<Conn
                 }
             }
             Err(error) => {
+                meters().accept_errors.inc();
                 tracing::warn!(%error, "no connection was accepted, trying again");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(ACCEPT_PAUSE_MAX);

@@ -29,6 +29,7 @@ pub use service::SessionService;
 
 use std::sync::Arc;
 
+use axum::Router;
 use stonechat_host::Host;
 
 use self::edge::Edge;
@@ -87,6 +88,17 @@ impl Gateway {
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.sessions.count()
+    }
+
+    /// Whether the node goes down.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.sessions.is_draining()
+    }
+
+    /// Puts the node's date on every answer of a router.
+    pub fn dated(&self, pages: Router) -> Router {
+        router::dated(pages, &self.on.host)
     }
 
     /// Ends every session with the reason draining, and new ones too; returns when all of them have ended.

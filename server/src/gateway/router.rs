@@ -9,7 +9,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use stonechat_host::Clock;
+use stonechat_host::{Clock, Host};
 use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
 use tower_http::cors::CorsLayer;
@@ -46,16 +46,21 @@ pub fn router(gateway: &Arc<Gateway>, rpcs: Routes, web: &Web) -> Result<Router,
         .layer(cors(&origins));
     // A plain 404 for pages that are not there: tonic would answer in gRPC.
     let pages = get(not_found).fallback_service(rpcs.clone());
-    Ok(Router::new()
+    let pages = Router::new()
         .route("/", get(page))
         .route("/health", get(health).with_state(Arc::clone(gateway)))
         .route("/{*path}", pages)
-        .fallback_service(rpcs)
-        .layer(from_fn_with_state(Arc::clone(&gateway.on.host.clock), dated)))
+        .fallback_service(rpcs);
+    Ok(dated(pages, &gateway.on.host))
+}
+
+/// Puts the date on every answer.
+pub(super) fn dated(pages: Router, host: &Host) -> Router {
+    pages.layer(from_fn_with_state(Arc::clone(&host.clock), add_date))
 }
 
 /// Says when it was answered, by the node's clock (RFC 9110, 6.6.1).
-async fn dated(State(clock): State<Arc<dyn Clock>>, request: Request, next: Next) -> Response {
+async fn add_date(State(clock): State<Arc<dyn Clock>>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let since = Duration::from_millis(u64::try_from(clock.unix_ms()).unwrap_or(0));
     let date = httpdate::fmt_http_date(UNIX_EPOCH + since);

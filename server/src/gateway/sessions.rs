@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::limits::SESSIONS_PER_USER_MAX;
 use crate::domain::UserId;
 use crate::storage::Revocation;
+use crate::telemetry::meters::{Held, meters};
 
 /// What all sessions of the node are told.
 #[derive(Debug, Default)]
@@ -37,19 +38,26 @@ impl Default for Sessions {
 }
 
 /// A stream counts as long as this lives.
-pub(super) struct Open(Arc<Sessions>);
+pub(super) struct Open {
+    sessions: Arc<Sessions>,
+    _counted: Held,
+}
 
 /// A user's session counts as long as this lives.
 pub(super) struct Seat {
     sessions: Arc<Sessions>,
     user: UserId,
+    _counted: Held,
 }
 
 impl Sessions {
     /// A stream opened, not yet of anybody.
     pub(super) fn open(self: &Arc<Self>) -> Open {
         self.count.send_modify(|count| *count += 1);
-        Open(Arc::clone(self))
+        Open {
+            sessions: Arc::clone(self),
+            _counted: meters().streams.hold(),
+        }
     }
 
     /// A seat for one more session of this user; `None` when they have too many.
@@ -63,6 +71,7 @@ impl Sessions {
         Some(Seat {
             sessions: Arc::clone(self),
             user: user.clone(),
+            _counted: meters().sessions.hold(),
         })
     }
 
@@ -116,7 +125,7 @@ impl Sessions {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.count.send_modify(|count| *count -= 1);
+        self.sessions.count.send_modify(|count| *count -= 1);
     }
 }
 

@@ -3,10 +3,12 @@
 use stonechat_proto::v1;
 
 use crate::domain::{ClientMsgId, Effect, Reason, Refusal, Seq};
+use crate::telemetry::meters::meters;
 
-/// For answers, frames and status details.
+/// For answers, frames and status details. All refusals go out through here, so they are counted here.
 #[must_use]
 pub fn to_proto(refusal: &Refusal) -> v1::Refusal {
+    meters().refusals.inc((&refusal.reason).into());
     let mut proto = v1::Refusal {
         reason: code(&refusal.reason).into(),
         effect: effect(refusal.effect).into(),

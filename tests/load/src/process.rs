@@ -18,7 +18,20 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Kernel ticks of `/proc/*/stat` in a second; fixed by the kernel's interface to user space.
 const TICKS_PER_SECOND: u64 = 100;
 /// Settings that take the limits of single users out of a bench of the machine.
-const OPEN_LIMITS: [&str; 4] = ["--connections-max", "19000", "--session-frames-per-second", "100000"];
+const OPEN_LIMITS: [&str; 12] = [
+    "--connections-max",
+    "19000",
+    "--address-connections-max",
+    "0",
+    "--address-connections-per-second",
+    "0",
+    "--address-requests-per-second",
+    "0",
+    "--user-requests-per-second",
+    "0",
+    "--session-frames-per-second",
+    "100000",
+];
 /// Which lines the server logs, unless the caller's environment says otherwise.
 const LOG_FILTER: &str = "STONECHAT_LOG_FILTER";
 

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::Outcome;
 use crate::link::{Inbound, Link, Outbound, Way};
 use crate::population::Person;
-use crate::process::{Kind, Server, Usage};
+use crate::process::{Kind, Server};
 
 /// Bytes of a message's text.
 const TEXT_BYTES: usize = 100;
@@ -93,7 +93,6 @@ pub(crate) struct Measured {
     pub(crate) delivered: u64,
     pub(crate) cpu: Duration,
     pub(crate) seconds: f64,
-    pub(crate) usage: Usage,
 }
 
 impl Measured {
@@ -476,7 +475,6 @@ async fn measure(server: &Server, shared: &Shared, span: Duration) -> Outcome<Me
         delivered: shared.delivered.load(Ordering::Relaxed) - before.2,
         cpu: usage.cpu.saturating_sub(before.0.cpu),
         seconds: begun.elapsed().as_secs_f64(),
-        usage,
     })
 }
 

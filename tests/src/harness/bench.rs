@@ -33,6 +33,14 @@ pub struct Unary {
     device: Option<String>,
 }
 
+impl Unary {
+    /// Calls of no device.
+    #[must_use]
+    pub fn new(token: String) -> Self {
+        Self { token, device: None }
+    }
+}
+
 impl Interceptor for Unary {
     fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
         let value = |text: &str| MetadataValue::try_from(text).map_err(|_| tonic::Status::internal("not ASCII"));

@@ -14,7 +14,7 @@ mod token;
 
 pub use bench::{AuthedChannel, Bench, PATIENCE, Unary, header, history_after, member, send_frame, text};
 pub use observed::Observed;
-pub use process::{Exit, ServerProcess, binary};
+pub use process::{Exit, ServerProcess, binary, free_port};
 pub use raw::Raw;
 pub use reader::append_outcome;
 pub use recorder::Recorder;

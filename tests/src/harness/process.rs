@@ -297,7 +297,11 @@ impl ServerProcess {
 }
 
 /// Taken and given back: another process may take it in between, which `ready` would tell.
-fn free_port() -> u16 {
+///
+/// # Panics
+/// There is none.
+#[must_use]
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("a bound address").port()
 }

@@ -5,17 +5,27 @@ use std::collections::BTreeSet;
 use crate::source::{Source, code_only, words};
 
 /// A module of the server, and the modules it may name.
-const MAY_NAME: [(&str, &[&str]); 14] = [
+const MAY_NAME: [(&str, &[&str]); 16] = [
     ("domain", &[]),
     ("telemetry", &["domain", "config"]),
     ("config", &["domain", "telemetry"]),
-    ("storage", &["domain", "wire::entry", "wire::content"]),
-    ("bus", &["domain", "storage"]),
-    ("conversation", &["domain", "storage", "bus"]),
+    ("tls", &["telemetry"]),
+    (
+        "storage",
+        &["domain", "wire::entry", "wire::content", "telemetry::meters"],
+    ),
+    ("bus", &["domain", "storage", "telemetry::meters"]),
+    (
+        "conversation",
+        &["domain", "storage", "bus", "telemetry::meters", "telemetry::traces"],
+    ),
     ("presence", &["domain", "storage", "bus"]),
     ("auth", &["domain", "storage", "telemetry"]),
     // Values only: what the layers below give and take, translated.
-    ("wire", &["domain", "storage", "bus", "conversation"]),
+    (
+        "wire",
+        &["domain", "storage", "bus", "conversation", "telemetry::meters"],
+    ),
     ("transfer", &["domain", "storage", "conversation", "bus", "wire"]),
     (
         "api",
@@ -45,9 +55,12 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
             "config",
         ],
     ),
+    ("operator", &["gateway", "telemetry"]),
     (
         "node",
         &[
+            "operator",
+            "tls",
             "domain",
             "storage",
             "bus",
@@ -82,19 +95,20 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
 const DOMAIN_ALONE: [&str; 2] = ["server/src/wire/entry", "server/src/wire/content"];
 
 /// An outside crate, and the only places of the server that may name it.
-const ONLY_IN: [(&str, &[&str]); 11] = [
+const ONLY_IN: [(&str, &[&str]); 18] = [
     ("fjall", &["storage/embedded/"]),
     (
         "sqlx",
         &["storage/embedded/directory/", "storage/embedded/directory.rs"],
     ),
     ("jsonwebtoken", &["auth/"]),
-    ("tonic", &["api/", "gateway/", "cli/", "node.rs", "node/"]),
+    ("tonic", &["api/", "gateway/", "operator/", "cli/", "node.rs", "node/"]),
     (
         "stonechat_proto",
         &[
             "api/",
             "gateway/",
+            "operator/",
             "cli/",
             "transfer/",
             "wire/",
@@ -103,11 +117,18 @@ const ONLY_IN: [(&str, &[&str]); 11] = [
             "node/",
         ],
     ),
-    ("axum", &["gateway/", "node.rs", "node/"]),
+    ("axum", &["gateway/", "operator/", "node.rs", "node/"]),
     ("hyper", &["auth/jwks/fetch.rs", "gateway/", "node.rs", "node/"]),
     ("tower_http", &["gateway/", "node.rs", "node/"]),
     ("clap", &["cli/", "config.rs", "config/", "main.rs"]),
     ("indicatif", &["cli/"]),
+    ("prometheus_client", &["telemetry/"]),
+    ("opentelemetry", &["telemetry/"]),
+    ("tracing_opentelemetry", &["telemetry/"]),
+    ("rustls", &["tls/"]),
+    ("tokio_rustls", &["tls/"]),
+    ("x509_parser", &["tls/"]),
+    ("tonic_reflection", &["operator/"]),
     ("stonechat_client", &["cli/"]),
 ];
 

@@ -290,6 +290,7 @@ impl Driver {
         let dial = Dial {
             endpoint: self.endpoint.clone(),
             connector: Arc::clone(&self.config.connector),
+            tls: self.config.tls.clone(),
             tokens: Arc::clone(&self.config.tokens),
             refused_token: self.refused_token.clone(),
             hello: self.core.hello(),
@@ -312,7 +313,10 @@ impl Driver {
         self.core.disconnected();
         self.renewal = None;
         self.channels.send_replace(None);
-        if let Some(endpoint) = failure.endpoint.and_then(|text| crate::transport::endpoint(&text).ok()) {
+        let moved = failure
+            .endpoint
+            .and_then(|text| crate::transport::moved(&self.endpoint, &text));
+        if let Some(endpoint) = moved {
             self.endpoint = endpoint;
         }
         self.refused_token = failure.refused_token;

@@ -39,14 +39,9 @@ fn world() -> World {
     let authenticator = authenticator(directory.clone());
     let operations = Operations::new(conversations.clone(), people.clone(), presence);
     let guard = Guard::new(authenticator.clone(), super::unlimited(), Host::system());
-    let routes = add_services(
-        Routes::default(),
-        &guard,
-        operations.clone(),
-        conversations.clone(),
-        people.clone(),
-        authenticator.clone(),
-    );
+    let routes = add_services(Routes::default(), &guard, operations.clone());
+    let (rules, of_people) = (conversations.clone(), people.clone());
+    let routes = add_admin_services(routes, &guard, rules, of_people, authenticator.clone());
     World {
         operations,
         routes,

@@ -6,7 +6,9 @@ use serde_json::json;
 use super::forge::{Signer, claims, good, hs256, hs256_raw, key_set, raw, with, without};
 use super::provider::{Answer, Provider, server_timing};
 use super::{Edge, NOW_SECONDS, SECRET, unauthenticated};
+use crate::auth::authenticator::cause;
 use crate::auth::{Authenticator, TOKEN_BYTES_MAX};
+use crate::telemetry::meters::AuthFailure;
 
 /// What must come of a token.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +119,17 @@ fn header_cases(sign: impl Fn(&serde_json::Value) -> String, kid: Option<&str>) 
     ]
 }
 
+/// How a rejection is counted, so that operators tell an attack from a clock that is wrong.
+fn counted(reason: &str) -> AuthFailure {
+    match reason {
+        ALGORITHM | SIGNATURE => AuthFailure::Signature,
+        EXPIRED | EARLY => AuthFailure::Time,
+        UNKNOWN => AuthFailure::UnknownKey,
+        LACKS | "another audience" | "another issuer" => AuthFailure::Claims,
+        _ => AuthFailure::Malformed,
+    }
+}
+
 async fn check(authenticator: &Authenticator, cases: Vec<Case>) {
     for (name, token, outcome) in cases {
         let result = authenticator.verify(&token).await;
@@ -125,6 +138,7 @@ async fn check(authenticator: &Authenticator, cases: Vec<Case>) {
             Reject(reason) => {
                 let message = unauthenticated(result);
                 assert!(message.contains(reason), "{name}: {message}");
+                assert_eq!(cause(&message), counted(reason), "{name}: {message}");
                 let leaked = token.split('.').any(|part| part.len() > 8 && message.contains(part));
                 assert!(!leaked, "{name}: {message}");
             }

@@ -38,7 +38,7 @@ async fn t1_an_entry_whose_reply_was_lost_is_still_fanned_out() {
     let mut events = bed.backends.bus.subscribe(Topic::User(user("alice"))).await;
     let answer = bed.send("alice", group, "m").await;
     loop {
-        if let Event::Entries(entries) = events.next().await.unwrap()
+        if let Event::Entries(entries, _) = events.next().await.unwrap()
             && entries.iter().any(|stored| stored.entry.seq == answer.seq)
         {
             break;

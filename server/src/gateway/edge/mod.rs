@@ -2,7 +2,7 @@
 //!
 //! `addresses` lets a connection in or not, `io` watches its bytes (`frames` finds the floods), `connection` is what its
 //! requests share, `calls` is the gate of every call, `admission` the queue in front of the work, `ending` the end of a
-//! stream that nobody reads. Whatever is refused is counted (`refusals`).
+//! stream that nobody reads. Whatever is refused is counted (metric `stonechat_edge_refusals`).
 
 mod addresses;
 mod admission;
@@ -19,7 +19,7 @@ mod refusals;
 
 pub use descriptors::room_for_connections;
 pub use frames::check_frame_counter;
-pub use refusals::{Reason, refusals, refused};
+pub use refusals::{Reason, refused};
 
 pub(super) use admission::Admitted;
 pub(super) use calls::gate;

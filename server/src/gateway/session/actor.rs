@@ -11,6 +11,7 @@ use super::{Answered, Presence, Session};
 use crate::bus::Event;
 use crate::gateway::limits::{ANSWERS_WITHIN, SLOW_CONSUMER_AFTER};
 use crate::presence::Ending;
+use crate::telemetry::meters::meters;
 
 /// What woke a session.
 enum Wake {
@@ -48,6 +49,7 @@ impl Session {
             }
         };
         presence.ending = close.ending();
+        meters().sessions_ended.inc(close.label());
         tracing::info!(reason = ?close, unacked = self.plan.unacked(), "session ends");
         if close.waits_for_answers() {
             self.answer_rest().await;

@@ -8,6 +8,7 @@ use super::outgoing::Outgoing;
 use crate::gateway::frames;
 use crate::gateway::limits::{CLOSE_GRACE, RECONNECT_SPREAD_MS, STREAM_LINGERS};
 use crate::presence::Ending;
+use crate::telemetry::meters::Ended;
 
 /// Why a stream ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +63,23 @@ impl Close {
             Self::Bye | Self::Credentials(_) => Ending::Bye,
             Self::Replaced => Ending::Replaced,
             _ => Ending::Lost,
+        }
+    }
+
+    /// How it is counted.
+    pub(crate) fn label(&self) -> Ended {
+        match self {
+            Self::Replaced => Ended::Replaced,
+            Self::Expired => Ended::Expired,
+            Self::Credentials(_) => Ended::Credentials,
+            Self::Draining | Self::Old => Ended::Draining,
+            Self::Protocol(_) => Ended::Protocol,
+            Self::SlowConsumer => Ended::SlowConsumer,
+            Self::Idle(_) => Ended::Idle,
+            Self::Bye | Self::HalfClosed => Ended::Bye,
+            Self::Internal(_) => Ended::Internal,
+            Self::Overloaded(_) => Ended::Overloaded,
+            Self::Gone => Ended::Gone,
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use stonechat_proto::v1;
 use stonechat_proto::v1::server_frame::Body as Reply;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::jobs::{Done, Page};
@@ -13,6 +14,8 @@ use crate::domain::{ConversationId, Refusal, Seq};
 use crate::gateway::limits::{INBOX_PAGE, READ_BYTES_MAX};
 use crate::gateway::{Gateway, frames};
 use crate::storage::{ChangeStamp, MarkerError, PageLimit, StoredEntry};
+use crate::telemetry::meters::{Delivery, meters};
+use crate::telemetry::traces::{Stage, span};
 
 impl Session {
     /// Starts whatever can be done now.
@@ -68,18 +71,24 @@ impl Session {
         }
     }
 
-    /// An entry came over the bus.
-    pub(super) fn live(&mut self, stored: &StoredEntry) {
+    /// An entry came over the bus, acknowledged to its sender at that time.
+    pub(super) fn live(&mut self, stored: &StoredEntry, acked: Option<Instant>) {
         let (conversation, seq) = (stored.entry.conversation, stored.entry.seq);
         if let Live::Send { backlog } = self.plan.live(conversation, seq, self.out.has_room()) {
             self.deliver(stored, backlog);
+            if let Some(acked) = acked {
+                meters().delivery_seconds.since(acked);
+            }
         }
     }
 
     fn deliver(&self, stored: &StoredEntry, backlog: bool) {
         let entry = &stored.entry;
         debug!(conversation = ?entry.conversation, seq = entry.seq.0, correlation = %entry.correlation, "deliver");
+        let _stage = span(Stage::Deliver, entry.correlation).entered();
         self.out.push(frames::delivery(&stored.wire, backlog));
+        let kind = if backlog { Delivery::Backlog } else { Delivery::Live };
+        meters().deliveries.inc(kind);
     }
 
     pub(super) fn page(&mut self, page: Result<Page, String>) {

@@ -11,6 +11,7 @@ use super::jobs::Done;
 use crate::bus::Event;
 use crate::domain::{DeviceId, Reason, Refusal, SessionId, StreamName, UnixMillis};
 use crate::storage::Revocation;
+use crate::telemetry::meters::{Shed, meters};
 use crate::wire;
 
 /// A lost echo of our own "replaced" is given up after this: it takes milliseconds when it comes at all.
@@ -28,7 +29,7 @@ impl Session {
             return self.close(Close::Internal("live delivery stopped".into()));
         };
         match event {
-            Event::Entries(entries) => entries.iter().for_each(|stored| self.live(stored)),
+            Event::Entries(entries, acked) => entries.iter().for_each(|stored| self.live(stored, acked)),
             Event::Receipts(moved) => self.notices.receipts(&moved),
             Event::OwnRow(conversation) => {
                 self.notices.row(conversation);
@@ -40,12 +41,11 @@ impl Session {
                 user,
                 stopped,
             } => {
-                if !self.out.is_half_full() {
-                    self.push(
-                        0,
-                        Reply::TypingEvent(wire::presence::typing(conversation, &user, stopped)),
-                    );
+                if self.out.is_half_full() {
+                    return meters().shed.inc(Shed::Typing);
                 }
+                let typing = wire::presence::typing(conversation, &user, stopped);
+                self.push(0, Reply::TypingEvent(typing));
             }
             Event::Replaced { device, stream, by } => self.replaced(&device, &stream, &by),
             Event::Revoked { device, at } => self.revoked(device.as_ref(), at),

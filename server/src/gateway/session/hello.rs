@@ -33,6 +33,7 @@ use crate::gateway::limits::{
 use crate::gateway::resume::Carried;
 use crate::gateway::sessions::Seat;
 use crate::storage::{ChangeStamp, DirectoryError};
+use crate::telemetry::meters::{AuthFailure, Resync, meters};
 use crate::wire;
 use crate::wire::session::{AppState, Hello, PROTOCOL, Token};
 
@@ -66,6 +67,7 @@ pub(super) async fn open(
             return Err(Box::new(Refused { out, refusal, close }));
         }
     };
+    let asked = stonechat_host::monotonic();
     let opening = tokio::time::timeout(OPEN_WITHIN, Box::pin(admitted(gateway, context, hello, input)));
     let opened = opening.await.unwrap_or_else(|_| {
         let message = "the session could not be opened in time";
@@ -73,7 +75,11 @@ pub(super) async fn open(
         Err(failed(Refusal::not_done(reason, message)))
     });
     match opened {
-        Ok(prepared) => Ok(Box::new(prepared.start(gateway, request_id, out))),
+        Ok(prepared) => {
+            let session = Box::new(prepared.start(gateway, request_id, out));
+            meters().hello_seconds.since(asked);
+            Ok(session)
+        }
         Err((refusal, close)) => {
             let refusal = refusal.map(|refusal| (request_id, refusal));
             Err(Box::new(Refused { out, refusal, close }))
@@ -210,7 +216,10 @@ async fn principal(gateway: &Gateway, context: Option<CallContext>, hello: &Hell
     match (&hello.token, context) {
         (Some(token), _) => gateway.on.authenticator.verify(&token.0).await,
         (None, Some(context)) => Ok(context.principal),
-        (None, None) => Err(unauthenticated("neither hello nor metadata carry a token; not done")),
+        (None, None) => {
+            meters().auth_failures.inc(AuthFailure::NoToken);
+            Err(unauthenticated("neither hello nor metadata carry a token; not done"))
+        }
     }
 }
 
@@ -338,6 +347,7 @@ async fn list(gateway: &Gateway, who: &Who, cursor: &[u8]) -> Result<(ListPage, 
     let conversations = &gateway.on.conversations;
     match conversations.list(&caller, cursor, LIST_PAGE_MAX as usize).await {
         Err(refusal) if refusal.reason == Reason::ResyncRequired => {
+            meters().resyncs.inc(Resync::Cursor);
             let page = conversations.list(&caller, &[], LIST_PAGE_MAX as usize).await?;
             Ok((page, false))
         }

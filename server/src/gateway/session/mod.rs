@@ -61,6 +61,7 @@ use crate::conversation::Caller;
 use crate::domain::authorization::Actor;
 use crate::domain::{CorrelationId, DeviceId, Refusal, SessionId, StreamName, UserId};
 use crate::presence::Ending;
+use crate::telemetry::meters::meters;
 use crate::wire;
 
 /// Whose stream it is.
@@ -200,6 +201,7 @@ async fn run(
 
 /// Answers a hello that is not accepted, and ends the stream.
 async fn refuse_hello(gateway: &Gateway, refused: Refused) {
+    meters().hellos_refused.inc(refused.close.label());
     tracing::info!(reason = ?refused.close, "hello refused");
     if let Some((request_id, refusal)) = refused.refusal {
         let body = Reply::Refusal(wire::refusal::to_proto(&refusal));

@@ -12,6 +12,7 @@ use crate::bus::ReceiptsMoved;
 use crate::conversation::Summary;
 use crate::domain::{ConversationId, Refusal, Seq, UserId};
 use crate::gateway::limits::{NOTICES_MAX, RECEIPT_MEMBERS_MAX};
+use crate::telemetry::meters::{Resync, meters};
 use crate::wire;
 
 /// News that waits for room.
@@ -110,6 +111,7 @@ impl Session {
         }
         if self.notices.resync && self.out.has_room() {
             self.notices.resync = false;
+            meters().resyncs.inc(Resync::EventsLost);
             self.push(0, Reply::Resync(v1::Resync {}));
         }
         self.read_row();

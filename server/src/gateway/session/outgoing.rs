@@ -16,6 +16,7 @@ use tonic::Status;
 use super::close;
 use crate::gateway::edge::StreamEnd;
 use crate::gateway::limits::{QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX};
+use crate::telemetry::meters::meters;
 
 /// The queue itself, without waiting: what it holds and whether more may come in.
 #[derive(Debug, Default)]
@@ -126,6 +127,9 @@ impl Outgoing {
     pub(crate) fn has_room(&self) -> bool {
         let mut state = self.0.lock();
         let room = state.queue.has_room();
+        if !room && !state.wanted {
+            meters().stream_queues_full.inc();
+        }
         state.wanted |= !room;
         room
     }

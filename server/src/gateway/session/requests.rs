@@ -21,6 +21,7 @@ use crate::gateway::limits::{
 };
 use crate::gateway::operations::{is_large, operation, typing_refusal};
 use crate::storage::InboxRow;
+use crate::telemetry::traces::{Stage, within};
 use crate::wire;
 use crate::wire::session::AppState;
 
@@ -102,10 +103,11 @@ impl Session {
         let (serial, large) = (self.serial, is_large(&ask));
         self.serial += 1;
         let place = self.lanes.enter(serial, &mut ask);
+        let correlation = self.correlation();
         let context = CallContext {
             principal: self.principal.clone(),
             device: Some(self.who.device.clone()),
-            correlation: self.correlation(),
+            correlation,
         };
         match operation(&self.gateway, context, ask) {
             Ok(operation) => {
@@ -115,7 +117,7 @@ impl Session {
                 self.requests.push(Box::pin(async move {
                     Answered {
                         reply,
-                        body: operation.await,
+                        body: within(Stage::Request, correlation, operation).await,
                         place,
                         bytes,
                         large,

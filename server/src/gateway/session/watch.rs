@@ -17,6 +17,7 @@ use crate::domain::limits::WATCHED_USERS_MAX;
 use crate::domain::{Reason, Refusal, UserId};
 use crate::gateway::Gateway;
 use crate::gateway::limits::{PRESENCE_EVERY, PRESENCE_REREAD_EVERY};
+use crate::telemetry::meters::{Held, meters};
 use crate::wire;
 
 /// Something about a watched user.
@@ -68,15 +69,16 @@ pub(super) struct Watched {
 }
 
 fn glimpses(subscription: Subscription) -> BoxStream<'static, Glimpse> {
-    let next = |mut subscription: Subscription| async move {
+    let next = |(mut subscription, counted): (Subscription, Held)| async move {
         let event = subscription.next().await?;
         let glimpse = match event {
             Event::Presence(presence) if !subscription.take_lagged() => Glimpse::Changed(presence),
             _ => Glimpse::Lost,
         };
-        Some((glimpse, subscription))
+        Some((glimpse, (subscription, counted)))
     };
-    futures_util::stream::unfold(subscription, next).boxed()
+    let counted = meters().presence_watches.hold();
+    futures_util::stream::unfold((subscription, counted), next).boxed()
 }
 
 impl Watch {

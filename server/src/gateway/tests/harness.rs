@@ -23,7 +23,7 @@ use crate::bus::embedded::EmbeddedBus;
 use crate::config::Config;
 use crate::conversation::Backends;
 use crate::domain::{DeviceId, UserId};
-use crate::node::{Grounds, Node, NodeHandle};
+use crate::node::{Grounds, Listeners, Node, NodeHandle};
 use crate::storage::memory::MemoryStore;
 use crate::storage::memory::directory::MemoryDirectory;
 
@@ -91,10 +91,27 @@ pub(super) async fn node_on(grounds: Grounds) -> TestNode {
     node_with(grounds, Config::default()).await
 }
 
-pub(super) async fn node_with(grounds: Grounds, config: Config) -> TestNode {
+fn pipes() -> (mpsc::Sender<DuplexStream>, Arc<dyn Listener>) {
     let (pipes, accepted) = mpsc::channel(8);
-    let listener = Arc::new(Pipes(Mutex::new(accepted)));
-    let handle = Node::start(&config, Host::system(), grounds.clone(), listener).await;
+    (pipes, Arc::new(Pipes(Mutex::new(accepted))))
+}
+
+pub(super) async fn node_with(grounds: Grounds, config: Config) -> TestNode {
+    let (pipes, public) = pipes();
+    start(grounds, config, pipes, Listeners { public, operator: None }).await
+}
+
+/// A node with an operator's port, and the way to that.
+pub(super) async fn node_with_operator() -> (TestNode, mpsc::Sender<DuplexStream>) {
+    let ((pipes_in, public), (operators, operator)) = (pipes(), pipes());
+    let operator = Some(operator);
+    let grounds = grounds(Arc::new(EmbeddedBus::new()));
+    let node = start(grounds, Config::default(), pipes_in, Listeners { public, operator }).await;
+    (node, operators)
+}
+
+async fn start(grounds: Grounds, config: Config, pipes: mpsc::Sender<DuplexStream>, listeners: Listeners) -> TestNode {
+    let handle = Node::start(&config, Host::system(), grounds.clone(), listeners).await;
     TestNode {
         handle: handle.expect("a node"),
         grounds,

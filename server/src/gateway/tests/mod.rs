@@ -9,5 +9,6 @@ mod harness;
 mod http;
 mod late;
 mod lossy;
+mod operator;
 mod revoked;
 mod web;

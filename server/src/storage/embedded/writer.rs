@@ -26,6 +26,7 @@ use super::space::{NO_ROOM, has_room};
 use super::witness::Witness;
 use crate::domain::{ConversationId, DeviceId, Seq, UserId};
 use crate::storage::{AppendError, ChangeStamp, InboxHead, MarkerError, MarkerRaise, StoredEntry};
+use crate::telemetry::meters::{Shed, meters};
 
 /// Jobs that wait for the writer; above it callers wait to queue theirs. At the largest append of 64 KiB each it is
 /// 16 MiB of memory, and several groups deep.
@@ -125,6 +126,7 @@ impl Job {
 
     /// The answer when there is no room; hints are dropped.
     fn refuse(self, why: &str) -> Option<Answer> {
+        meters().shed.inc(Shed::Disk);
         match self {
             Self::Append(_, to) => Some(Answer::Append(to, Err(AppendError::NotDone(why.to_owned())))),
             Self::Raise(_, to)
@@ -215,6 +217,7 @@ impl Writer {
     /// Takes what has queued up behind `first`, writes it, answers.
     fn group(&mut self, first: Job) {
         let room = self.check_room();
+        meters().store_queue.set(self.jobs.len());
         let engine = Arc::clone(&self.engine);
         let mut group = Group::new(&engine);
         let mut answers = Vec::with_capacity(self.jobs.len() + 1);
@@ -237,6 +240,7 @@ impl Writer {
             answers.drain(..).for_each(Answer::send);
             linger();
         }
+        meters().commit_jobs.size(jobs);
         crash_point("writer.batch_checked");
         self.commit(group);
         answers.into_iter().for_each(Answer::send);
@@ -254,11 +258,15 @@ impl Writer {
 
     fn commit(&mut self, group: Group<'_>) {
         let newest_change = group.newest_change();
+        let started = stonechat_host::monotonic();
         let (commit, durable) = match group.commit(self.commit) {
             Ok(Some(committed)) => committed,
             Ok(None) => return,
             Err(error) => stop(&error),
         };
+        if durable {
+            meters().commit_seconds.since(started);
+        }
         crash_point("writer.committed");
         self.commit = commit;
         if durable && let Err(error) = self.witness.note(commit.number) {

@@ -6,6 +6,7 @@ use stonechat_host::Random;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::traces::TraceOptions;
 use crate::domain::CorrelationId;
 
 /// How log lines look.
@@ -29,6 +30,17 @@ pub enum TelemetryError {
         /// What is wrong with it.
         why: String,
     },
+    /// Traces were asked of a binary that has none.
+    #[error("otlp_endpoint is set, but this binary was built without it: build with `--features otlp`")]
+    NoTraces,
+    /// The collector's address cannot be used.
+    #[error("otlp_endpoint {endpoint:?}: {why}")]
+    Collector {
+        /// The address.
+        endpoint: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Somebody set up logging before.
     #[error("logging is set up already: {0}")]
     Twice(String),
@@ -49,11 +61,59 @@ fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
     })
 }
 
-/// Sends this process's logs to standard error, so that standard output stays the command's.
+/// What must live as long as there is something to tell; when it is dropped, the last traces are handed over.
+#[derive(Default)]
+pub struct Running {
+    #[cfg(feature = "otlp")]
+    _collecting: Option<super::otlp::Collecting>,
+}
+
+/// Sends this process's logs to standard error, so that standard output stays the command's, and traces to a collector.
 ///
 /// # Errors
-/// The filter is malformed, or logging is set up already.
-pub fn init(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
+/// The filter or the collector's address is malformed, this binary has no traces, or logging is set up already.
+pub fn init(format: LogFormat, filter: &str, traces: Option<&TraceOptions>) -> Result<Running, TelemetryError> {
+    match traces {
+        None => init_logs(format, filter).map(|()| Running::default()),
+        Some(options) => init_both(format, filter, options),
+    }
+}
+
+#[cfg(not(feature = "otlp"))]
+fn init_both(_: LogFormat, _: &str, _: &TraceOptions) -> Result<Running, TelemetryError> {
+    Err(TelemetryError::NoTraces)
+}
+
+#[cfg(feature = "otlp")]
+fn init_both(format: LogFormat, filter: &str, options: &TraceOptions) -> Result<Running, TelemetryError> {
+    use tracing_subscriber::filter::filter_fn;
+    use tracing_subscriber::layer::{Layer, SubscriberExt};
+
+    use super::otlp::{TARGET, layer};
+
+    let of_traces = || filter_fn(|metadata| metadata.target() == TARGET);
+    let of_logs = filter_fn(|metadata| metadata.target() != TARGET);
+    let (spans, collecting) = layer(options).map_err(|why| TelemetryError::Collector {
+        endpoint: options.endpoint.clone(),
+        why,
+    })?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Human => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let lines = lines.with_filter(parse_filter(filter)?).with_filter(of_logs);
+    let all = tracing_subscriber::registry()
+        .with(lines)
+        .with(spans.with_filter(of_traces()));
+    all.try_init()
+        .map_err(|error| TelemetryError::Twice(error.to_string()))?;
+    Ok(Running {
+        _collecting: Some(collecting),
+    })
+}
+
+fn init_logs(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
     let filter = parse_filter(filter)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -1,0 +1,187 @@
+//! Where a node listens: the public port and maybe the operator's, each encrypted as the settings say.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use stonechat_host::{Host, Listener, TcpListener};
+
+use super::StartError;
+use crate::config::Config;
+use crate::tls::{ClientRule, TlsFiles, TlsListener};
+
+/// What a node listens on. A single listener is the public one.
+pub struct Listeners {
+    /// For devices, browsers and integrators.
+    pub public: Arc<dyn Listener>,
+    /// For operators.
+    pub operator: Option<Arc<dyn Listener>>,
+}
+
+impl<L: Listener + 'static> From<Arc<L>> for Listeners {
+    fn from(public: Arc<L>) -> Self {
+        (public as Arc<dyn Listener>).into()
+    }
+}
+
+impl From<Arc<dyn Listener>> for Listeners {
+    fn from(public: Arc<dyn Listener>) -> Self {
+        Self { public, operator: None }
+    }
+}
+
+impl Listeners {
+    /// Binds what the settings name.
+    ///
+    /// # Errors
+    /// An address cannot be bound, a certificate cannot be used, or settings contradict each other.
+    pub async fn open(config: &Config, host: &Host) -> Result<Self, StartError> {
+        let pair = pair(config)?;
+        let clients = clients(config)?;
+        let public = bind(config.listen).await?;
+        let public = match &pair {
+            Some(pair) => encrypted(public, pair.clone(), host).await?,
+            None => public,
+        };
+        let Some(address) = config.operator_listen else {
+            return Ok(Self { public, operator: None });
+        };
+        let operator = bind(address).await?;
+        let operator = match (pair, clients) {
+            (Some(pair), Some(clients)) => {
+                let clients = Some(clients);
+                encrypted(operator, TlsFiles { clients, ..pair }, host).await?
+            }
+            _ => {
+                if !address.ip().is_loopback() {
+                    tracing::warn!(%address, "the operator's port is neither encrypted nor asks who comes");
+                }
+                operator
+            }
+        };
+        Ok(Self {
+            public,
+            operator: Some(operator),
+        })
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<Arc<dyn Listener>, StartError> {
+    let address = address.to_string();
+    match TcpListener::bind(&address).await {
+        Ok(listener) => Ok(Arc::new(listener)),
+        Err(source) => Err(StartError::Listen { address, source }),
+    }
+}
+
+async fn encrypted(inner: Arc<dyn Listener>, files: TlsFiles, host: &Host) -> Result<Arc<dyn Listener>, StartError> {
+    Ok(Arc::new(TlsListener::open(inner, files, host.clone()).await?))
+}
+
+/// The certificate and its key: both or none.
+fn pair(config: &Config) -> Result<Option<TlsFiles>, StartError> {
+    let files = |certificate: &PathBuf, key: &PathBuf| TlsFiles {
+        certificate: certificate.clone(),
+        key: key.clone(),
+        clients: None,
+    };
+    match (&config.tls_certificate, &config.tls_key) {
+        (Some(certificate), Some(key)) => Ok(Some(files(certificate, key))),
+        (None, None) => Ok(None),
+        _ => contradiction("tls_certificate and tls_key belong together: set both or none"),
+    }
+}
+
+/// Whom the operator's port lets in; `None`: whoever reaches it.
+fn clients(config: &Config) -> Result<Option<ClientRule>, StartError> {
+    let names: BTreeSet<String> = config.operator_client_names.iter().cloned().collect();
+    let Some(authorities) = &config.operator_client_ca else {
+        return if names.is_empty() {
+            Ok(None)
+        } else {
+            contradiction("operator_client_names needs operator_client_ca: nobody vouches for a name without it")
+        };
+    };
+    if config.operator_listen.is_none() {
+        return contradiction("operator_client_ca needs operator_listen: there is no port to guard");
+    }
+    if config.tls_certificate.is_none() {
+        return contradiction("operator_client_ca needs tls_certificate: client certificates come over TLS");
+    }
+    if names.is_empty() {
+        return contradiction("operator_client_ca needs operator_client_names: an empty list would let nobody in");
+    }
+    Ok(Some(ClientRule {
+        authorities: authorities.clone(),
+        names,
+    }))
+}
+
+fn contradiction<T>(why: &str) -> Result<T, StartError> {
+    Err(StartError::Contradiction(why.to_owned()))
+}
+
+/// The admin rpcs can only move to a port that there is.
+pub(super) fn check_admin(config: &Config, has_operator: bool) -> Result<(), StartError> {
+    if config.admin_on_operator && !has_operator {
+        return contradiction("admin_on_operator needs operator_listen: the admin rpcs would be nowhere");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refused(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            ..Config::default()
+        };
+        change(&mut config);
+        match Listeners::open(&config, &Host::system()).await {
+            Err(error @ (StartError::Contradiction(_) | StartError::Tls(_))) => error.to_string(),
+            Err(error) => panic!("{error}"),
+            Ok(_) => panic!("it was accepted"),
+        }
+    }
+
+    /// I11: settings that guard less than they seem to are refused at the start.
+    #[tokio::test]
+    async fn settings_that_contradict_each_other_are_refused() {
+        let (pem, port) = (
+            || Some(PathBuf::from("/nowhere.pem")),
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+        );
+        let half = refused(|config| config.tls_certificate = pem()).await;
+        assert!(half.contains("tls_key"), "{half}");
+        let half = refused(|config| config.tls_key = pem()).await;
+        assert!(half.contains("tls_certificate"), "{half}");
+        let plain = refused(|config| {
+            config.operator_listen = Some(port);
+            config.operator_client_ca = pem();
+            config.operator_client_names = vec!["ops".to_owned()];
+        });
+        assert!(plain.await.contains("needs tls_certificate"));
+        let nobody = refused(|config| {
+            config.operator_listen = Some(port);
+            (config.tls_certificate, config.tls_key, config.operator_client_ca) = (pem(), pem(), pem());
+        });
+        assert!(nobody.await.contains("needs operator_client_names"));
+        let nowhere = refused(|config| {
+            (config.tls_certificate, config.tls_key, config.operator_client_ca) = (pem(), pem(), pem());
+            config.operator_client_names = vec!["ops".to_owned()];
+        });
+        assert!(nowhere.await.contains("needs operator_listen"));
+        let names = refused(|config| config.operator_client_names = vec!["ops".to_owned()]).await;
+        assert!(names.contains("needs operator_client_ca"), "{names}");
+        let absent = refused(|config| (config.tls_certificate, config.tls_key) = (pem(), pem())).await;
+        assert!(absent.contains("/nowhere.pem cannot be read"), "{absent}");
+        let config = Config {
+            admin_on_operator: true,
+            ..Config::default()
+        };
+        assert!(check_admin(&config, false).is_err() && check_admin(&config, true).is_ok());
+    }
+}
