@@ -148,8 +148,8 @@ impl RawSession {
         let what = format!("an answer to request {request_id}");
         self.until(&what, patience, |seen| seen.answers.contains_key(&request_id))
             .await;
-        let seen = self.observed();
-        seen.answers[&request_id].clone()
+        // Not by `observed`, which copies everything that was ever seen.
+        self.shared.state().observed.answers[&request_id].clone()
     }
 
     /// Up to where the device acknowledged a conversation, on this or an earlier stream, whose acks may have come to the
