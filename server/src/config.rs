@@ -1,11 +1,13 @@
 //! One struct of settings: embedded defaults, then a TOML file, then the environment, then flags; the last one wins.
 
+mod describe;
 mod given;
 mod load;
 
 #[cfg(test)]
 mod tests;
 
+pub use describe::{Setting, markdown, settings};
 pub use load::{ConfigError, Origin};
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -140,6 +142,8 @@ impl Config {
     }
 }
 
+// The first paragraph of each flag says what it is, its range and its default, the second why that is the default:
+// `stonechat settings --markdown` prints both, and docs/operations.md has that table.
 /// The settings as flags, for commands that start a server. Each can also be set in the environment, as `STONECHAT_` and its
 /// name in capitals, or in the file, by its name with underscores; flags win over the environment, and that over the file.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -148,87 +152,148 @@ pub struct ConfigFlags {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Folder of everything that is kept [default: ./stonechat-data]
+    ///
+    /// It holds the log, the directory and the secret of tokens: on a disk of its own, a full log of the machine cannot
+    /// stop it.
     #[arg(long, value_name = "FOLDER")]
     pub data_folder: Option<String>,
     /// Address and port to serve on [default: 127.0.0.1:7400]
+    ///
+    /// A fresh server is reached by its own machine alone until somebody decides otherwise.
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
     /// Issuer of tokens [default: stonechat]
+    ///
+    /// A token of another issuer proves nothing, whatever its key.
     #[arg(long, value_name = "TEXT")]
     pub issuer: Option<String>,
     /// Audience of tokens [default: stonechat]
+    ///
+    /// A token that the same provider issued for another service must not open this one.
     #[arg(long, value_name = "TEXT")]
     pub audience: Option<String>,
     /// Public keys (JWKS) of the identity provider that issues tokens [default: none, tokens are issued here]
+    ///
+    /// A secret that nobody has to manage is right for a first try, a provider's keys for everything else; the file is
+    /// read again when it changes.
     #[arg(long, value_name = "FILE")]
     pub jwks_file: Option<String>,
     /// Address of those keys, fetched again and again [default: none]
+    ///
+    /// Providers rotate their keys by publishing them; a file is right where the node must not reach out.
     #[arg(long, value_name = "URL")]
     pub jwks_url: Option<String>,
     /// Create a user at their first hello [default: true]
+    ///
+    /// Where the provider's users are the chat's users, nobody has to create them twice.
     #[arg(long, value_name = "BOOL")]
     pub provision_users: Option<String>,
     /// Origins whose web pages may call, comma-separated [default: none]
+    ///
+    /// A page that nobody named cannot act for its visitor.
     #[arg(long, value_name = "ORIGINS")]
     pub cors_origins: Option<String>,
-    /// Seconds that streams may go on when the server stops [default: 10]
+    /// Seconds that streams may go on when the server stops, 0 to 300 [default: 10]
+    ///
+    /// Answers under way arrive, and supervisors that kill after 30 s do not see it.
     #[arg(long, value_name = "SECONDS")]
     pub drain_seconds: Option<String>,
-    /// Connections at a time [default: 10000]
+    /// Connections at a time, 1 to 1000000 [default: 10000]
+    ///
+    /// Each takes a file descriptor: the process's limit must be above it, with a thousand left for the store.
     #[arg(long, value_name = "COUNT")]
     pub connections_max: Option<String>,
     /// Open connections of one source address, 0 for no limit [default: 2000]
+    ///
+    /// Offices and mobile carriers put hundreds of people behind one address; one address must not take all connections.
     #[arg(long, value_name = "COUNT")]
     pub address_connections_max: Option<String>,
     /// Sustained new connections a second from one source address, 0 for no limit [default: 100]
+    ///
+    /// A network that comes back after an outage is taken in within seconds, a loop that only connects is slowed.
     #[arg(long, value_name = "COUNT")]
     pub address_connections_per_second: Option<String>,
     /// Sustained requests a second from one source address, 0 for no limit [default: 1000]
+    ///
+    /// Above what the people behind one address ask for, below what one machine could.
     #[arg(long, value_name = "COUNT")]
     pub address_requests_per_second: Option<String>,
     /// Sustained unary calls and hellos a second of one user, 0 for no limit [default: 100]
+    ///
+    /// A backend that acts for a user has room, one user alone cannot fill the node.
     #[arg(long, value_name = "COUNT")]
     pub user_requests_per_second: Option<String>,
     /// Unary calls and hellos that are worked on at a time [default: 512]
+    ///
+    /// More would only wait inside the store; those above wait in line for a moment, then are refused with a time to come back.
     #[arg(long, value_name = "COUNT")]
     pub requests_at_once_max: Option<String>,
     /// Age in seconds at which a connection's streams are told to move to a new one, 0 for never [default: 43200]
+    ///
+    /// Half a day spreads connections over nodes that joined later, and nobody notices one reconnect in it.
     #[arg(long, value_name = "SECONDS")]
     pub connection_age_seconds: Option<String>,
-    /// Sustained frames a second from one session [default: 100]
+    /// Sustained frames a second from one session, 1 to 100000 [default: 100]
+    ///
+    /// No person types so fast, and a client that repeats itself without a pause is slowed, not cut off.
     #[arg(long, value_name = "COUNT")]
     pub session_frames_per_second: Option<String>,
-    /// Sustained entries a second in one conversation [default: 1000]
+    /// Sustained entries a second in one conversation, 1 to 100000 [default: 1000]
+    ///
+    /// One busy group leaves the disk to the others; every member reads each entry.
     #[arg(long, value_name = "COUNT")]
     pub conversation_entries_per_second: Option<String>,
     /// Certificate of the public port, a PEM file read again when it changes [default: none, plain HTTP]
+    ///
+    /// Certificates belong to who runs the machine; without one it must be for this machine or behind a proxy that
+    /// encrypts.
     #[arg(long, value_name = "FILE")]
     pub tls_certificate: Option<String>,
     /// Private key of the certificate, a PEM file [default: none]
+    ///
+    /// It belongs to the certificate; readable by the server's user alone.
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<String>,
     /// Address and port for operators: metrics, health, reflection [default: none]
+    ///
+    /// Several servers on one machine must not meet at one port; where metrics are wanted, 127.0.0.1:7401 is the usual
+    /// one.
     #[arg(long, value_name = "ADDRESS")]
     pub operator_listen: Option<String>,
     /// Authorities of client certificates that the operator's port demands, a PEM file [default: none]
+    ///
+    /// On loopback or in a network of operators alone none is needed; anywhere else it keeps the curious out.
     #[arg(long, value_name = "FILE")]
     pub operator_client_ca: Option<String>,
     /// Names of which such a certificate must have one, comma-separated [default: none]
+    ///
+    /// An authority signs for many; the list says who of them is an operator. Wildcards name nobody.
     #[arg(long, value_name = "NAMES")]
     pub operator_client_names: Option<String>,
     /// Serve the admin rpcs on the operator's port alone [default: false]
+    ///
+    /// Integrators' backends often reach the public port alone; where they do not have to, a stolen admin token is
+    /// worth nothing outside.
     #[arg(long, value_name = "BOOL")]
     pub admin_on_operator: Option<String>,
     /// Collector of traces (OTLP over gRPC), such as http://127.0.0.1:4317 [default: none]
+    ///
+    /// Traces are for finding out where a message waits; needs a binary built with `--features otlp`.
     #[arg(long, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
-    /// One message in so many is traced [default: 100]
+    /// One message in so many is traced, 1 to 1000000 [default: 100]
+    ///
+    /// A trace costs more than the message itself, and one in a hundred shows what is slow.
     #[arg(long, value_name = "COUNT")]
     pub otlp_one_in: Option<String>,
     /// Log lines to write, such as info or stonechat_server=debug [default: info]
+    ///
+    /// Sessions that open and end, and whatever goes wrong; nothing for each message.
     #[arg(long, value_name = "FILTER")]
     pub log_filter: Option<String>,
     /// human or json [default: human]
+    ///
+    /// Read by a person first; collectors take json.
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
 }

@@ -141,7 +141,11 @@ impl From<KeyError> for Failure {
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        Self::refused(format!("not started: {error}"))
+        let text = format!("not started: {error}");
+        match error {
+            StartError::Contradiction(_) => Self::usage(text),
+            _ => Self::refused(text),
+        }
     }
 }
 

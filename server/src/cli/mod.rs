@@ -15,6 +15,7 @@ mod output;
 mod place;
 mod send;
 mod serve;
+mod settings;
 mod tail;
 mod text;
 mod token;
@@ -43,6 +44,8 @@ struct Cli {
 enum Command {
     /// Run a server
     Serve(serve::ServeArgs),
+    /// Show every setting with its default and the reason for it
+    Settings(settings::SettingsArgs),
     /// Run a server with users and conversations to try, and say what to type next
     Demo(demo::DemoArgs),
     /// Chat in the terminal
@@ -94,6 +97,7 @@ fn start(command: Command, output: Output) -> Result<ExitCode, Failure> {
 async fn dispatch(command: Command, output: Output) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(args) => Box::pin(serve::run(args)).await?,
+        Command::Settings(args) => settings::run(&args, output),
         Command::Demo(args) => Box::pin(demo::run(args)).await?,
         Command::Chat(args) => return Box::pin(chat::run(args, output)).await,
         Command::Send(args) => Box::pin(send::run(args, output)).await?,

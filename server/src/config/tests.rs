@@ -350,3 +350,36 @@ fn variables_that_are_not_text_are_refused() {
     let error = Sources::environment("issuer", OsString::from_vec(vec![0xff])).error();
     assert_eq!(error, "environment variable STONECHAT_ISSUER: must be UTF-8");
 }
+
+/// The default that help and `docs/operations.md` name is the one there is.
+#[test]
+fn documented_defaults_are_the_defaults() {
+    for setting in super::settings() {
+        // Behind a comma stands what the default means.
+        let default = setting.default.split(',').next().unwrap_or_default();
+        let given = if default == "none" { "" } else { default };
+        let config = Sources::flag(&setting.name, given).load();
+        assert_eq!(config.unwrap(), Config::default(), "{}: {default}", setting.name);
+    }
+}
+
+#[test]
+fn every_option_is_documented_with_its_reason() {
+    let named: BTreeSet<String> = super::settings().into_iter().map(|setting| setting.name).collect();
+    let keys: BTreeSet<String> = OPTIONS.iter().map(|option| option.key.to_owned()).collect();
+    assert_eq!(named, keys);
+    for setting in super::settings() {
+        let whole = [&setting.takes, &setting.default, &setting.what, &setting.reason];
+        assert!(
+            whole.iter().all(|part| !part.is_empty()),
+            "the flag {} needs a comment of two paragraphs: what it is with its range and \"[default: …]\", then why \
+             that is the default: {setting:?}",
+            setting.name
+        );
+        assert!(
+            !whole.iter().any(|part| part.contains('|')),
+            "{} breaks the table",
+            setting.name
+        );
+    }
+}

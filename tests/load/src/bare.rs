@@ -1,7 +1,6 @@
-//! The measure of all ratios: a bare tonic server that moves the bytes of a chat and keeps, knows and checks nothing.
-//!
-//! The first frame registers a stream under its device id. A send is answered, and the bytes it carries go as they are to
-//! the stream it names as conversation, or to every stream for `*`. An ack is answered to the stream it names.
+//! The measure of all ratios: a bare tonic server that moves the bytes of a chat and keeps, knows and checks nothing. A
+//! hello registers a stream under its device id; a send is answered, and goes as a delivery to the stream it names as
+//! conversation, or to every stream for `*`; an ack goes back to the stream it names.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -28,9 +27,9 @@ type Sender = mpsc::Sender<Result<Bytes, Status>>;
 pub(crate) struct Bare(Arc<Mutex<BTreeMap<String, Sender>>>);
 
 fn said(request_id: u64, body: Said) -> Bytes {
-    let body = Some(body);
-    let frame = Some(v1::ServerFrame { request_id, body });
-    ExchangeResponse { frame }.encode_to_vec().into()
+    let (body, mut response) = (Some(body), ExchangeResponse::default());
+    response.frame = Some(v1::ServerFrame { request_id, body });
+    response.encode_to_vec().into()
 }
 
 /// The delivery of a message, as a chat would send it: prepared once, whatever the number of streams.

@@ -7,6 +7,7 @@
 
 mod bare;
 mod codec;
+mod counted;
 mod link;
 mod population;
 mod process;

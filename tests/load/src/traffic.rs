@@ -3,12 +3,10 @@
 //! Latencies count from the moment a message was *meant* to be sent, so that a server that stalls cannot hide it by
 //! slowing its clients down (coordinated omission). A message carries that moment: as request id, and in its text.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use stonechat_proto::v1;
 use stonechat_proto::v1::client_frame::Body as Asked;
 use stonechat_proto::v1::server_frame::Body as Said;
@@ -17,14 +15,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::Outcome;
+use crate::counted::{Counted, Shared};
 use crate::link::{Inbound, Link, Outbound, Way};
 use crate::population::Person;
 use crate::process::{Kind, Server};
 
 /// Bytes of a message's text.
 const TEXT_BYTES: usize = 100;
-/// Longest latency that is told apart from longer ones, microseconds.
-const LATENCY_MAX_US: u64 = 120_000_000;
 /// How long everything under way has to arrive once sending stopped.
 const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 /// How often a sender that waits for deliveries looks.
@@ -33,9 +30,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 const PING_EVERY: Duration = Duration::from_secs(25);
 /// How long a session may take to open.
 const OPEN_WITHIN: Duration = Duration::from_secs(60);
-
-/// What all moments count from: runs after each other must not use a request id twice.
-static START: OnceLock<Instant> = OnceLock::new();
 
 /// When a device sends.
 #[derive(Debug, Clone, Copy)]
@@ -50,25 +44,6 @@ pub(crate) enum Pace {
     Unanswered(usize),
     /// As soon as fewer than so many have not reached so many recipients.
     Undelivered { messages: u64, recipients: u64 },
-}
-
-/// Everything that was counted since the last reset.
-#[derive(Clone)]
-pub(crate) struct Counted {
-    pub(crate) ack: Histogram<u64>,
-    pub(crate) delivery: Histogram<u64>,
-    pub(crate) per_second: Vec<u64>,
-    pub(crate) refused: BTreeMap<String, u64>,
-}
-
-/// What all devices of a run share.
-pub(crate) struct Shared {
-    start: Instant,
-    counted: Mutex<Counted>,
-    sent: AtomicU64,
-    answered: AtomicU64,
-    refused: AtomicU64,
-    delivered: AtomicU64,
 }
 
 /// A device with an open session.
@@ -104,68 +79,6 @@ impl Measured {
     /// CPU of the server for each delivery, microseconds.
     pub(crate) fn cpu_us_per_delivery(&self) -> f64 {
         self.cpu.as_secs_f64() * 1_000_000.0 / self.delivered.max(1) as f64
-    }
-}
-
-impl Counted {
-    fn new() -> Outcome<Self> {
-        let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX_US, 3);
-        let (ack, delivery) = (histogram()?, histogram()?);
-        Ok(Self {
-            ack,
-            delivery,
-            per_second: Vec::new(),
-            refused: BTreeMap::new(),
-        })
-    }
-}
-
-impl Shared {
-    fn new() -> Outcome<Self> {
-        let zero = || AtomicU64::new(0);
-        let (sent, answered, refused, delivered) = (zero(), zero(), zero(), zero());
-        let counted = Mutex::new(Counted::new()?);
-        Ok(Self {
-            start: *START.get_or_init(stonechat_host::monotonic),
-            counted,
-            sent,
-            answered,
-            refused,
-            delivered,
-        })
-    }
-
-    fn now_us(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_micros())
-            .unwrap_or(u64::MAX)
-            .max(1)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Counted> {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn note_ack(&self, meant_us: u64) {
-        let now = self.now_us();
-        self.answered.fetch_add(1, Ordering::Relaxed);
-        self.lock().ack.saturating_record(now.saturating_sub(meant_us).max(1));
-    }
-
-    fn note_delivery(&self, meant_us: u64) {
-        let now = self.now_us();
-        self.delivered.fetch_add(1, Ordering::Relaxed);
-        let mut counted = self.lock();
-        counted.delivery.saturating_record(now.saturating_sub(meant_us).max(1));
-        let second = usize::try_from(now / 1_000_000).unwrap_or(0);
-        if counted.per_second.len() <= second {
-            counted.per_second.resize(second + 1, 0);
-        }
-        counted.per_second[second] += 1;
-    }
-
-    fn note_refusal(&self, outcome: &str) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        *self.lock().refused.entry(outcome.to_owned()).or_default() += 1;
     }
 }
 
@@ -491,16 +404,5 @@ async fn settle(shared: &Shared, recipients: u64, running: &mut JoinSet<Outcome<
             Some(ended) = running.join_next() => { ended??; }
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-    }
-}
-
-impl Shared {
-    fn sums(&self) -> String {
-        let sum = |of: &AtomicU64| of.load(Ordering::Relaxed);
-        let (sent, answered, delivered) = (sum(&self.sent), sum(&self.answered), sum(&self.delivered));
-        format!(
-            "{sent} sent, {answered} answered, {delivered} delivered, refused {:?}",
-            self.lock().refused
-        )
     }
 }
