@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -22,6 +22,7 @@ use crate::codec::service;
 const QUEUE_FRAMES: usize = 512;
 
 type Sender = mpsc::Sender<Result<Bytes, Status>>;
+type Frames = ReceiverStream<Result<Bytes, Status>>;
 
 #[derive(Clone, Default)]
 pub(crate) struct Bare(Arc<Mutex<BTreeMap<String, Sender>>>);
@@ -41,13 +42,16 @@ fn delivery(send: &v1::SendRequest) -> Bytes {
         body: send.content.clone().map(v1::entry::Body::Message),
         ..Default::default()
     });
-    let backlog = false;
-    said(0, Said::Delivery(v1::Delivery { entry, backlog }))
+    said(0, Said::Delivery(v1::Delivery { entry, backlog: false }))
 }
 
 impl Bare {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Sender>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn streams(&self, name: &str) -> Vec<Sender> {
-        let streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let streams = self.lock();
         match name {
             "*" => streams.values().cloned().collect(),
             name => streams.get(name).cloned().into_iter().collect(),
@@ -64,10 +68,7 @@ impl Bare {
         match frame.body {
             Some(Asked::Hello(hello)) => {
                 let welcome = said(frame.request_id, Said::Welcome(v1::Welcome::default()));
-                self.0
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(hello.device_id, own.clone());
+                self.lock().insert(hello.device_id, own.clone());
                 let _gone = own.send(Ok(welcome)).await;
             }
             Some(Asked::Send(send)) => {
@@ -78,20 +79,14 @@ impl Bare {
                 self.push(name, delivery(&send)).await;
             }
             Some(Asked::Ack(ack)) => {
-                let moved = v1::ReceiptsMoved {
-                    delivered_to_all_seq: ack.seq,
-                    ..Default::default()
-                };
-                self.push(&ack.conversation_id, said(0, Said::Receipts(moved))).await;
+                let moved = said(0, Said::Receipts(v1::ReceiptsMoved::default()));
+                self.push(&ack.conversation_id, moved).await;
             }
             _ => {}
         }
     }
 
-    pub(crate) fn open(
-        self,
-        request: Request<Streaming<ExchangeRequest>>,
-    ) -> Response<ReceiverStream<Result<Bytes, Status>>> {
+    pub(crate) fn open(self, request: Request<Streaming<ExchangeRequest>>) -> Response<Frames> {
         let (own, queue) = mpsc::channel(QUEUE_FRAMES);
         let mut frames = request.into_inner();
         tokio::spawn(async move {
