@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use stonechat_host::{crash_point, monotonic, rule_holds};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -49,6 +49,9 @@ pub(super) type Published = Option<Result<Arc<State>, Refusal>>;
 pub(super) struct ActorHandle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) published: watch::Receiver<Published>,
+    /// Held while waiting for the load: waiters go on in the order in which they came, so that a simulation repeats (a
+    /// watch wakes them in an order of its own).
+    pub(super) turn: Arc<Mutex<()>>,
     /// Tells two actors of one conversation apart.
     pub(super) generation: u64,
 }
@@ -73,6 +76,7 @@ pub(super) fn spawn(core: Arc<Core>, id: ConversationId, generation: u64) -> Act
     ActorHandle {
         commands,
         published,
+        turn: Arc::default(),
         generation,
     }
 }
@@ -271,14 +275,16 @@ impl Actor {
                 AppendError::Unknown(_) => {
                     unknowns += 1;
                     meters().append_unknowns.inc();
+                    let tried = self.waiting.iter_mut().take(plan.verdicts.len());
+                    tried.for_each(|append| append.unsure = true);
                 }
                 AppendError::NotDone(_) | AppendError::Corrupt(_) => {
-                    return self.answer(plan.verdicts, &[], Some(&given_up(&error, unknowns)));
+                    return self.answer(plan.verdicts, &[], Some(&append_refusal(&error)));
                 }
             }
             let enough = conflicts > CONFLICT_TRIES_MAX || unknowns > UNKNOWN_TRIES_MAX;
             if self.reload().await.is_err() || enough {
-                return self.answer(plan.verdicts, &[], Some(&given_up(&error, unknowns)));
+                return self.answer(plan.verdicts, &[], Some(&append_refusal(&error)));
             }
         }
     }
@@ -325,6 +331,7 @@ impl Actor {
                 (Verdict::Planned { .. }, Some(refusal)) => Err(refusal.clone()),
                 (Verdict::Planned { index, duplicate }, None) => Ok(appended(&stored[index].entry, duplicate)),
             };
+            let answer = if append.unsure { answer.map_err(doubted) } else { answer };
             log_answer(&append, &answer);
             if answer.is_err() && !rule_holds("every_request_answered") {
                 std::mem::forget(append.reply);
@@ -362,13 +369,16 @@ impl Actor {
     }
 }
 
-/// The answer when no more tries are made. After one unknown outcome none is certain any more, whatever a later try met
-/// (C9): that one may have been stored, or may still be.
-fn given_up(error: &AppendError, unknowns: u32) -> Refusal {
-    if unknowns == 0 {
-        return append_refusal(error);
+/// The refusal of a request of which an earlier try may have been stored, or may still be (C9): whatever a later try met,
+/// a read that failed among it, "not done" would be a guess. Only an id that holds another payload is certain.
+fn doubted(refusal: Refusal) -> Refusal {
+    if matches!(refusal.reason, Reason::ClientMsgIdReused { .. }) {
+        return refusal;
     }
-    append_refusal(&AppendError::Unknown(error.to_string()))
+    Refusal::unknown(
+        refusal.reason,
+        "an earlier try may have been stored; retry with the same id",
+    )
 }
 
 /// How an answer is counted.

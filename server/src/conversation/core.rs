@@ -64,6 +64,10 @@ impl Core {
     /// The conversation as this node last saw it.
     pub(super) async fn state(self: &Arc<Self>, id: ConversationId) -> Result<Arc<State>, Refusal> {
         let mut handle = self.actor(id)?;
+        if let Some(loaded) = &*handle.published.borrow() {
+            return loaded.clone();
+        }
+        let _turn = handle.turn.lock().await;
         let published = handle.published.wait_for(Option::is_some).await;
         match published.ok().and_then(|value| value.clone()) {
             Some(loaded) => loaded,

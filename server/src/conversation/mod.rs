@@ -112,6 +112,7 @@ impl Conversations {
         let append = Append {
             payload: payload_hash(&request),
             caller: caller.clone(),
+            unsure: false,
             reply,
             request,
         };
@@ -228,11 +229,16 @@ impl Conversations {
         }
         reload(&self.core.actor(id)?.commands).await;
         let state = self.core.state(id).await?;
-        Ok(if state.head.seq < head.seq {
-            with_head(&state, head)
-        } else {
-            state
-        })
+        if state.head.seq >= head.seq {
+            return Ok(state);
+        }
+        if state.head.epoch == head.epoch {
+            return Ok(with_head(&state, head));
+        }
+        // The reload failed: with the members of before, who was removed meanwhile would read on (I7).
+        Err(unavailable(
+            "the members of the conversation cannot be read now; not done",
+        ))
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Append {
     pub(super) caller: Caller,
     pub(super) request: AppendRequest,
     pub(super) payload: PayloadHash,
+    /// An earlier try of it may have been stored: no refusal is certain any more (C9).
+    pub(super) unsure: bool,
     pub(super) reply: oneshot::Sender<Result<Appended, Refusal>>,
 }
 
