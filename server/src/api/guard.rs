@@ -14,7 +14,7 @@ use tower::Service;
 
 use super::access::{Requires, check, requirement};
 use super::context::{CORRELATION_METADATA, CallContext, correlation_of, device_of};
-use super::rate::{Standing, UserRates};
+use super::rate::{Standing, UserRates, passing};
 use super::status::{of_tonic, status_of};
 use crate::auth::{Authenticator, Principal};
 use crate::domain::{CorrelationId, Reason, Refusal, UserId};
@@ -163,7 +163,7 @@ where
                 standing.tell(response.headers_mut());
             }
             if let Ok(value) = HeaderValue::from_str(&correlation.to_string()) {
-                response.headers_mut().insert(CORRELATION_METADATA, value);
+                response.headers_mut().insert(CORRELATION_METADATA, passing(value));
             }
             Ok(response)
         })
