@@ -2,10 +2,11 @@
 
 use std::str::FromStr;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use stonechat_host::Host;
 
 use super::access::user_of;
+use super::rate::passing;
 use crate::auth::Principal;
 use crate::conversation::Caller;
 use crate::domain::authorization::Actor;
@@ -42,10 +43,18 @@ impl CallContext {
 }
 
 /// The id the client chose, or a new one when it chose none or a malformed one.
-pub(super) fn correlation_of(headers: &HeaderMap, host: &Host) -> CorrelationId {
+#[must_use]
+pub fn correlation_of(headers: &HeaderMap, host: &Host) -> CorrelationId {
     let chosen = headers.get(CORRELATION_METADATA).and_then(|value| value.to_str().ok());
     let chosen = chosen.and_then(|text| CorrelationId::from_str(text).ok());
     chosen.unwrap_or_else(|| CorrelationId(host.random.bytes16()))
+}
+
+/// Puts the correlation id into the metadata of an answer.
+pub fn correlate(answer: &mut HeaderMap, correlation: CorrelationId) {
+    if let Ok(value) = HeaderValue::from_str(&correlation.to_string()) {
+        answer.insert(CORRELATION_METADATA, passing(value));
+    }
 }
 
 /// The device a unary call speaks for: the one its token is bound to, which metadata may repeat but not change.

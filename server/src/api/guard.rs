@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, Request, Response, header};
 use stonechat_host::Host;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use tower::Service;
 
 use super::access::{Requires, check, requirement};
-use super::context::{CORRELATION_METADATA, CallContext, correlation_of, device_of};
+use super::context::{CallContext, correlate, correlation_of, device_of};
 use super::rate::{Standing, UserRates};
 use super::status::{of_tonic, status_of};
 use crate::auth::{Authenticator, Principal};
@@ -152,7 +152,9 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
-            let correlation = correlation_of(request.headers(), &guard.host);
+            // Whoever let the request in may have given it one.
+            let given = request.extensions().get::<CorrelationId>().copied();
+            let correlation = given.unwrap_or_else(|| correlation_of(request.headers(), &guard.host));
             let mut standing = None;
             let admitted = guard
                 .admit(request.uri().path(), request.headers(), correlation, &mut standing)
@@ -169,9 +171,7 @@ where
             if let Some(standing) = standing {
                 standing.tell(response.headers_mut());
             }
-            if let Ok(value) = HeaderValue::from_str(&correlation.to_string()) {
-                response.headers_mut().insert(CORRELATION_METADATA, value);
-            }
+            correlate(response.headers_mut(), correlation);
             Ok(response)
         })
     }

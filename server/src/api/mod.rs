@@ -16,10 +16,10 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use context::{CORRELATION_METADATA, CallContext, DEVICE_METADATA};
+pub use context::{CORRELATION_METADATA, CallContext, DEVICE_METADATA, correlate, correlation_of};
 pub use guard::{Guard, Guarded};
 pub use operations::Operations;
-pub use rate::{RATE_LIMIT_METADATA, RATE_REMAINING_METADATA, RATE_RESET_METADATA, Standing, UserRates};
+pub use rate::{RATE_LIMIT_METADATA, RATE_REMAINING_METADATA, RATE_RESET_METADATA, Standing, UserRates, passing};
 pub use status::{status_of, status_of_deadline};
 
 use std::sync::Arc;

@@ -49,9 +49,17 @@ impl Standing {
             (RATE_RESET_METADATA, seconds),
         ];
         for (name, value) in values {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
+            headers.insert(HeaderName::from_static(name), passing(HeaderValue::from(value)));
         }
     }
+}
+
+/// Metadata that differs in every answer, kept out of the connection's table of headers (RFC 7541, 7.1.3): there it would
+/// only take memory, a KiB of each idle connection.
+#[must_use]
+pub fn passing(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
 }
 
 /// How often each user may ask.

@@ -50,6 +50,8 @@ pub const REFUSALS_MAX: u32 = 1_000;
 pub const METADATA_ENTRIES_MAX: usize = 64;
 /// Bytes of a unary request: the largest message, and the five bytes that go before it.
 pub const REQUEST_BYTES_MAX: usize = FRAME_BYTES_MAX + WRAPPER_BYTES + 5;
+/// Time for the whole of a unary request to come: the largest, over a line of 64 kbit/s.
+pub const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 /// Longest time for a unary call, whatever its caller says: every wait inside has a shorter bound of its own.
 pub const UNARY_WITHIN: Duration = Duration::from_secs(30);
 /// Time a reader has to take the answer of a unary call: half a MiB on a slow line.

@@ -15,10 +15,10 @@ use crate::wire::{ACK, CONTINUATION, PING, PRIORITY, RST_STREAM, SETTINGS, WINDO
 
 /// How far the server's memory may grow under attack, in MiB.
 const GROWTH_MIB_MAX: u64 = 64;
-/// An attack as long as this shows that a call without a body ends at the longest deadline of calls …
-const LONG: Duration = Duration::from_secs(20);
+/// An attack as long as this shows that a call without a body ends at the deadline for requests …
+const LONG: Duration = Duration::from_secs(10);
 /// … which is below this.
-const EVERY_CALL_ENDED: Duration = Duration::from_secs(45);
+const EVERY_CALL_ENDED: Duration = Duration::from_secs(20);
 
 fn attack_seconds() -> u64 {
     let given = std::env::var("STONECHAT_ATTACK_SECONDS").ok();

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::harness::{TestNode, grounds, node_with};
 use crate::bus::embedded::EmbeddedBus;
 use crate::config::Config;
-use crate::gateway::limits::{HELLO_WITHIN, UNARY_WITHIN};
+use crate::gateway::limits::{HELLO_WITHIN, REQUEST_WITHIN};
 
 async fn web_node() -> TestNode {
     let config = Config {
@@ -144,13 +144,19 @@ async fn a_call_whose_body_never_comes_ends() {
     let listen = "/stonechat.v1.SessionService/Listen";
     for (path, more, seconds) in [
         (unary, &in_time, 1),
-        (unary, &bearer, UNARY_WITHIN.as_secs()),
-        (unary, &too_long, UNARY_WITHIN.as_secs()),
+        (unary, &bearer, REQUEST_WITHIN.as_secs()),
+        (unary, &too_long, REQUEST_WITHIN.as_secs()),
         (listen, &bearer, HELLO_WITHIN.as_secs()),
-        ("/grpc.health.v1.Health/Check", &String::new(), UNARY_WITHIN.as_secs()),
+        ("/grpc.health.v1.Health/Check", &String::new(), REQUEST_WITHIN.as_secs()),
     ] {
         let (answer, took) = without_a_body(&node, path, more).await;
-        let is_typed = answer.contains("grpc-status: 4\r\n") && answer.contains("grpc-status-details-bin");
+        let is_typed = [
+            "grpc-status: 4\r\n",
+            "grpc-status-details-bin",
+            "stonechat-correlation-id",
+        ]
+        .iter()
+        .all(|part| answer.contains(part));
         assert!(is_typed && took == seconds, "{path} after {took} s: {answer}");
     }
 }
