@@ -2,7 +2,7 @@
 
 use stonechat_proto::admin::v1::UpsertUserRequest;
 use stonechat_proto::admin::v1::user_admin_service_client::UserAdminServiceClient;
-use stonechat_tests::harness::{Acks, Bench, Claims, Exit, Hello, PATIENCE, ServerProcess, Unary};
+use stonechat_tests::harness::{Acks, Bench, Claims, Hello, PATIENCE, Unary};
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
 use tonic_reflection::pb::v1::ServerReflectionRequest;
@@ -162,14 +162,4 @@ async fn what_happens_is_counted() {
     let ended = |reason: &str| value(&page, &format!("stonechat_sessions_ended_total{{reason=\"{reason}\"}}"));
     // Whether the server hears first that nobody reads or that nobody writes is not said.
     assert!(ended("gone") + ended("bye") >= 2.0, "{page}");
-}
-
-/// A binary without traces says so instead of sending none.
-#[cfg(not(feature = "otlp"))]
-#[tokio::test]
-async fn traces_that_are_not_built_in_are_refused() {
-    let mut process = ServerProcess::prepare(&["--otlp-endpoint", "http://127.0.0.1:4317"]);
-    process.spawn(None);
-    assert_eq!(process.wait().await, Exit::Code(2));
-    assert!(process.log_tail().contains("--features otlp"), "{}", process.log_tail());
 }
