@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
-use stonechat_host::{Listener, TcpListener};
+use stonechat_host::{Host, Listener, TcpListener};
+use stonechat_server::config::Config;
+use stonechat_server::gateway::edge::Edge;
 use stonechat_server::gateway::{Serving, serve};
 use stonechat_tests::harness::{Bench, PATIENCE};
 use tokio::sync::watch;
@@ -42,7 +44,8 @@ async fn collector() -> (Serving, watch::Receiver<Spans>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let routes = Routes::new(TraceServiceServer::new(Collector(seen)));
-    let serving = serve(Arc::new(listener), routes.prepare().into_axum_router(), 8);
+    let edge = Edge::new(&Config::default(), Host::system());
+    let serving = serve(Arc::new(listener), routes.prepare().into_axum_router(), edge, 8);
     (serving, spans, format!("http://{address}"))
 }
 
