@@ -102,7 +102,7 @@ impl FanoutBarrier {
     /// Lets fan-out gather more for a while, unless somebody waits for it.
     pub(super) async fn linger(&self, pause: Duration) {
         let awaited = self.awaited.notified();
-        if self.waiting.load(Ordering::Acquire) == 0 {
+        if !pause.is_zero() && self.waiting.load(Ordering::Acquire) == 0 {
             // Either is a reason to go on.
             let _paused = tokio::time::timeout(pause, awaited).await;
         }

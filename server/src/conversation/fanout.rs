@@ -25,7 +25,7 @@ use crate::bus::{Event, Topic};
 use crate::domain::{Body, ConversationId, Counted, Entry, MarkerSet, Refusal, Roster, Seq, UserId};
 use crate::storage::{InboxHead, MarkerRaise, PageLimit, Projection, StoredEntry};
 use crate::telemetry::meters::meters;
-use crate::telemetry::traces::{Stage, span};
+use crate::telemetry::traces::{Stage, all_within};
 
 /// Tries of a step before it is left to the next start.
 const TRIES_MAX: u32 = 5;
@@ -44,6 +44,13 @@ pub(super) struct FanoutBatch {
 /// Starts the worker of one conversation; it ends when the actor is gone and the queue is empty.
 pub(super) fn spawn(core: Arc<Core>, id: ConversationId, projected: Seq) -> mpsc::Sender<FanoutBatch> {
     let (sender, batches) = mpsc::channel::<FanoutBatch>(FANOUT_QUEUE_MAX);
+    let (live, record) = halves(&core, id, projected);
+    tokio::spawn(work(core, live, record, batches));
+    sender
+}
+
+/// What tells of a conversation's entries, and what writes them down; the directory knows it up to `projected`.
+fn halves(core: &Core, id: ConversationId, projected: Seq) -> (Live, Record) {
     let live = Live {
         backends: core.backends.clone(),
         id,
@@ -54,8 +61,7 @@ pub(super) fn spawn(core: Arc<Core>, id: ConversationId, projected: Seq) -> mpsc
         projected,
         complete: true,
     };
-    tokio::spawn(work(core, live, record, batches));
-    sender
+    (live, record)
 }
 
 /// Publishes each batch as it comes. What outlives the process is written for all batches that came meanwhile at once: a
@@ -114,17 +120,7 @@ impl Round {
 /// Does what a crash left undone.
 pub(super) async fn redrive(core: &Arc<Core>, id: ConversationId, from: Seq) -> Result<(), Refusal> {
     let state = core.state(id).await?;
-    let backends = core.backends.clone();
-    let live = Live {
-        backends: backends.clone(),
-        id,
-    };
-    let mut record = Record {
-        backends,
-        id,
-        projected: state.head.seq,
-        complete: true,
-    };
+    let (live, mut record) = halves(core, id, state.head.seq);
     let mut next = from;
     while next <= state.head.seq {
         let to = Seq(state.head.seq.0.min(next.0 + REPLAY_PAGE as u64 - 1));
@@ -173,10 +169,9 @@ impl Live {
     async fn publish(&self, entries: &[Arc<StoredEntry>], roster: &Roster, acked: Option<Instant>) {
         for (audience, entries) in by_audience(entries, roster) {
             let event = Event::Entries(entries.into(), acked);
-            let stage = |stored: &Arc<StoredEntry>| span(Stage::Publish, stored.entry.correlation);
-            let stages: Vec<_> = entries.iter().map(stage).collect();
-            let offline = self.backends.bus.publish_to_users(&audience, event).await;
-            drop(stages);
+            let correlations = entries.iter().map(|stored| stored.entry.correlation);
+            let published = self.backends.bus.publish_to_users(&audience, event);
+            let offline = all_within(Stage::Publish, correlations, published).await;
             for stored in entries {
                 let correlation = stored.entry.correlation;
                 debug!(%correlation, conversation = %self.id, seq = stored.entry.seq.0, audience = audience.len(),
@@ -359,5 +354,74 @@ fn floor_raise(conversation: ConversationId, user: UserId, floor: Counted) -> Ma
             ..MarkerSet::default()
         },
         device: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{CorrelationId, Member, Role, Sender, UnixMillis};
+
+    fn stored(seq: u64, body: Body) -> Arc<StoredEntry> {
+        let entry = Entry {
+            conversation: ConversationId([1; 16]),
+            seq: Seq(seq),
+            time: UnixMillis(0),
+            ordinal: crate::domain::Ordinal(seq),
+            sender: Sender {
+                user: None,
+                device: None,
+            },
+            client_msg_id: crate::domain::ClientMsgId::parse("m").unwrap(),
+            correlation: CorrelationId([0; 16]),
+            origin_time: None,
+            body,
+        };
+        let wire = bytes::Bytes::new();
+        Arc::new(StoredEntry { entry, wire })
+    }
+
+    /// I7: entries of one batch go out together only as far as the same people may read all of them.
+    #[test]
+    fn i7_a_batch_is_told_to_each_audience_apart() {
+        let user = |name: &str| UserId::parse(name).unwrap();
+        let role = Role::Member;
+        let joins = |name: &str| Body::Members(vec![Member { user: user(name), role }]);
+        let leaves = |name: &str| Body::Left {
+            user: user(name),
+            removed: false,
+            promoted: None,
+        };
+        let says = || Body::Renamed("n".to_owned());
+        let bodies = [
+            joins("ada"),
+            says(),
+            says(),
+            joins("bob"),
+            says(),
+            leaves("ada"),
+            says(),
+        ];
+        let entries: Vec<_> = (1..).zip(bodies).map(|(seq, body)| stored(seq, body)).collect();
+        let mut roster = Roster::default();
+        entries.iter().for_each(|stored| roster.apply(&stored.entry));
+        let told: Vec<(Vec<String>, Vec<u64>)> = by_audience(&entries, &roster)
+            .into_iter()
+            .map(|(audience, run)| {
+                let seqs = run.iter().map(|stored| stored.entry.seq.0).collect();
+                (audience.iter().map(ToString::to_string).collect(), seqs)
+            })
+            .collect();
+        let both = || vec!["ada".to_owned(), "bob".to_owned()];
+        let (ada, bob) = (vec!["ada".to_owned()], vec!["bob".to_owned()]);
+        let expected = [
+            (ada.clone(), vec![1]),
+            (ada, vec![2, 3]),
+            (both(), vec![4]),
+            (both(), vec![5]),
+            (both(), vec![6]),
+            (bob, vec![7]),
+        ];
+        assert_eq!(told, expected);
     }
 }

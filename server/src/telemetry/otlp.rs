@@ -64,6 +64,21 @@ pub fn within<F: Future>(
     future.instrument(span(stage, correlation))
 }
 
+/// A future as a stage of everything that has one of these correlation ids.
+pub fn all_within<F: Future>(
+    stage: Stage,
+    correlations: impl Iterator<Item = CorrelationId>,
+    future: F,
+) -> impl Future<Output = F::Output> {
+    let sampled = correlations.filter(|correlation| is_sampled(*correlation));
+    let stages: Vec<Span> = sampled.map(|correlation| span(stage, correlation)).collect();
+    async move {
+        let output = future.await;
+        drop(stages);
+        output
+    }
+}
+
 /// All stages hang below the id itself: none of them knows the span of another, which may be on another node.
 fn parent(correlation: CorrelationId) -> Context {
     let mut root = [0; 8];

@@ -25,10 +25,10 @@ pub enum Stage {
 }
 
 #[cfg(not(feature = "otlp"))]
-pub use off::{span, within};
+pub use off::{all_within, span, within};
 
 #[cfg(feature = "otlp")]
-pub use super::otlp::{span, within};
+pub use super::otlp::{all_within, span, within};
 
 /// In a binary without traces.
 #[cfg(not(feature = "otlp"))]
@@ -42,6 +42,11 @@ mod off {
 
     /// A future as a stage of what has this correlation id.
     pub fn within<F: Future>(_: Stage, _: CorrelationId, future: F) -> F {
+        future
+    }
+
+    /// A future as a stage of everything that has one of these correlation ids.
+    pub fn all_within<F: Future>(_: Stage, _: impl Iterator<Item = CorrelationId>, future: F) -> F {
         future
     }
 
