@@ -5,7 +5,10 @@ use std::sync::Arc;
 use stonechat_host::{Host, ManualClock, SeededRandom};
 
 use crate::bus::embedded::EmbeddedBus;
-use crate::conversation::{AppendRequest, Appended, Backends, Caller, Conversations, CreateRequest, Limits};
+use crate::conversation::{
+    AppendRequest, Appended, Backends, Caller, Conversations, CreateRequest, HistoryAnchor, HistoryPage, HistoryQuery,
+    Limits,
+};
 use crate::domain::authorization::Actor;
 use crate::domain::{
     Change, ClientMsgId, Content, ConversationId, CorrelationId, DeviceId, Kind, Member, MessageContent, Refusal, Role,
@@ -140,4 +143,35 @@ pub(super) fn request(conversation: ConversationId, msg_id: &str, change: Change
         change,
         origin_time: None,
     }
+}
+
+/// A page of history as alice reads it.
+pub(super) async fn page(
+    bed: &Bed,
+    group: ConversationId,
+    anchor: HistoryAnchor,
+    limit: usize,
+) -> Result<HistoryPage, Refusal> {
+    page_of(&bed.conversations, "alice", group, anchor, limit).await
+}
+
+/// A page of history as somebody reads it on some node.
+pub(super) async fn page_of(
+    node: &Conversations,
+    who: &str,
+    conversation: ConversationId,
+    anchor: HistoryAnchor,
+    limit: usize,
+) -> Result<HistoryPage, Refusal> {
+    let query = HistoryQuery {
+        conversation,
+        anchor,
+        limit,
+        until: None,
+    };
+    node.history(&caller(who), query).await
+}
+
+pub(super) fn seqs(page: &HistoryPage) -> Vec<u64> {
+    page.entries.iter().map(|stored| stored.entry.seq.0).collect()
 }

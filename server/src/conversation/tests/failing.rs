@@ -1,28 +1,14 @@
 //! Stores that fail while somebody reads: a typed refusal, never a page that is shorter than the truth.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::bed::{Bed, caller, user};
-use super::lying_log::failing;
-use crate::conversation::{Conversations, HistoryAnchor, HistoryPage, HistoryQuery, Limits};
-use crate::domain::{ConversationId, Effect, Reason, Refusal, Seq};
+use super::bed::{Bed, caller, member, page, page_of, seqs, text, user};
+use super::lying_log::{Lie, failing, lying};
+use crate::conversation::{Conversations, HistoryAnchor, Limits};
+use crate::domain::{Change, ConversationId, Effect, Reason, Role, Seq};
 use crate::storage::embedded::directory::{Patience, SqliteDirectory};
 use crate::storage::{Directory, ReadError};
-
-async fn page(bed: &Bed, group: ConversationId, anchor: HistoryAnchor, limit: usize) -> Result<HistoryPage, Refusal> {
-    let query = HistoryQuery {
-        conversation: group,
-        anchor,
-        limit,
-        until: None,
-    };
-    bed.conversations.history(&caller("alice"), query).await
-}
-
-fn seqs(page: &HistoryPage) -> Vec<u64> {
-    page.entries.iter().map(|stored| stored.entry.seq.0).collect()
-}
 
 /// `pm_sql_query_failed`: the reader is told that nothing was read, and when the store answers again the page is whole.
 #[tokio::test]
@@ -115,4 +101,67 @@ async fn p15_without_the_directory_the_list_is_refused_and_messages_go_on() {
     assert_eq!(bed.send("alice", group, "after").await.seq, Seq(3));
     let read = page(&bed, group, HistoryAnchor::After(Seq(0)), 10).await.unwrap();
     assert_eq!(seqs(&read), [1, 2, 3]);
+}
+
+/// C9: after a lost outcome the log may also fail while it is asked what became of it. Whichever of its reads that is, the
+/// sender is not told that nothing was stored.
+#[tokio::test]
+async fn c9_a_read_that_fails_after_an_unknown_outcome_makes_no_definite_refusal() {
+    let mut refused = 0;
+    for failing_read in 0..8 {
+        let reads = AtomicU64::new(0);
+        let fail = failing(move |_, from, _| {
+            let fails = from == Seq(2) && reads.fetch_add(1, Ordering::Relaxed) == failing_read;
+            fails.then(|| ReadError::Unavailable("no answer".to_owned()))
+        });
+        let lie = lying(|number, _| (number == 1).then_some(Lie::DoneButUnknown));
+        let bed = Bed::with(&["alice"], Limits::default(), |log| lie(fail(log))).await;
+        let group = bed.group("alice", &[]).await;
+        let first = bed.append("alice", group, "m", text("m")).await;
+        if let Err(refusal) = &first {
+            assert_eq!(refusal.effect, Effect::Unknown, "read {failing_read}: {refusal:?}");
+            refused += 1;
+        }
+        // One read fails in all, perhaps that of a retry: the next one finds out.
+        let retry = match bed.append("alice", group, "m", text("m")).await {
+            Ok(appended) => appended,
+            Err(_) => bed.send("alice", group, "m").await,
+        };
+        assert_eq!(retry.seq, Seq(2));
+    }
+    assert!(refused > 1, "no read of a later try was made to fail");
+}
+
+/// I7: a node that sees a newer head but cannot read what came in between does not go on with the members it knows: who was
+/// removed meanwhile would read on.
+#[tokio::test]
+async fn i7_nobody_reads_on_with_the_members_of_before() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&broken);
+    let fail = failing(move |_, from, to| {
+        let removal = from <= Seq(3) && Seq(3) <= to;
+        let fails = switch.load(Ordering::Relaxed) && removal;
+        fails.then(|| ReadError::Unavailable("no answer".to_owned()))
+    });
+    let bed = Bed::with(&["alice", "bob"], Limits::default(), fail).await;
+    let group = bed.group("alice", &[member("bob", Role::Member)]).await;
+    bed.send("alice", group, "two").await;
+    let stale = bed.other_node();
+    let after = HistoryAnchor::After(Seq(3));
+    assert!(
+        page_of(&stale, "bob", group, HistoryAnchor::After(Seq(0)), 10)
+            .await
+            .is_ok()
+    );
+    let removal = bed
+        .append("alice", group, "three", Change::RemoveMember(user("bob")))
+        .await;
+    assert_eq!(removal.unwrap().seq, Seq(3));
+    bed.send("alice", group, "four").await;
+    broken.store(true, Ordering::Relaxed);
+    let refusal = page_of(&stale, "bob", group, after, 1).await.unwrap_err();
+    assert!(matches!(refusal.reason, Reason::Unavailable { .. }), "{refusal:?}");
+    broken.store(false, Ordering::Relaxed);
+    let seen = page_of(&stale, "bob", group, after, 1).await;
+    assert!(seen.is_err() || seen.is_ok_and(|page| page.entries.is_empty()));
 }

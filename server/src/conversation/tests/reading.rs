@@ -1,22 +1,8 @@
 //! History by seq, edits, redactions, pins, and the conversation list.
 
-use super::bed::{Bed, caller, member, text, user};
-use crate::conversation::{HistoryAnchor, HistoryPage, HistoryQuery};
-use crate::domain::{Body, Change, Content, ConversationId, MessageContent, Reason, Refusal, Role, Seq};
-
-async fn page(bed: &Bed, group: ConversationId, anchor: HistoryAnchor, limit: usize) -> Result<HistoryPage, Refusal> {
-    let query = HistoryQuery {
-        conversation: group,
-        anchor,
-        limit,
-        until: None,
-    };
-    bed.conversations.history(&caller("alice"), query).await
-}
-
-fn seqs(page: &HistoryPage) -> Vec<u64> {
-    page.entries.iter().map(|stored| stored.entry.seq.0).collect()
-}
+use super::bed::{Bed, caller, member, page, seqs, text, user};
+use crate::conversation::HistoryAnchor;
+use crate::domain::{Body, Change, Content, MessageContent, Reason, Role, Seq};
 
 #[tokio::test]
 async fn p6_pages_forward_backward_and_around_join_without_gap() {
