@@ -7,7 +7,7 @@ use tracing::error;
 use super::Backends;
 use super::limits::REPLAY_PAGE;
 use super::projection::project;
-use crate::domain::limits::{DEVICES_MAX, PINS_SHOWN_MAX};
+use crate::domain::limits::PINS_SHOWN_MAX;
 use crate::domain::{Body, ConversationId, Entry, Epoch, Kind, Ordinal, Refusal, Roster, Seq, UnixMillis};
 use crate::domain::{Reason, Sender};
 use crate::storage::{
@@ -213,10 +213,7 @@ pub(super) fn directory_refusal(error: DirectoryError) -> Refusal {
             "client_msg_id was used for another conversation; nothing was created",
         ),
         DirectoryError::NoSuchUser(user) => Refusal::not_done(Reason::NotFound, format!("no such user: {user}")),
-        DirectoryError::TooManyDevices(_) => {
-            let message = format!("a user has at most {DEVICES_MAX} devices, removed ones included; not done");
-            Refusal::not_done(Reason::LimitReached, message)
-        }
+        DirectoryError::TooManyDevices(_) => Refusal::too_many_devices(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::ids::{ClientMsgId, IdError, Seq};
+use super::limits::DEVICES_MAX;
 
 /// Whether a refused request had an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +127,13 @@ impl Refusal {
     #[must_use]
     pub fn no_conversation() -> Self {
         Self::not_done(Reason::NotFound, "no such conversation")
+    }
+
+    /// A user has as many devices as are kept.
+    #[must_use]
+    pub fn too_many_devices() -> Self {
+        let message = format!("a user has at most {DEVICES_MAX} devices, removed ones included; not done");
+        Self::not_done(Reason::LimitReached, message)
     }
 
     /// The caller may see the thing but not do this to it.

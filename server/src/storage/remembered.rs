@@ -240,9 +240,6 @@ impl Directory for RememberedDirectory {
     }
 
     async fn views(&self, user: &UserId, ids: &[ConversationId]) -> Result<BTreeMap<ConversationId, ConversationView>> {
-        if ids.is_empty() {
-            return Ok(BTreeMap::new());
-        }
         self.directory.views(user, ids).await
     }
 

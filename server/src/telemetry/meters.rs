@@ -58,11 +58,11 @@ macro_rules! meters {
 meters! {
     // Connections.
     connections: Gauge = "stonechat_connections",
-        "Open connections of the public port", Gauge::default();
+        "Open connections, those of the operator's port among them", Gauge::default();
     connections_limit: Gauge = "stonechat_connections_limit",
         "Connections that may be open at a time (setting connections_max)", Gauge::default();
     connections_accepted: Counter = "stonechat_connections_accepted",
-        "Connections accepted on the public port", Counter::default();
+        "Connections accepted, those of the operator's port among them", Counter::default();
     accept_errors: Counter = "stonechat_accept_errors",
         "Failed accepts, descriptors used up among them", Counter::default();
     tls_handshakes_failed: CounterBy<Handshake> = "stonechat_tls_handshakes_failed",

@@ -22,7 +22,7 @@ use crate::api::access::user_of;
 use crate::auth::Principal;
 use crate::bus::{Event, Status, Topic};
 use crate::conversation::ListPage;
-use crate::domain::limits::{DEVICES_MAX, FRAME_BYTES_MAX, LIST_PAGE_MAX, TEXT_BYTES_MAX, WATCHED_USERS_MAX};
+use crate::domain::limits::{FRAME_BYTES_MAX, LIST_PAGE_MAX, TEXT_BYTES_MAX, WATCHED_USERS_MAX};
 use crate::domain::{ConversationId, CorrelationId, Reason, Refusal, Seq, SessionId};
 use crate::gateway::Gateway;
 use crate::gateway::edge::{self, refused};
@@ -261,10 +261,7 @@ async fn register(gateway: &Gateway, who: &Who) -> Result<(), Failure> {
     }
     let touched = directory.touch_device(&who.user, &who.device, now).await;
     touched.map_err(|error| match error {
-        DirectoryError::TooManyDevices(_) => {
-            let message = format!("a user has at most {DEVICES_MAX} devices, removed ones included; not done");
-            failed(Refusal::not_done(Reason::LimitReached, message))
-        }
+        DirectoryError::TooManyDevices(_) => failed(Refusal::too_many_devices()),
         error => store_failed(error),
     })
 }
