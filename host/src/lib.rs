@@ -5,12 +5,14 @@
 
 mod clock;
 mod crash;
+mod file;
 mod net;
 mod random;
 mod sabotage;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use crash::crash_point;
+pub use file::FileStamp;
 pub use net::{BoxedIo, Connector, Io, Listener, TcpConnector, TcpListener};
 pub use random::{Random, SeededRandom, SystemRandom};
 pub use sabotage::{linger, rule_holds};

@@ -179,13 +179,11 @@ impl Authenticator {
         let ids = std::slice::from_ref(&principal.user);
         let found = self.directory.users(ids).await.map_err(unavailable)?;
         match found.first() {
-            Some(user) if user.deactivated => Err(unauthenticated("the user is deactivated")),
+            Some(user) if user.deactivated => Err(withdrawn("the user is deactivated")),
             Some(user) if user.tokens_revoked.is_some_and(|revoked| principal.issued <= revoked) => {
-                Err(unauthenticated("the user's tokens were revoked after it was issued"))
+                Err(withdrawn("the user's tokens were revoked after it was issued"))
             }
-            None if self.require_known_users && principal.scopes.is_empty() => {
-                Err(unauthenticated("the user is not known"))
-            }
+            None if self.require_known_users && principal.scopes.is_empty() => Err(withdrawn("the user is not known")),
             _ => Ok(()),
         }
     }
@@ -194,14 +192,14 @@ impl Authenticator {
         let removed = self.directory.device_removed_at(&principal.user, device).await;
         match removed.map_err(unavailable)? {
             Some(removed) if principal.issued <= removed => {
-                Err(unauthenticated("the device was removed after the token was issued"))
+                Err(withdrawn("the device was removed after the token was issued"))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// How a flaw is counted.
+/// How a flaw of the token itself is counted.
 pub(super) fn cause(why: &str) -> AuthFailure {
     match why {
         "the token's signature is wrong" | "the token is not signed as its key demands" => AuthFailure::Signature,
@@ -210,15 +208,18 @@ pub(super) fn cause(why: &str) -> AuthFailure {
         "the token is of another issuer"
         | "the token is for another audience"
         | "the token lacks exp, aud, iss or sub" => AuthFailure::Claims,
-        "the user is deactivated" | "the user is not known" | "the device was removed after the token was issued" => {
-            AuthFailure::Revoked
-        }
         _ => AuthFailure::Malformed,
     }
 }
 
 fn unauthenticated(why: Flaw) -> Refusal {
     meters().auth_failures.inc(cause(why));
+    Refusal::not_done(Reason::Unauthenticated, why)
+}
+
+/// There is no flaw in the token, but its user or device is no longer let in.
+fn withdrawn(why: &'static str) -> Refusal {
+    meters().auth_failures.inc(AuthFailure::Revoked);
     Refusal::not_done(Reason::Unauthenticated, why)
 }
 

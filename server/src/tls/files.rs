@@ -1,10 +1,8 @@
 //! From PEM files to a server's settings, and what tells that the files changed.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -14,7 +12,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
-use stonechat_host::{Clock, Host};
+use stonechat_host::{Clock, FileStamp, Host};
 use tokio::io::AsyncReadExt;
 
 use super::clients::NamedClients;
@@ -39,22 +37,12 @@ impl TimeProvider for HostTime {
     }
 }
 
-/// What tells that a file was changed or another one took its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp(Option<SystemTime>, u64, u64);
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self(metadata.modified().ok(), metadata.len(), metadata.ino())
-    }
-}
-
 /// The stamps of all files; a file that is not there has none.
-pub(super) async fn stamps(files: &TlsFiles) -> Vec<Option<Stamp>> {
+pub(super) async fn stamps(files: &TlsFiles) -> Vec<Option<FileStamp>> {
     let mut stamps = Vec::new();
     let authorities = files.clients.as_ref().map(|clients| &clients.authorities);
     for path in [&files.certificate, &files.key].into_iter().chain(authorities) {
-        stamps.push(tokio::fs::metadata(path).await.ok().as_ref().map(Stamp::of));
+        stamps.push(tokio::fs::metadata(path).await.ok().as_ref().map(FileStamp::from));
     }
     stamps
 }

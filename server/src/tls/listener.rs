@@ -6,10 +6,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use rustls::ServerConfig;
-use stonechat_host::{BoxedIo, Host, Listener};
+use stonechat_host::{BoxedIo, FileStamp, Host, Listener};
 use tokio::task::JoinHandle;
 
-use super::files::{self, Made, Stamp};
+use super::files::{self, Made};
 use super::handshake::Encrypted;
 use super::{LOOK_EVERY, TlsError, TlsFiles};
 use crate::telemetry::meters::{Reload, meters};
@@ -31,7 +31,6 @@ impl TlsListener {
     /// # Errors
     /// They cannot be used.
     pub async fn open(inner: Arc<dyn Listener>, files: TlsFiles, host: Host) -> Result<Self, TlsError> {
-        // Before the content: a change while reading is then seen at the next look.
         let seen = files::stamps(&files).await;
         let made = files::make(&files, &host).await?;
         announce(&made, &files, &host);
@@ -64,7 +63,7 @@ impl Drop for TlsListener {
     }
 }
 
-async fn watch(current: Current, files: TlsFiles, host: Host, mut seen: Vec<Option<Stamp>>) {
+async fn watch(current: Current, files: TlsFiles, host: Host, mut seen: Vec<Option<FileStamp>>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let stamps = files::stamps(&files).await;

@@ -1,11 +1,11 @@
 //! A key set in a file, read again when it changes.
 
-use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use stonechat_host::FileStamp;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
@@ -16,19 +16,9 @@ use crate::auth::KeyError;
 /// How often the file's time is looked at, however many tokens name unknown keys.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What tells that a file was changed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp(Option<SystemTime>, u64);
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self(metadata.modified().ok(), metadata.len())
-    }
-}
-
 struct Loaded {
     keys: Arc<KeySet>,
-    stamp: Stamp,
+    stamp: FileStamp,
     look_next: Instant,
 }
 
@@ -70,7 +60,7 @@ impl JwksFile {
     }
 
     /// The stamp of what is loaded, for one caller in each interval.
-    fn time_to_look(&self) -> Option<Stamp> {
+    fn time_to_look(&self) -> Option<FileStamp> {
         let now = stonechat_host::monotonic();
         let mut loaded = self.loaded();
         if now < loaded.look_next {
@@ -80,9 +70,9 @@ impl JwksFile {
         Some(loaded.stamp)
     }
 
-    async fn look(&self, known: Stamp) -> Result<(), KeyError> {
+    async fn look(&self, known: FileStamp) -> Result<(), KeyError> {
         let metadata = tokio::fs::metadata(&self.path).await;
-        if Stamp::of(&metadata.map_err(KeyError::file(&self.path))?) == known {
+        if FileStamp::from(&metadata.map_err(KeyError::file(&self.path))?) == known {
             return Ok(());
         }
         let (keys, stamp) = read(&self.path).await?;
@@ -98,16 +88,15 @@ impl JwksFile {
     }
 }
 
-async fn read(path: &Path) -> Result<(Arc<KeySet>, Stamp), KeyError> {
+async fn read(path: &Path) -> Result<(Arc<KeySet>, FileStamp), KeyError> {
     let (text, stamp) = read_text(path).await.map_err(KeyError::file(path))?;
     let keys = KeySet::parse(&text).map_err(|why| KeyError::malformed(path, why))?;
     Ok((Arc::new(keys), stamp))
 }
 
-async fn read_text(path: &Path) -> io::Result<(String, Stamp)> {
+async fn read_text(path: &Path) -> io::Result<(String, FileStamp)> {
     let file = tokio::fs::File::open(path).await?;
-    // Before the content: a change while reading is then seen at the next look.
-    let stamp = Stamp::of(&file.metadata().await?);
+    let stamp = FileStamp::from(&file.metadata().await?);
     let mut text = String::new();
     file.take(KEY_SET_BYTES_MAX + 1).read_to_string(&mut text).await?;
     if text.len() as u64 > KEY_SET_BYTES_MAX {
