@@ -3,7 +3,6 @@
 //! conversation, or to every stream for `*`; an ack goes back to the stream it names.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -16,8 +15,6 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::codec::service;
-
 /// Frames that may wait for one stream.
 const QUEUE_FRAMES: usize = 512;
 
@@ -28,9 +25,9 @@ type Frames = ReceiverStream<Result<Bytes, Status>>;
 pub(crate) struct Bare(Arc<Mutex<BTreeMap<String, Sender>>>);
 
 fn said(request_id: u64, body: Said) -> Bytes {
-    let (body, mut response) = (Some(body), ExchangeResponse::default());
-    response.frame = Some(v1::ServerFrame { request_id, body });
-    response.encode_to_vec().into()
+    let body = Some(body);
+    let frame = Some(v1::ServerFrame { request_id, body });
+    ExchangeResponse { frame }.encode_to_vec().into()
 }
 
 /// The delivery of a message, as a chat would send it: prepared once, whatever the number of streams.
@@ -43,6 +40,10 @@ fn delivery(send: &v1::SendRequest) -> Bytes {
         ..Default::default()
     });
     said(0, Said::Delivery(v1::Delivery { entry, backlog: false }))
+}
+
+fn receipts() -> Bytes {
+    said(0, Said::Receipts(v1::ReceiptsMoved::default()))
 }
 
 impl Bare {
@@ -78,10 +79,7 @@ impl Bare {
                 let name = send.header.as_ref().map_or("", |header| &header.conversation_id);
                 self.push(name, delivery(&send)).await;
             }
-            Some(Asked::Ack(ack)) => {
-                let moved = said(0, Said::Receipts(v1::ReceiptsMoved::default()));
-                self.push(&ack.conversation_id, moved).await;
-            }
+            Some(Asked::Ack(ack)) => self.push(&ack.conversation_id, receipts()).await,
             _ => {}
         }
     }
@@ -96,10 +94,4 @@ impl Bare {
         });
         Response::new(ReceiverStream::new(queue))
     }
-}
-
-/// Serves until the process is killed.
-pub(crate) async fn serve(address: SocketAddr) -> crate::Outcome<()> {
-    let mut server = tonic::transport::Server::builder().tcp_nodelay(true);
-    Ok(server.add_service(service(Bare::default())).serve(address).await?)
 }

@@ -1,6 +1,8 @@
-//! What the generated code has no room for: a bidirectional rpc of the bare server whose answers are bytes already.
+//! What the bare server is served with: a bidirectional rpc whose answers are bytes already, for which the generated code has
+//! no room.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes};
@@ -13,6 +15,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::Outcome;
 use crate::bare::Bare;
 
 #[derive(Default)]
@@ -70,12 +73,7 @@ impl StreamingService<ExchangeRequest> for Open {
 
 /// The bare server's only service, under the name of the real one.
 #[derive(Clone)]
-pub(crate) struct BareService(Bare);
-
-/// Serves the streams of this server.
-pub(crate) fn service(bare: Bare) -> BareService {
-    BareService(bare)
-}
+struct BareService(Bare);
 
 impl NamedService for BareService {
     const NAME: &'static str = "stonechat.v1.SessionService";
@@ -94,4 +92,11 @@ impl tonic::codegen::Service<http::Request<Body>> for BareService {
         let open = Open(self.0.clone());
         Box::pin(async { Ok(Grpc::new(Prepared).streaming(open, request).await) })
     }
+}
+
+/// Serves as the bare server until the process is killed.
+pub(crate) async fn serve(address: SocketAddr) -> Outcome<()> {
+    let mut server = tonic::transport::Server::builder().tcp_nodelay(true);
+    let service = BareService(Bare::default());
+    Ok(server.add_service(service).serve(address).await?)
 }

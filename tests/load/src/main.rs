@@ -84,7 +84,7 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Outcome<()> {
     if let Some(Own::Bare { listen }) = arguments.command {
-        return bare::serve(listen).await;
+        return codec::serve(listen).await;
     }
     let unknown = |name: &&String| !ALL.iter().any(|(known, _)| known == name);
     if let Some(name) = arguments.scenarios.iter().find(unknown) {

@@ -20,7 +20,7 @@ const TICKS_PER_SECOND: u64 = 100;
 /// Settings that take the limits of single users out of a bench of the machine.
 const OPEN_LIMITS: [&str; 12] = [
     "--connections-max",
-    "19000",
+    "18500",
     "--address-connections-max",
     "0",
     "--address-connections-per-second",

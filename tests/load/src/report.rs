@@ -15,7 +15,7 @@ const PLOT: (u32, u32) = (760, 360);
 /// Colours of the series of a plot, in their order.
 const COLOURS: [RGBColor; 4] = [BLUE, RED, GREEN, MAGENTA];
 
-/// A figure, beside that of the bare server where there is one.
+/// A figure, and beside it the one that it is measured by: of the bare server, or of what the row names.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Row {
     pub(crate) scenario: String,
@@ -23,9 +23,23 @@ pub(crate) struct Row {
     pub(crate) unit: &'static str,
     pub(crate) stonechat: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) bare: Option<f64>,
+    pub(crate) beside: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) target: Option<&'static str>,
+}
+
+impl Row {
+    /// The figure that it is measured by.
+    pub(crate) fn beside(&mut self, value: f64) -> &mut Self {
+        self.beside = Some(value);
+        self
+    }
+
+    /// What it should be.
+    pub(crate) fn target(&mut self, target: &'static str) -> &mut Self {
+        self.target = Some(target);
+        self
+    }
 }
 
 /// A line of a plot.
@@ -60,18 +74,20 @@ impl Report {
             what,
             unit,
             stonechat,
-            bare: None,
+            beside: None,
             target: None,
         });
         let last = self.rows.len() - 1;
         &mut self.rows[last]
     }
 
-    /// The 50th, 99th and 99.9th percentile of a latency in microseconds, and its distribution as a plot.
-    pub(crate) fn latency(&mut self, scenario: &str, what: &str, latency: &Histogram<u64>) {
+    /// The 50th, 99th and 99.9th percentile of a latency in microseconds, what the 99th should be, and the distribution as a
+    /// plot.
+    pub(crate) fn latency(&mut self, scenario: &str, what: &str, latency: &Histogram<u64>, p99: Option<&'static str>) {
         for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
             let value = latency.value_at_quantile(quantile) as f64 / 1_000.0;
-            self.row(scenario, &format!("{what} {name}"), "ms", value);
+            let row = self.row(scenario, &format!("{what} {name}"), "ms", value);
+            row.target = p99.filter(|_| name == "p99");
         }
         let title = format!("{scenario}: {what}, distribution");
         let points = latency
@@ -119,18 +135,18 @@ impl Report {
         let _ = writeln!(
             text,
             "{:<10} {:<44} {:>12} {:>12} {:>8}  target",
-            "scenario", "figure", "stonechat", "bare", "ratio"
+            "scenario", "figure", "stonechat", "beside", "ratio"
         );
         for row in &self.rows {
-            let bare = row.bare.map_or_else(|| "–".to_owned(), number);
+            let beside = row.beside.map_or_else(|| "–".to_owned(), number);
             let ratio = row
-                .bare
-                .map_or_else(|| "–".to_owned(), |bare| format!("{:.2}", row.stonechat / bare));
+                .beside
+                .map_or_else(|| "–".to_owned(), |beside| format!("{:.2}", row.stonechat / beside));
             let what = format!("{} [{}]", row.what, row.unit);
             let (own, target) = (number(row.stonechat), row.target.unwrap_or(""));
             let _ = writeln!(
                 text,
-                "{:<10} {what:<44} {own:>12} {bare:>12} {ratio:>8}  {target}",
+                "{:<10} {what:<44} {own:>12} {beside:>12} {ratio:>8}  {target}",
                 row.scenario
             );
         }

@@ -198,6 +198,12 @@ impl Device {
         Ok(())
     }
 
+    /// What this device said itself reaches nobody by coming back.
+    fn is_own(&self, delivery: &v1::Delivery) -> bool {
+        let entry = delivery.entry.as_ref();
+        entry.is_some_and(|entry| entry.sender_device_id == self.person.hello.device_id)
+    }
+
     async fn ping(&mut self) -> Outcome<()> {
         let body = Some(Asked::Ping(v1::Ping {}));
         self.outbound
@@ -240,7 +246,7 @@ impl Device {
                 }
             }
             Some(Said::Delivery(delivery)) => {
-                if let Some(meant) = meant_of(&delivery) {
+                if let Some(meant) = meant_of(&delivery).filter(|_| !self.is_own(&delivery)) {
                     shared.note_delivery(meant);
                 }
                 self.unacked += 1;

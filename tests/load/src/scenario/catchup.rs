@@ -17,13 +17,13 @@ pub(super) async fn run(context: &mut Context) -> Outcome<()> {
     let (many, few) = (context.size(5_000, 50), CHANGED);
     let of_few = catch_ups(context, &server, "few", few).await?;
     let of_many = catch_ups(context, &server, "many", many).await?;
-    let what = format!("server CPU, {CHANGED} changed of {many} (bare = of {few})");
+    let what = format!("server CPU, {CHANGED} changed of {many} beside of {few}");
     let row = context.report.row("catchup", &what, "ms", of_many.0);
-    (row.bare, row.target) = (Some(of_few.0), Some("≤ 1.5 ×, then 1.1"));
+    row.beside(of_few.0).target("≤ 1.5 ×, then 1.1");
     let row = context
         .report
-        .row("catchup", "hello → caught up (bare = of few)", "ms", of_many.1);
-    row.bare = Some(of_few.1);
+        .row("catchup", "hello → caught up, beside that of few", "ms", of_many.1);
+    row.beside(of_few.1);
     Ok(())
 }
 

@@ -17,55 +17,33 @@ const UNANSWERED: usize = 8;
 pub(super) async fn native(context: &mut Context) -> Outcome<()> {
     let bare = run(context, Kind::Bare, Way::Native).await?;
     let own = run(context, Kind::Stonechat, Way::Native).await?;
-    let row = context.report.row(
-        "direct",
-        "server CPU per message",
-        "ms",
-        own.steady.cpu_ms_per_message(),
-    );
-    (row.bare, row.target) = (Some(bare.steady.cpu_ms_per_message()), Some("≤ 0.1, then 0.05"));
-    let row = context.report.row(
-        "direct",
-        "server CPU per message, saturated",
-        "ms",
-        own.full.cpu_ms_per_message(),
-    );
-    row.bare = Some(bare.full.cpu_ms_per_message());
-    let row = context.report.row("direct", "messages acknowledged", "1/s", own.rate());
-    row.bare = Some(bare.rate());
-    context.report.latency("direct", "ack at 80 %", &own.most.counted.ack);
-    context
-        .report
-        .latency("direct", "delivery at 80 %", &own.most.counted.delivery);
-    if let Some(row) = context
-        .report
-        .rows
-        .iter_mut()
-        .rfind(|row| row.what == "delivery at 80 % p99")
-    {
-        row.target = Some("< 50, then 20");
+    let report = &mut context.report;
+    for (what, own, bare) in [
+        ("server CPU per message", &own.steady, &bare.steady),
+        ("server CPU per message, saturated", &own.full, &bare.full),
+    ] {
+        let row = report.row("direct", what, "ms", own.cpu_ms_per_message());
+        row.beside(bare.cpu_ms_per_message()).target("≤ 0.1, then 0.05");
     }
+    report
+        .row("direct", "messages acknowledged", "1/s", own.rate())
+        .beside(bare.rate());
+    report.latency("direct", "ack at 80 %", &own.most.counted.ack, None);
+    let delivery = &own.most.counted.delivery;
+    report.latency("direct", "delivery at 80 %", delivery, Some("< 50, then 20"));
     let counts = |name: &str, measured: &Measured| (name.to_owned(), measured.counted.per_second.clone());
     let series = vec![counts("stonechat", &own.full), counts("bare", &bare.full)];
-    context
-        .report
-        .over_time("direct: throughput at saturation".to_owned(), "deliveries/s", series);
+    report.over_time("direct: throughput at saturation".to_owned(), "deliveries/s", series);
     Ok(())
 }
 
 pub(super) async fn web(context: &mut Context) -> Outcome<()> {
     let native = run(context, Kind::Stonechat, Way::Native).await?;
     let web = run(context, Kind::Stonechat, Way::Web).await?;
-    let row = context.report.row(
-        "web",
-        "server CPU per 1:1 message (bare = native)",
-        "ms",
-        web.steady.cpu_ms_per_message(),
-    );
-    (row.bare, row.target) = (
-        Some(native.steady.cpu_ms_per_message()),
-        Some("≤ 1.5 × native, then 1.2"),
-    );
+    let what = "server CPU per 1:1 message, beside native";
+    let row = context.report.row("web", what, "ms", web.steady.cpu_ms_per_message());
+    row.beside(native.steady.cpu_ms_per_message())
+        .target("≤ 1.5 × native, then 1.2");
     Ok(())
 }
 
@@ -95,15 +73,17 @@ async fn run(context: &Context, kind: Kind, way: Way) -> Outcome<Runs> {
     Ok(Runs { steady, full, most })
 }
 
+/// How much the senders of all pairs say.
 #[derive(Clone, Copy)]
-enum Talk {
-    /// Messages a second, of all pairs together.
+pub(super) enum Talk {
+    /// Messages a second, together.
     Rate(u32),
     /// As much as goes.
     Full,
 }
 
-async fn talk(
+/// Lets pairs talk, one of each to the other.
+pub(super) async fn talk(
     context: &Context,
     server: &Server,
     devices: Vec<Device>,

@@ -1,12 +1,12 @@
 //! One group at five times its limit (F18): what the other conversations feel of it.
 
-use super::direct::every;
+use super::direct::{Talk, every, talk};
 use super::{Context, open_all};
 use crate::Outcome;
 use crate::link::Way;
 use crate::population::Population;
-use crate::process::{Kind, Server};
-use crate::traffic::{Device, Measured, Pace, drive};
+use crate::process::Kind;
+use crate::traffic::{Measured, drive};
 
 /// Entries a second that a conversation may take.
 const LIMIT: &str = "200";
@@ -30,7 +30,7 @@ pub(super) async fn run(context: &mut Context) -> Outcome<()> {
         .collect();
     let hot = population.group("hot", HOT_MEMBERS).await?;
     let calm = open_all(&server, &pairs, Way::Native).await?;
-    let (alone, calm) = talk(context, &server, calm).await?;
+    let (alone, calm) = talk(context, &server, calm, Talk::Rate(OTHERS_PER_SECOND)).await?;
     let members = open_all(&server, &hot, Way::Native).await?;
     let senders = u32::try_from(members.len())?;
     let pace = |at: usize| every(HOT_PER_SECOND, senders, u32::try_from(at).unwrap_or(0));
@@ -41,33 +41,15 @@ pub(super) async fn run(context: &mut Context) -> Outcome<()> {
         .collect();
     let recipients = u64::try_from(HOT_MEMBERS - 1)?;
     let heating = drive(&server, members, context.span(2, 10), recipients);
-    let (beside, heated) = tokio::join!(talk(context, &server, calm), heating);
+    let (beside, heated) = tokio::join!(talk(context, &server, calm, Talk::Rate(OTHERS_PER_SECOND)), heating);
     let (beside, (heated, _members)) = (beside?.0, heated?);
     let p99 = |of: &Measured| of.counted.delivery.value_at_quantile(0.99) as f64 / 1_000.0;
-    let row = context.report.row(
-        "hot",
-        "delivery p99 of the others (bare = without the hot one)",
-        "ms",
-        p99(&beside),
-    );
-    (row.bare, row.target) = (Some(p99(&alone)), Some("≤ 1.2 ×, then 1.05"));
+    let what = "delivery p99 of the others, beside without the hot one";
+    let row = context.report.row("hot", what, "ms", p99(&beside));
+    row.beside(p99(&alone)).target("≤ 1.2 ×, then 1.05");
     let refused: u64 = heated.counted.refused.values().sum();
     context
         .report
         .row("hot", "refused of the hot one", "1/s", refused as f64 / heated.seconds);
     Ok(())
-}
-
-async fn talk(context: &Context, server: &Server, devices: Vec<Device>) -> Outcome<(Measured, Vec<Device>)> {
-    let senders = u32::try_from(devices.len() / 2)?;
-    let pace = |at: usize| match at % 2 {
-        0 => every(OTHERS_PER_SECOND, senders, u32::try_from(at / 2).unwrap_or(0)),
-        _ => Pace::Listens,
-    };
-    let devices = devices
-        .into_iter()
-        .enumerate()
-        .map(|(at, device)| (device, pace(at)))
-        .collect();
-    drive(server, devices, context.span(2, 10), 1).await
 }

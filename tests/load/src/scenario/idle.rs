@@ -19,7 +19,7 @@ pub(super) async fn run(context: &mut Context) -> Outcome<()> {
     let (bare, curve) = kib_per_stream(context, Kind::Bare).await?;
     let (own, own_curve) = kib_per_stream(context, Kind::Stonechat).await?;
     let row = context.report.row("idle", "memory per idle stream", "KiB", own);
-    (row.bare, row.target) = (Some(bare), Some("≤ bare, then 24 KiB"));
+    row.beside(bare).target("≤ bare, then 24 KiB");
     let series = |name: &str, points| Series {
         name: name.to_owned(),
         points,

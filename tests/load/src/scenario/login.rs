@@ -18,11 +18,11 @@ pub(super) async fn run(context: &mut Context) -> Outcome<()> {
     let row = context
         .report
         .row("login", "server CPU per hello → welcome", "ms", own.0);
-    (row.bare, row.target) = (Some(bare.0), Some("≤ 0.3, then 0.15"));
+    row.beside(bare.0).target("≤ 0.3, then 0.15");
     let row = context
         .report
         .row("login", "the same with a new connection", "ms", own.1);
-    row.bare = Some(bare.1);
+    row.beside(bare.1);
     Ok(())
 }
 

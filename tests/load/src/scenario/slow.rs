@@ -57,11 +57,11 @@ pub(super) async fn run(context: &mut Context) -> Outcome<()> {
     let at = |part: usize| curve.get(curve.len() * part / 6).map_or(0.0, |point| point.1);
     let row = context.report.row(
         "slow",
-        "memory in the end (bare = after a sixth)",
+        "memory in the end beside after a sixth",
         "MiB",
         curve.last().map_or(0.0, |point| point.1),
     );
-    (row.bare, row.target) = (Some(at(1)), Some("flat"));
+    row.beside(at(1)).target("flat");
     let series = vec![Series {
         name: "stonechat".to_owned(),
         points: curve,

@@ -40,7 +40,7 @@ pub(super) async fn run(context: &mut Context) -> Outcome<()> {
     let row = context
         .report
         .row("storm", "99 % of the clients are back after", "s", late.as_secs_f64());
-    row.target = Some("≤ 60");
+    row.target("≤ 60");
     let each = cpu.as_secs_f64() * 1_000.0 / clients as f64;
     context.report.row("storm", "server CPU per client", "ms", each);
     Ok(())
