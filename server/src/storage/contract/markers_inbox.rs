@@ -154,6 +154,19 @@ pub(crate) async fn paging_through_changes_misses_nothing(markers: AnyMarkers) {
     assert_eq!(seen, wanted);
 }
 
+/// I5: nobody's list is cut short because it is long.
+pub(crate) async fn a_long_page_is_whole(markers: AnyMarkers) {
+    let ada = user("ada");
+    for number in 0..200 {
+        raise(&markers, &ada, number, 1, false).await;
+    }
+    let wanted: Vec<_> = (0..200).map(conversation).collect();
+    for limit in [31, 32, 33, 64, 199, 200, 201, ALL] {
+        let page = changes(&markers, &ada, ChangeStamp(0), limit).await;
+        assert_eq!(conversations_of(&page), wanted[..limit.min(200)], "limit {limit}");
+    }
+}
+
 #[derive(Default)]
 struct Model {
     rows: BTreeMap<(usize, u16), (u64, u64)>,

@@ -82,6 +82,7 @@ macro_rules! markers_contract {
                     changes_hold_each_conversation_once_oldest_first
                     the_newest_rows_come_newest_first
                     paging_through_changes_misses_nothing
+                    a_long_page_is_whole
                     the_inbox_agrees_with_a_model
                     stamps_grow_across_users_and_concurrent_raises;
             );
