@@ -5312,7 +5312,8 @@ pub struct Delivery {
 /// Ends the backlog. Set by the server.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CaughtUp {
-    /// Cursor after every conversation row that existed at hello.
+    /// The cursor of welcome: after every conversation row that existed at hello, once those that welcome had no room for
+    /// (has_more) were listed by sync.
     #[prost(bytes = "bytes", tag = "1")]
     pub cursor: ::prost::bytes::Bytes,
 }

@@ -23,7 +23,7 @@ use super::projection::{concerns_directory, project};
 use super::state::{directory_refusal, marker_refusal, read_refusal};
 use crate::bus::{Event, Topic};
 use crate::domain::{Body, ConversationId, Counted, Entry, MarkerSet, Refusal, Roster, Seq, UserId};
-use crate::storage::{InboxHead, MarkerRaise, PageLimit, Projection, StoredEntry};
+use crate::storage::{FanoutTrace, InboxHead, InboxRaise, MarkerRaise, PageLimit, Projection, StoredEntry};
 use crate::telemetry::meters::meters;
 use crate::telemetry::traces::{Stage, all_within};
 
@@ -254,13 +254,14 @@ impl Record {
     /// Everything that outlives the process. Each step may be repeated.
     async fn write(&mut self, entries: &[Arc<StoredEntry>], roster: &Roster) -> Result<(), Refusal> {
         self.project(entries, roster).await?;
-        let floors = floors(self.id, entries, roster);
-        if !floors.is_empty() {
-            self.backends.markers.raise(floors).await.map_err(marker_refusal)?;
-        }
-        crash_point("fanout.floors_raised");
-        self.raise_inbox(entries, roster).await?;
-        crash_point("fanout.inbox_raised");
+        crash_point("fanout.projected");
+        let trace = FanoutTrace {
+            floors: floors(self.id, entries, roster),
+            rows: inbox_raises(entries, roster),
+        };
+        let recorded = self.backends.markers.record_fanout(self.id, trace).await;
+        recorded.map_err(marker_refusal)?;
+        crash_point("fanout.recorded");
         Ok(())
     }
 
@@ -282,21 +283,6 @@ impl Record {
         Ok(())
     }
 
-    /// One row per user and run of entries: the rows name the newest entry alone.
-    async fn raise_inbox(&self, entries: &[Arc<StoredEntry>], roster: &Roster) -> Result<(), Refusal> {
-        for (audience, run) in by_audience(entries, roster) {
-            let entry = &run[run.len() - 1].entry;
-            let head = InboxHead {
-                seq: entry.seq,
-                ordinal: entry.ordinal,
-                time: entry.time,
-            };
-            let raised = self.backends.markers.raise_inbox(&audience, self.id, head, false).await;
-            raised.map_err(marker_refusal)?;
-        }
-        Ok(())
-    }
-
     /// Those who joined or left see their list change.
     async fn announce_rows(&self, entries: &[Arc<StoredEntry>]) {
         for stored in entries {
@@ -306,6 +292,20 @@ impl Record {
             }
         }
     }
+}
+
+/// One row per user and run of entries: the rows name the newest entry alone.
+fn inbox_raises(entries: &[Arc<StoredEntry>], roster: &Roster) -> Vec<InboxRaise> {
+    let raise = |(users, run): (Vec<UserId>, &[Arc<StoredEntry>])| {
+        let entry = &run[run.len() - 1].entry;
+        let head = InboxHead {
+            seq: entry.seq,
+            ordinal: entry.ordinal,
+            time: entry.time,
+        };
+        InboxRaise { users, head }
+    };
+    by_audience(entries, roster).into_iter().map(raise).collect()
 }
 
 fn users_changed(entry: &Entry) -> Vec<&UserId> {

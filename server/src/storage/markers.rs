@@ -43,6 +43,24 @@ pub struct MarkerRaise {
     pub device: Option<(DeviceId, Seq)>,
 }
 
+/// What fan-out of some entries of a conversation leaves behind.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FanoutTrace {
+    /// Registers to raise: nothing before one's own message, or one's joining, counts as unread.
+    pub floors: Vec<MarkerRaise>,
+    /// Inbox rows to raise.
+    pub rows: Vec<InboxRaise>,
+}
+
+/// Inbox rows of one conversation to raise to one head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InboxRaise {
+    /// Whose.
+    pub users: Vec<UserId>,
+    /// To where.
+    pub head: InboxHead,
+}
+
 /// Markers could not be read or written. A write may or may not have happened; raising again is harmless.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("markers are not available: {0}")]
@@ -126,6 +144,22 @@ pub trait Markers: Send + Sync {
         head: InboxHead,
         touch: bool,
     ) -> Result<(), MarkerError>;
+
+    /// Writes what fan-out leaves behind, in order: as [`Self::raise`] and [`Self::raise_inbox`] without `touch`. Visible to
+    /// reads when it returns; it may be lost in a crash, together with every later `fanout_done` of the same store, never
+    /// alone.
+    ///
+    /// # Errors
+    /// The outcome is unknown; doing it again is harmless.
+    async fn record_fanout(&self, conversation: ConversationId, trace: FanoutTrace) -> Result<(), MarkerError> {
+        if !trace.floors.is_empty() {
+            self.raise(trace.floors).await?;
+        }
+        for rows in trace.rows {
+            self.raise_inbox(&rows.users, conversation, rows.head, false).await?;
+        }
+        Ok(())
+    }
 
     /// A user's rows changed after `after`, oldest change first.
     ///

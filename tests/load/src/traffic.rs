@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use stonechat_proto::v1;
 use stonechat_proto::v1::client_frame::Body as Asked;
 use stonechat_proto::v1::server_frame::Body as Said;
@@ -96,24 +97,27 @@ impl Device {
     pub(crate) async fn on(link: &mut Link, person: &Person, way: Way, catches_up: bool) -> Outcome<Self> {
         let (mut outbound, mut inbound) = link.session(way, person.hello.clone()).await?;
         let mut resume = person.hello.clone();
+        let mut has_more = false;
         loop {
             let frame = inbound.next().await?.ok_or("the stream ended before welcome")?;
             match frame.body {
                 Some(Said::Welcome(welcome)) => {
                     outbound.welcomed(&welcome);
                     (resume.cursor, resume.resume_token) = (welcome.cursor, welcome.resume_token);
+                    has_more = catches_up && welcome.has_more;
                     if !catches_up {
                         break;
                     }
                 }
                 Some(Said::Closed(closed)) => return Err(format!("closed: {closed:?}").into()),
                 Some(Said::Delivery(delivery)) => ack(&mut outbound, &person.acks_to, &delivery).await?,
-                Some(Said::CaughtUp(end)) => {
-                    resume.cursor = end.cursor;
-                    break;
-                }
+                Some(Said::CaughtUp(_)) => break,
                 _ => {}
             }
+        }
+        while has_more {
+            let list = more_rows(&mut outbound, &mut inbound, &person.acks_to, &resume.cursor).await?;
+            (resume.cursor, has_more) = (list.next_cursor, list.has_more);
         }
         let person = person.clone();
         Ok(Self {
@@ -260,6 +264,33 @@ impl Device {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// The next rows of the conversation list.
+async fn more_rows(
+    outbound: &mut Outbound,
+    inbound: &mut Inbound,
+    acks_to: &str,
+    cursor: &Bytes,
+) -> Outcome<v1::ConversationList> {
+    let ask = v1::ListConversationsRequest {
+        cursor: cursor.clone(),
+        limit: 0,
+    };
+    let body = Some(Asked::Sync(ask));
+    outbound.send(v1::ClientFrame { request_id: 2, body }).await?;
+    loop {
+        let frame = inbound.next().await?.ok_or("the stream ended while listing")?;
+        match frame.body {
+            Some(Said::Sync(v1::ListConversationsResponse {
+                outcome: Some(v1::list_conversations_response::Outcome::List(list)),
+            })) => return Ok(list),
+            Some(Said::Delivery(delivery)) => ack(outbound, acks_to, &delivery).await?,
+            Some(Said::Closed(closed)) => return Err(format!("closed: {closed:?}").into()),
+            Some(Said::Sync(refused)) => return Err(format!("not listed: {refused:?}").into()),
+            _ => {}
+        }
     }
 }
 

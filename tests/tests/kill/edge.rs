@@ -27,7 +27,7 @@ const DEATHS: [(&str, bool); 10] = [
     ("append.acked:2", false),
     ("writer.batch_checked:2", false),
     ("writer.committed:2", false),
-    ("fanout.inbox_raised:2", false),
+    ("fanout.recorded:2", false),
 ];
 
 const FLAGS: [&str; 4] = [

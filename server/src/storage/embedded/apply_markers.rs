@@ -8,7 +8,7 @@ use super::keys::{self, Space};
 use super::rows;
 use crate::domain::{ConversationId, DeviceId, MarkerSet, Seq, UserId};
 use crate::storage::rules::raised_head;
-use crate::storage::{ChangeStamp, InboxHead, InboxRow, MarkerRaise};
+use crate::storage::{ChangeStamp, FanoutTrace, InboxHead, InboxRow, MarkerRaise};
 
 type Result<T> = std::result::Result<T, Fault>;
 
@@ -71,6 +71,15 @@ pub(super) fn forget_device(group: &mut Group<'_>, user: &UserId, device: &Devic
 
 pub(super) fn raise_synced(group: &mut Group<'_>, user: &UserId, device: &DeviceId, change: ChangeStamp) -> Result<()> {
     raise_number(group, keys::synced(user, device), change.0)
+}
+
+/// Writes what fan-out leaves behind.
+pub(super) fn record_fanout(group: &mut Group<'_>, conversation: ConversationId, trace: &FanoutTrace) -> Result<()> {
+    raise(group, &trace.floors)?;
+    for rows in &trace.rows {
+        raise_inbox(group, &rows.users, conversation, rows.head, false)?;
+    }
+    Ok(())
 }
 
 /// Raises or touches one row of each user; a row that changes moves to a new stamp.

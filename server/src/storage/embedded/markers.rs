@@ -11,7 +11,7 @@ use super::keys::{self, Space};
 use super::rows;
 use super::writer::Job;
 use crate::domain::{ConversationId, DeviceId, MarkerSet, Seq, UserId};
-use crate::storage::{ChangeStamp, InboxHead, InboxRow, MarkerError, MarkerRaise, Markers};
+use crate::storage::{ChangeStamp, FanoutTrace, InboxHead, InboxRow, MarkerError, MarkerRaise, Markers};
 
 type Result<T> = std::result::Result<T, MarkerError>;
 type Found<T> = std::result::Result<T, Fault>;
@@ -155,6 +155,11 @@ impl Markers for EmbeddedStore {
             answer,
         };
         self.write(job).await
+    }
+
+    async fn record_fanout(&self, conversation: ConversationId, trace: FanoutTrace) -> Result<()> {
+        self.write(|answer| Job::RecordFanout(conversation, trace, answer))
+            .await
     }
 
     async fn inbox_changes(&self, user: &UserId, after: ChangeStamp, limit: usize) -> Result<Vec<InboxRow>> {

@@ -21,6 +21,7 @@ mod keys;
 mod log;
 mod manifest;
 mod markers;
+mod queue;
 mod rows;
 mod space;
 mod witness;
@@ -37,11 +38,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use stonechat_host::Host;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use self::engine::Engine;
 use self::fault::Fault;
 use self::folder::{Folder, Found};
+use self::queue::{Queue, Stopped};
 use self::rows::Commit;
 use self::witness::{Acked, Witness};
 use self::writer::Job;
@@ -49,7 +51,7 @@ use super::markers::MarkerError;
 
 /// Log and markers in a local folder.
 pub struct EmbeddedStore {
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Arc<Queue>,
     writer: Option<JoinHandle<()>>,
     engine: Arc<Engine>,
 }
@@ -72,7 +74,7 @@ impl EmbeddedStore {
         let engine = Arc::new(engine);
         let (jobs, writer) = writer::start(Arc::clone(&engine), witness, commit)?;
         Ok(Self {
-            jobs: Some(jobs),
+            jobs,
             writer: Some(writer),
             engine,
         })
@@ -80,9 +82,8 @@ impl EmbeddedStore {
 
     /// Hands a job to the writer; waits while its queue is full.
     async fn queue(&self, job: Job) -> Result<(), &'static str> {
-        const STOPPED: &str = "the store is stopping; nothing was written";
-        let jobs = self.jobs.as_ref().ok_or(STOPPED)?;
-        jobs.send(job).await.map_err(|_| STOPPED)
+        let stopped = |Stopped| "the store is stopping; nothing was written";
+        self.jobs.push(job).await.map_err(stopped)
     }
 
     /// Hands a job of markers to the writer and waits for its answer.
@@ -118,7 +119,7 @@ impl EmbeddedStore {
 impl Drop for EmbeddedStore {
     /// Everything queued is written and answered before the folder is free again.
     fn drop(&mut self) {
-        drop(self.jobs.take());
+        self.jobs.close();
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {

@@ -14,23 +14,20 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use stonechat_host::{crash_point, linger, rule_holds};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::apply_log::{self, Append};
 use super::apply_markers;
 use super::engine::Engine;
 use super::fault::{Fault, OpenError};
 use super::group::Group;
+use super::queue::{QUEUED_JOBS_MAX, Queue};
 use super::rows::Commit;
 use super::space::{NO_ROOM, has_room};
 use super::witness::Witness;
 use crate::domain::{ConversationId, DeviceId, Seq, UserId};
-use crate::storage::{AppendError, ChangeStamp, InboxHead, MarkerError, MarkerRaise, StoredEntry};
+use crate::storage::{AppendError, ChangeStamp, FanoutTrace, InboxHead, MarkerError, MarkerRaise, StoredEntry};
 use crate::telemetry::meters::{Shed, meters};
-
-/// Jobs that wait for the writer; above it callers wait to queue theirs. At the largest append of 64 KiB each it is
-/// 16 MiB of memory, and several groups deep.
-pub(super) const QUEUED_JOBS_MAX: usize = 256;
 
 /// Jobs of one group: all that can queue while one group is on its way to disk.
 const GROUP_JOBS_MAX: usize = QUEUED_JOBS_MAX;
@@ -62,6 +59,7 @@ pub(super) enum Job {
         touch: bool,
         answer: oneshot::Sender<MarkerAnswer>,
     },
+    RecordFanout(ConversationId, FanoutTrace, oneshot::Sender<MarkerAnswer>),
     FanoutDone(ConversationId, Seq),
     RaiseSynced(UserId, DeviceId, ChangeStamp),
     /// Answered when everything queued before it is applied.
@@ -92,6 +90,15 @@ impl Job {
         }
     }
 
+    /// Whether it may wait for others: nobody looks at a clock until it is done.
+    pub(super) fn is_patient(&self) -> bool {
+        match self {
+            Self::Append(..) | Self::SetPositions(..) | Self::ForgetDevice(..) | Self::Barrier(_) => false,
+            Self::RaiseInbox { touch, .. } => !touch,
+            Self::Raise(..) | Self::RecordFanout(..) | Self::FanoutDone(..) | Self::RaiseSynced(..) => true,
+        }
+    }
+
     fn apply(self, group: &mut Group<'_>) -> Option<Answer> {
         match self {
             Self::Append(append, to) => {
@@ -114,6 +121,9 @@ impl Job {
             } => marker_job(group, false, answer, |group| {
                 apply_markers::raise_inbox(group, &users, conversation, head, touch)
             }),
+            Self::RecordFanout(conversation, trace, to) => marker_job(group, false, to, |group| {
+                apply_markers::record_fanout(group, conversation, &trace)
+            }),
             Self::FanoutDone(conversation, up_to) => {
                 hint(group, |group| apply_log::fanout_done(group, conversation, up_to))
             }
@@ -132,6 +142,7 @@ impl Job {
             Self::Raise(_, to)
             | Self::SetPositions(.., to)
             | Self::ForgetDevice(.., to)
+            | Self::RecordFanout(.., to)
             | Self::RaiseInbox { answer: to, .. } => Some(Answer::Markers(to, Err(MarkerError(why.to_owned())))),
             Self::Barrier(to) => Some(Answer::Markers(to, Ok(()))),
             Self::FanoutDone(..) | Self::RaiseSynced(..) => None,
@@ -158,23 +169,23 @@ fn hint(group: &mut Group<'_>, job: impl FnOnce(&mut Group<'_>) -> Result<(), Fa
 
 /// The writer's end of the queue, and what it knows.
 struct Writer {
-    jobs: mpsc::Receiver<Job>,
+    jobs: Arc<Queue>,
     engine: Arc<Engine>,
     witness: Witness,
     commit: Commit,
     had_room: bool,
 }
 
-/// Starts the thread; it ends when all senders are gone and the queue is empty.
+/// Starts the thread; it ends when its queue is closed and empty.
 pub(super) fn start(
     engine: Arc<Engine>,
     witness: Witness,
     commit: Commit,
-) -> Result<(mpsc::Sender<Job>, JoinHandle<()>), OpenError> {
+) -> Result<(Arc<Queue>, JoinHandle<()>), OpenError> {
     let path = engine.folder().path().to_owned();
-    let (sender, jobs) = mpsc::channel(QUEUED_JOBS_MAX);
+    let jobs = Arc::new(Queue::new());
     let writer = Writer {
-        jobs,
+        jobs: Arc::clone(&jobs),
         engine,
         witness,
         commit,
@@ -183,7 +194,7 @@ pub(super) fn start(
     let builder = std::thread::Builder::new().name("store-writer".to_owned());
     let thread = builder.spawn(move || writer.run());
     let thread = thread.map_err(|error| OpenError::of_io(path, &error))?;
-    Ok((sender, thread))
+    Ok((jobs, thread))
 }
 
 /// Ends the process: what is on disk is unknown, and whatever runs on would build on it.
@@ -206,7 +217,7 @@ impl Drop for StopOnPanic {
 impl Writer {
     fn run(mut self) {
         let _guard = StopOnPanic;
-        while let Some(first) = self.jobs.blocking_recv() {
+        while let Some(first) = self.jobs.first() {
             self.group(first);
         }
         if let Err(error) = self.witness.sync() {
@@ -231,7 +242,7 @@ impl Writer {
                 job.refuse(NO_ROOM)
             });
             next = if jobs < GROUP_JOBS_MAX && bytes < GROUP_BYTES_MAX {
-                self.jobs.try_recv().ok()
+                self.jobs.next()
             } else {
                 None
             };

@@ -62,6 +62,7 @@ macro_rules! directory_contract {
             views_show_what_concerns_the_user,
             views_leave_out_what_does_not_exist,
             views_take_many_ids,
+            views_are_as_they_were_last_written,
             settings_change_field_by_field,
             settings_are_each_users_own,
             settings_need_their_conversation,

@@ -151,6 +151,32 @@ pub(crate) async fn views_show_what_concerns_the_user(directory: AnyDirectory) {
     assert_eq!(of_cat[&pair.first.id].peer, None);
 }
 
+/// For everybody whom a change concerns, and whoever asked before.
+pub(crate) async fn views_are_as_they_were_last_written(directory: AnyDirectory) {
+    let here = with_group(&directory, 1, &["ann", "bob"]).await;
+    let view = async |name: &str| {
+        let mut views = directory.views(&user(name), &[here]).await.unwrap();
+        views.remove(&here).unwrap()
+    };
+    assert_eq!(view("ann").await, view("ann").await);
+    assert_eq!(view("bob").await.name, "book club");
+    let mut change = projection(2, &[("ann", standing(Role::Member, &[(1, Some(2))]))]);
+    change.name = Some("film club".to_owned());
+    directory.apply(here, change).await.unwrap();
+    for name in ["ann", "bob"] {
+        assert_eq!(view(name).await.name, "film club");
+    }
+    let left = view("ann").await.standing;
+    assert_eq!(left, Some(standing(Role::Member, &[(1, Some(2))])));
+    let archive = SettingsPatch {
+        archived: Some(true),
+        ..SettingsPatch::default()
+    };
+    directory.update_settings(&user("bob"), here, archive).await.unwrap();
+    assert!(view("bob").await.settings.archived);
+    assert!(!view("ann").await.settings.archived);
+}
+
 pub(crate) async fn views_leave_out_what_does_not_exist(directory: AnyDirectory) {
     let id = with_group(&directory, 1, &["ann"]).await;
     let views = directory
