@@ -12,23 +12,35 @@ use super::state::{State, directory_refusal, marker_refusal, read_refusal, unava
 use super::{Backends, Caller, Conversations, MemberReceipt, OwnMarkers, Receipts};
 use crate::bus::{Event, ReceiptsMoved, Topic};
 use crate::domain::authorization::Action;
-use crate::domain::{ConversationId, Counted, MarkerSet, Ordinal, Reason, Refusal, Seq, UserId};
+use crate::domain::{ConversationId, Counted, DeviceId, MarkerSet, Ordinal, Reason, Refusal, Seq, UserId};
 use crate::storage::{InboxHead, MarkerRaise, PageLimit, SettingsPatch};
 
 impl Conversations {
-    /// The caller's device has stored everything up to `seq`: raises its position and the user's delivered marker, and
-    /// tells the others. Durable when it returns.
+    /// The caller's device has stored everything up to a seq, in each of several conversations: raises its positions and the
+    /// user's delivered markers in one write, and tells the others. Durable when it returns; the results are in the order
+    /// asked.
     ///
     /// # Errors
-    /// `BeyondHead` above the head; markers not available: acknowledging again is harmless.
-    pub async fn acknowledge(&self, caller: &Caller, id: ConversationId, seq: Seq) -> Result<(), Refusal> {
-        let (_, user) = self.markable(caller, id, seq).await?;
-        let markers = MarkerSet {
-            delivered: seq,
-            ..MarkerSet::default()
+    /// For each: `BeyondHead` above the head; markers not available: acknowledging again is harmless.
+    pub async fn acknowledge(&self, caller: &Caller, acks: &[(ConversationId, Seq)]) -> Vec<Result<(), Refusal>> {
+        let checks = acks.iter().map(|(id, seq)| self.markable(caller, *id, *seq));
+        let checked = futures_util::future::join_all(checks).await;
+        let allowed = acks.iter().zip(&checked).filter(|(_, checked)| checked.is_ok());
+        let raises: Vec<_> = allowed
+            .map(|((id, seq), _)| {
+                let delivered = MarkerSet {
+                    delivered: *seq,
+                    ..MarkerSet::default()
+                };
+                (*id, delivered)
+            })
+            .collect();
+        let raised = match require_user(caller) {
+            Ok(user) => self.raise(user, caller.device.as_ref(), &raises).await.map(drop),
+            Err(refusal) => Err(refusal),
         };
-        self.raise(caller, &user, id, markers).await?;
-        Ok(())
+        let outcome = |checked: Result<_, Refusal>| checked.and_then(|_| raised.clone());
+        checked.into_iter().map(outcome).collect()
     }
 
     /// As [`Self::acknowledge`], and answers with the markers.
@@ -36,7 +48,10 @@ impl Conversations {
     /// # Errors
     /// As [`Self::acknowledge`].
     pub async fn mark_delivered(&self, caller: &Caller, id: ConversationId, seq: Seq) -> Result<OwnMarkers, Refusal> {
-        self.acknowledge(caller, id, seq).await?;
+        self.acknowledge(caller, &[(id, seq)])
+            .await
+            .into_iter()
+            .collect::<Result<(), _>>()?;
         let user = require_user(caller)?;
         self.own_markers(user, id).await
     }
@@ -60,11 +75,7 @@ impl Conversations {
             read_public: if private { Seq::ZERO } else { seq },
             ..MarkerSet::default()
         };
-        let no_device = Caller {
-            device: None,
-            ..caller.clone()
-        };
-        let advanced = self.raise(&no_device, &user, id, markers).await?;
+        let advanced = self.raise(&user, None, &[(id, markers)]).await?;
         let cleared = self.clear_unread_from(&user, id).await?;
         if advanced || cleared {
             self.own_row_changed(&user, id).await?;
@@ -158,31 +169,41 @@ impl Conversations {
         Ok((state, user))
     }
 
-    /// Raises markers durably and tells the others when public ones moved; true when any moved.
+    /// Raises markers durably, in one write, and tells the others where public ones moved; true when any moved. What is
+    /// delivered is delivered to `device` as well.
     async fn raise(
         &self,
-        caller: &Caller,
         user: &UserId,
-        id: ConversationId,
-        markers: MarkerSet,
+        device: Option<&DeviceId>,
+        raises: &[(ConversationId, MarkerSet)],
     ) -> Result<bool, Refusal> {
-        let store = &self.core.backends.markers;
-        let before = store.get(user, id).await.map_err(marker_refusal)?;
-        let raise = MarkerRaise {
-            user: user.clone(),
-            conversation: id,
-            markers,
-            device: caller.device.clone().map(|device| (device, markers.delivered)),
-        };
-        store.raise(vec![raise]).await.map_err(marker_refusal)?;
-        crash_point("receipt.raised");
-        let after = before.merge(markers);
-        if after.delivered > before.delivered || after.read_public > before.read_public {
-            // A full queue only delays the event: the next receipt sends the newest values.
-            let actor = self.core.actor(id)?;
-            let _busy = actor.commands.try_send(Command::MarkersMoved(user.clone()));
+        if raises.is_empty() {
+            return Ok(false);
         }
-        Ok(after != before)
+        let store = &self.core.backends.markers;
+        let ids: Vec<ConversationId> = raises.iter().map(|(id, _)| *id).collect();
+        let before = store.get_many(user, &ids).await.map_err(marker_refusal)?;
+        let raise = |(id, markers): &(ConversationId, MarkerSet)| MarkerRaise {
+            user: user.clone(),
+            conversation: *id,
+            markers: *markers,
+            device: device.map(|device| (device.clone(), markers.delivered)),
+        };
+        let writing = store.raise(raises.iter().map(raise).collect());
+        writing.await.map_err(marker_refusal)?;
+        crash_point("receipt.raised");
+        let mut moved = false;
+        for ((id, markers), before) in raises.iter().zip(before) {
+            let after = before.merge(*markers);
+            moved |= after != before;
+            if after.delivered > before.delivered || after.read_public > before.read_public {
+                // A full queue only delays the event: the next receipt sends the newest values.
+                if let Ok(actor) = self.core.actor(*id) {
+                    let _busy = actor.commands.try_send(Command::MarkersMoved(user.clone()));
+                }
+            }
+        }
+        Ok(moved)
     }
 
     async fn ordinal_at(&self, state: &State, seq: Seq) -> Result<Ordinal, Refusal> {

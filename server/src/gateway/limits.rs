@@ -128,8 +128,8 @@ pub const READS_AT_A_TIME: usize = 4;
 pub const READ_ENTRIES_MAX: usize = 64;
 /// Bytes of one such read.
 pub const READ_BYTES_MAX: usize = 128 * 1024;
-/// Acks that are being made durable at a time; others merge while they wait.
-pub const ACKS_AT_A_TIME: usize = 8;
+/// Conversations whose acks are made durable by one write: as many as the window has deliveries.
+pub const ACKS_AT_A_TIME: usize = 256;
 /// Conversations whose changed own row or moved receipts wait to be sent; above it the client is told to resync.
 pub const NOTICES_MAX: usize = 512;
 /// Members in one receipts event (wire contract).

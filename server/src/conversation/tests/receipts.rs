@@ -56,7 +56,7 @@ async fn i6_markers_only_go_forward_and_never_beyond_the_head() {
         .await
         .unwrap_err();
     assert_eq!(refusal.reason, Reason::BeyondHead { head: Seq(6) });
-    assert!(bed.conversations.acknowledge(&me, group, Seq(7)).await.is_err());
+    assert!(bed.conversations.acknowledge(&me, &[(group, Seq(7))]).await[0].is_err());
 }
 
 #[tokio::test]
@@ -108,10 +108,8 @@ async fn i6_the_sender_hears_of_receipts_without_their_own_state_in_the_way() {
     let group = bed.group("alice", &[member("bob", Role::Member)]).await;
     let sent = bed.send("alice", group, "m").await.seq;
     let mut events = bed.backends.bus.subscribe(Topic::User(user("alice"))).await;
-    bed.conversations
-        .acknowledge(&caller("bob"), group, sent)
-        .await
-        .unwrap();
+    let stored = bed.conversations.acknowledge(&caller("bob"), &[(group, sent)]).await;
+    assert!(stored[0].is_ok());
     let moved = loop {
         if let Event::Receipts(moved) = events.next().await.unwrap() {
             break moved;

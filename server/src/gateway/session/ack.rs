@@ -1,7 +1,6 @@
 //! Acks: they free the window at once, and become durable positions a moment later.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Session;
@@ -14,12 +13,15 @@ use crate::gateway::limits::ACKS_AT_A_TIME;
 use crate::wire;
 use stonechat_proto::v1;
 
+/// What became of an ack.
+pub(super) type AckStored = ((ConversationId, Seq), Result<(), Refusal>);
+
 /// Acks on their way into the store. Bounded: an ack with an id counts as a request in flight, and one without merges
 /// into those of its conversation, of which there are as many as deliveries in the window.
 #[derive(Debug, Default)]
 pub(super) struct Acks {
     waiting: BTreeMap<ConversationId, Waiting>,
-    flying: BTreeMap<ConversationId, Vec<u64>>,
+    flying: BTreeMap<ConversationId, Waiting>,
 }
 
 #[derive(Debug, Default)]
@@ -35,25 +37,20 @@ impl Acks {
         waiting.replies.extend(reply);
     }
 
-    /// The next one to store; one at a time for each conversation.
-    fn next(&mut self) -> Option<(ConversationId, Seq)> {
-        if self.flying.len() >= ACKS_AT_A_TIME {
-            return None;
+    /// What to store next, in one write; nothing while such a write is under way: the others gather.
+    fn take(&mut self) -> Vec<(ConversationId, Seq)> {
+        if self.flying.is_empty() {
+            let rest = self.waiting.keys().nth(ACKS_AT_A_TIME).copied();
+            let rest = rest.map_or_else(BTreeMap::new, |first| self.waiting.split_off(&first));
+            self.flying = std::mem::replace(&mut self.waiting, rest);
+            return self.flying.iter().map(|(id, ack)| (*id, ack.up_to)).collect();
         }
-        let flying: BTreeSet<&ConversationId> = self.flying.keys().collect();
-        let ready = self.waiting.keys().find(|conversation| !flying.contains(conversation));
-        let conversation = *ready?;
-        let waiting = self.waiting.remove(&conversation)?;
-        self.flying.insert(conversation, waiting.replies);
-        Some((conversation, waiting.up_to))
+        Vec::new()
     }
 
-    /// The one under way came to an end; the requests it answers.
+    /// One of the write under way came to an end; the requests it answers.
     fn landed(&mut self, conversation: ConversationId) -> Vec<u64> {
-        match self.flying.entry(conversation) {
-            Entry::Occupied(entry) => entry.remove(),
-            Entry::Vacant(_) => Vec::new(),
-        }
+        self.flying.remove(&conversation).unwrap_or_default().replies
     }
 }
 
@@ -116,18 +113,18 @@ impl Session {
         self.close(Close::Protocol(message.into()));
     }
 
-    /// Stores what waits, some at a time.
+    /// Stores what waits.
     pub(super) fn flush_acks(&mut self) {
         if self.timers.is_paused() {
             return;
         }
-        while let Some((conversation, seq)) = self.acks.next() {
+        let acks = self.acks.take();
+        if !acks.is_empty() {
             let caller = self.who.caller(self.correlation());
             let gateway = Arc::clone(&self.gateway);
             self.job(async move {
-                let conversations = &gateway.on.conversations;
-                let stored = conversations.acknowledge(&caller, conversation, seq).await;
-                Done::Acked(conversation, seq, stored)
+                let stored = gateway.on.conversations.acknowledge(&caller, &acks).await;
+                Done::Acked(acks.into_iter().zip(stored).collect())
             });
         }
     }
@@ -137,7 +134,13 @@ impl Session {
         !self.acks.waiting.is_empty() || !self.acks.flying.is_empty()
     }
 
-    pub(super) fn acked(&mut self, conversation: ConversationId, seq: Seq, result: Result<(), Refusal>) {
+    pub(super) fn acked(&mut self, stored: Vec<AckStored>) {
+        for ((conversation, seq), result) in stored {
+            self.ack_landed(conversation, seq, result);
+        }
+    }
+
+    fn ack_landed(&mut self, conversation: ConversationId, seq: Seq, result: Result<(), Refusal>) {
         let replies = self.acks.landed(conversation);
         match result {
             Ok(()) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use stonechat_proto::v1;
 
 use super::Session;
+use super::ack::AckStored;
 use super::plan::ReadOrder;
 use super::watch::Watched;
 use crate::auth::Principal;
@@ -30,8 +31,8 @@ pub(super) enum Done {
     Positions(Result<Vec<(ConversationId, Seq)>, String>),
     /// Entries of a conversation.
     Read(ReadOrder, Result<Vec<Arc<StoredEntry>>, Refusal>),
-    /// An ack was made durable, or not.
-    Acked(ConversationId, Seq, Result<(), Refusal>),
+    /// Acks were made durable, or not.
+    Acked(Vec<AckStored>),
     /// Where the device is in a conversation that the session had no memory of, for an ack there.
     AckChecked(ConversationId, Seq, Option<u64>, Result<Seq, String>),
     /// A row of the user's list.
@@ -54,7 +55,7 @@ impl Session {
             Done::Page(page) => self.page(page),
             Done::Positions(positions) => self.positions(positions),
             Done::Read(order, entries) => self.read(order, entries),
-            Done::Acked(conversation, seq, result) => self.acked(conversation, seq, result),
+            Done::Acked(stored) => self.acked(stored),
             Done::AckChecked(conversation, seq, reply, stored) => self.ack_checked(conversation, seq, reply, stored),
             Done::Row(conversation, summary) => self.row(conversation, summary),
             Done::Watched(watched) => self.watched(watched),
