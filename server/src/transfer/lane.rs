@@ -10,8 +10,8 @@ use futures_util::{FutureExt, StreamExt};
 use crate::conversation::Appended;
 use crate::domain::{ConversationId, Refusal};
 
-/// Appends in flight: enough to fill group commits of many conversations, little memory.
-const IN_FLIGHT_MAX: usize = 1_024;
+/// Appends in flight: enough to fill the batches of many conversations; 64 MiB at the largest texts.
+const IN_FLIGHT_MAX: usize = 4_096;
 /// Appends in flight of one conversation: half its actor's queue, so that none is refused for a full queue.
 const PER_CONVERSATION_MAX: usize = 128;
 

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
@@ -10,11 +11,16 @@ use http::{HeaderValue, Method, Request, header};
 use prost::Message;
 use stonechat_proto::v1;
 use tokio::net::TcpSocket;
+use tokio::time::Instant;
 
 use crate::Outcome;
 
 /// Connections that one loopback source address takes before the next one is used: its ports are limited.
 const PER_SOURCE: u32 = 10_000;
+/// How long a browser gathers acks: each call costs it, and the server, more than what is in it.
+const ACKS_GATHER_FOR: Duration = Duration::from_millis(50);
+/// Acks of one call.
+const ACKS_GATHERED_MAX: usize = 32;
 /// Bytes before each message: compressed or not, length.
 const PREFIX: usize = 5;
 /// The flag of a trailer frame in gRPC-Web.
@@ -47,11 +53,14 @@ pub(crate) struct Inbound {
 pub(crate) enum Outbound {
     /// The stream itself.
     Stream(SendStream<Bytes>),
-    /// One call for each frame.
+    /// Calls: one for each frame, but acks are gathered.
     Submit {
         link: Link,
         bearer: HeaderValue,
         session: String,
+        acks: Vec<v1::ClientFrame>,
+        /// When gathered acks are to go.
+        due: Option<Instant>,
     },
 }
 
@@ -121,6 +130,8 @@ impl Link {
             link: self.again(),
             bearer,
             session: String::new(),
+            acks: Vec::new(),
+            due: None,
         };
         Ok((outbound, inbound))
     }
@@ -129,14 +140,14 @@ impl Link {
         &mut self,
         bearer: &HeaderValue,
         session: &str,
-        frame: v1::ClientFrame,
+        frames: Vec<v1::ClientFrame>,
     ) -> Outcome<Vec<v1::ServerFrame>> {
         let mut request = self.request("Submit", "application/grpc-web+proto")?;
         request.headers_mut().insert(header::AUTHORIZATION, bearer.clone());
         let (response, mut stream) = self.requests.send_request(request, false)?;
         let submit = v1::SubmitRequest {
             session_id: session.to_owned(),
-            frames: vec![frame],
+            frames,
         };
         stream.send_data(framed(&submit), true)?;
         let mut inbound = Inbound::of(response.await?)?;
@@ -153,7 +164,40 @@ impl Outbound {
                 stream.send_data(framed(&v1::ExchangeRequest { frame: Some(frame) }), false)?;
                 Ok(Vec::new())
             }
-            Self::Submit { link, bearer, session } => link.submit(bearer, session, frame).await,
+            Self::Submit { acks, due, .. } => {
+                let gathers = matches!(frame.body, Some(v1::client_frame::Body::Ack(_)));
+                acks.push(frame);
+                if gathers && acks.len() < ACKS_GATHERED_MAX {
+                    due.get_or_insert_with(|| stonechat_host::monotonic() + ACKS_GATHER_FOR);
+                    return Ok(Vec::new());
+                }
+                self.flush().await
+            }
+        }
+    }
+
+    /// When gathered acks are to go; `None` while there are none.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        match self {
+            Self::Stream(_) => None,
+            Self::Submit { due, .. } => *due,
+        }
+    }
+
+    /// Sends what was gathered.
+    pub(crate) async fn flush(&mut self) -> Outcome<Vec<v1::ServerFrame>> {
+        match self {
+            Self::Submit {
+                link,
+                bearer,
+                session,
+                acks,
+                due,
+            } => {
+                *due = None;
+                link.submit(bearer, session, std::mem::take(acks)).await
+            }
+            Self::Stream(_) => Ok(Vec::new()),
         }
     }
 

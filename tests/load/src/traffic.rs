@@ -156,6 +156,11 @@ impl Device {
                     ping += PING_EVERY;
                     self.ping().await?;
                 }
+                () = until(self.outbound.due()) => {
+                    for answer in self.outbound.flush().await? {
+                        self.take(answer, &shared).await?;
+                    }
+                }
                 frame = self.inbound.next(), if reads => {
                     let frame = frame?.ok_or("the stream ended under load")?;
                     self.take(frame, &shared).await?;
@@ -320,6 +325,13 @@ fn meant_of(delivery: &v1::Delivery) -> Option<u64> {
 async fn over(phase: &mut watch::Receiver<Phase>) {
     // Without its sender the run is over, too.
     let _over = phase.wait_for(|phase| *phase == Phase::Over).await;
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits until the moment; says it back if it is one to send at.

@@ -50,7 +50,7 @@ impl Session {
         };
         presence.ending = close.ending();
         meters().sessions_ended.inc(close.label());
-        tracing::info!(reason = ?close, unacked = self.plan.unacked(), "session ends");
+        tracing::debug!(reason = ?close, unacked = self.plan.unacked(), "session ends");
         if close.waits_for_answers() {
             self.answer_rest().await;
         }

@@ -192,7 +192,7 @@ async fn run(
         Ok(mut session) => {
             session.timers.moves(ends);
             tracing::Span::current().record("id", session.who.id.as_str());
-            tracing::info!(user = %session.who.user, "session open");
+            tracing::debug!(user = %session.who.user, "session open");
             Box::pin(session.run()).await;
         }
         Err(refused) => refuse_hello(&gateway, *refused).await,

@@ -51,7 +51,8 @@ impl<'a> Group<'a> {
             self.durable |= durable && self.staged.iter().any(|staged| !staged.is_empty());
             self.newest_change = self.staged_change;
             for (writes, staged) in self.writes.iter_mut().zip(&mut self.staged) {
-                writes.append(staged);
+                // Not `append`, which walks through all that the group has.
+                writes.extend(std::mem::take(staged));
             }
         }
         self.staged_change = self.newest_change;

@@ -50,7 +50,8 @@ impl Subject {
 #[derive(Clone)]
 struct User {
     record: UserRecord,
-    devices: BTreeMap<DeviceId, Device>,
+    /// At most `DEVICES_PER_USER_MAX`.
+    devices: Vec<(DeviceId, Device)>,
 }
 
 /// What is known of a device.
@@ -62,7 +63,8 @@ pub(super) struct Device {
     pub(super) removed: Option<Option<UnixMillis>>,
 }
 
-type Views = BTreeMap<UserId, ConversationView>;
+/// Sorted by user; a map would take ten times the memory for the two of a 1:1.
+type Views = Vec<(UserId, ConversationView)>;
 
 #[derive(Clone)]
 struct ByRows;
@@ -117,7 +119,7 @@ impl Memory {
             Subject::Conversation(id) => drop(self.views.remove(id)),
             Subject::View(user, id) => {
                 if let Some(mut views) = self.views.get_mut(id) {
-                    views.remove(user);
+                    views.retain(|(other, _)| other != user);
                 }
             }
             Subject::Other => {}
@@ -142,19 +144,17 @@ impl Memory {
 
     pub(super) fn device(&self, user: &UserId, device: &DeviceId) -> Device {
         let known = self.users.peek(user);
-        known
-            .and_then(|known| known.devices.get(device))
-            .copied()
-            .unwrap_or_default()
+        let devices = known.map_or(&[][..], |known| known.devices.as_slice());
+        let found = devices.iter().find(|(other, _)| other == device);
+        found.map_or_else(Device::default, |(_, known)| *known)
     }
 
     /// Takes note of a user.
     pub(super) fn note_user(&mut self, record: &UserRecord, since: Reading) {
         if self.remembers(since) && self.users.peek(&record.id).is_none() {
-            let devices = BTreeMap::new();
             let user = User {
                 record: record.clone(),
-                devices,
+                devices: Vec::new(),
             };
             self.users.insert(record.id.clone(), user);
         }
@@ -174,14 +174,21 @@ impl Memory {
         let Some(mut known) = self.users.get_mut(user) else {
             return;
         };
-        if known.devices.len() >= DEVICES_PER_USER_MAX && !known.devices.contains_key(device) {
+        if let Some((_, found)) = known.devices.iter_mut().find(|(other, _)| other == device) {
+            return note(found);
+        }
+        if known.devices.len() >= DEVICES_PER_USER_MAX {
             known.devices.clear();
         }
-        note(known.devices.entry(device.clone()).or_default());
+        let mut found = Device::default();
+        note(&mut found);
+        known.devices.push((device.clone(), found));
     }
 
     pub(super) fn view(&mut self, user: &UserId, id: ConversationId) -> Option<ConversationView> {
-        self.views.get(&id)?.get(user).cloned()
+        let views = self.views.get(&id)?;
+        let at = views.binary_search_by(|(other, _)| other.cmp(user)).ok()?;
+        Some(views[at].1.clone())
     }
 
     /// Takes note of what a list shows a user of these conversations.
@@ -195,11 +202,14 @@ impl Memory {
             return;
         }
         for (id, view) in found {
-            if let Some(mut views) = self.views.get_mut(id) {
-                views.insert(user.clone(), view.clone());
+            let Some(mut views) = self.views.get_mut(id) else {
+                self.views.insert(*id, vec![(user.clone(), view.clone())]);
                 continue;
+            };
+            match views.binary_search_by(|(other, _)| other.cmp(user)) {
+                Ok(at) => views[at].1 = view.clone(),
+                Err(at) => views.insert(at, (user.clone(), view.clone())),
             }
-            self.views.insert(*id, BTreeMap::from([(user.clone(), view.clone())]));
         }
     }
 }
