@@ -4,6 +4,7 @@
 //! between, the log still says that fan-out is pending and whoever takes the conversation over does it again; receivers
 //! drop what they have. If a store fails, what is not written is owed, and made up for in order once it answers again.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,12 +18,15 @@ use tracing::debug;
 use super::Backends;
 use super::barrier::Ticket;
 use super::core::Core;
-use super::limits::{FANOUT_QUEUE_MAX, FANOUT_ROUND_MAX, LINGER_MEMBERS, LINGER_PER_MEMBER, REPLAY_PAGE};
-use super::record::{Owed, Record};
-use super::state::{State, read_refusal};
-use crate::bus::Event;
-use crate::domain::{ConversationId, Refusal, Roster, Seq, UserId};
-use crate::storage::{PageLimit, StoredEntry};
+use super::limits::{
+    FANOUT_QUEUE_MAX, FANOUT_ROUND_MAX, LINGER_MEMBERS, LINGER_PER_MEMBER, PROJECTION_EVERY, REPLAY_PAGE,
+};
+use super::owed::{Owed, Record};
+use super::projection::{concerns_directory, project};
+use super::state::{State, directory_refusal, marker_refusal, read_refusal};
+use crate::bus::{Event, Topic};
+use crate::domain::{Body, ConversationId, Counted, Entry, MarkerSet, Refusal, Roster, Seq, UserId};
+use crate::storage::{InboxHead, MarkerRaise, PageLimit, Projection, StoredEntry};
 use crate::telemetry::meters::meters;
 use crate::telemetry::traces::{Stage, all_within};
 
@@ -213,10 +217,7 @@ impl Live {
 
 /// Runs of entries with one audience. It changes only behind an entry that changes the membership, whose own audience is
 /// its own, too.
-pub(super) fn by_audience<'a>(
-    entries: &'a [Arc<StoredEntry>],
-    roster: &Roster,
-) -> Vec<(Vec<UserId>, &'a [Arc<StoredEntry>])> {
+fn by_audience<'a>(entries: &'a [Arc<StoredEntry>], roster: &Roster) -> Vec<(Vec<UserId>, &'a [Arc<StoredEntry>])> {
     let apart = |one: &Arc<StoredEntry>, next: &Arc<StoredEntry>| {
         one.entry.body.changes_membership() || next.entry.body.changes_membership()
     };
@@ -225,10 +226,118 @@ pub(super) fn by_audience<'a>(
         .collect()
 }
 
+/// What outlives the process.
+impl Record {
+    /// Everything that outlives the process. Each step may be repeated.
+    pub(super) async fn write(&mut self, entries: &[Arc<StoredEntry>], roster: &Roster) -> Result<(), Refusal> {
+        self.project(entries, roster).await?;
+        let floors = floors(self.id, entries, roster);
+        if !floors.is_empty() {
+            self.backends.markers.raise(floors).await.map_err(marker_refusal)?;
+        }
+        crash_point("fanout.floors_raised");
+        self.raise_inbox(entries, roster).await?;
+        crash_point("fanout.inbox_raised");
+        Ok(())
+    }
+
+    async fn project(&mut self, entries: &[Arc<StoredEntry>], roster: &Roster) -> Result<(), Refusal> {
+        let mut projection = Projection::default();
+        for stored in entries {
+            project(&mut projection, &stored.entry, roster);
+        }
+        let due = projection.applied.0.saturating_sub(self.projected.0) >= PROJECTION_EVERY;
+        if due || entries.iter().any(|stored| concerns_directory(&stored.entry)) {
+            let applied = projection.applied;
+            self.backends
+                .directory
+                .apply(self.id, projection)
+                .await
+                .map_err(directory_refusal)?;
+            self.projected = applied;
+        }
+        Ok(())
+    }
+
+    /// One row per user and run of entries: the rows name the newest entry alone.
+    async fn raise_inbox(&self, entries: &[Arc<StoredEntry>], roster: &Roster) -> Result<(), Refusal> {
+        for (audience, run) in by_audience(entries, roster) {
+            let entry = &run[run.len() - 1].entry;
+            let head = InboxHead {
+                seq: entry.seq,
+                ordinal: entry.ordinal,
+                time: entry.time,
+            };
+            let raised = self.backends.markers.raise_inbox(&audience, self.id, head, false).await;
+            raised.map_err(marker_refusal)?;
+        }
+        Ok(())
+    }
+
+    /// Those who joined or left see their list change.
+    pub(super) async fn announce_rows(&self, entries: &[Arc<StoredEntry>]) {
+        for stored in entries {
+            for user in users_changed(&stored.entry) {
+                let topic = Topic::User(user.clone());
+                self.backends.bus.publish(&topic, Event::OwnRow(self.id)).await;
+            }
+        }
+    }
+}
+
+fn users_changed(entry: &Entry) -> Vec<&UserId> {
+    match &entry.body {
+        Body::Created { members, .. } | Body::Members(members) => members.iter().map(|member| &member.user).collect(),
+        Body::Left { user, .. } => vec![user],
+        _ => Vec::new(),
+    }
+}
+
+/// Nothing before a user's own newest message, or before their joining, counts as unread.
+fn floors(id: ConversationId, entries: &[Arc<StoredEntry>], roster: &Roster) -> Vec<MarkerRaise> {
+    let mut floors: BTreeMap<UserId, Counted> = BTreeMap::new();
+    for stored in entries {
+        let entry = &stored.entry;
+        let at = Counted {
+            seq: entry.seq,
+            ordinal: entry.ordinal,
+        };
+        let users: Vec<&UserId> = match &entry.body {
+            Body::Message(_) => entry.sender.user.iter().collect(),
+            Body::Created { members, .. } | Body::Members(members) => {
+                let joined_here = |user: &&UserId| joined_at(roster, user, entry.seq);
+                members.iter().map(|member| &member.user).filter(joined_here).collect()
+            }
+            _ => Vec::new(),
+        };
+        // Entries come in order: the last one of a user is the highest.
+        floors.extend(users.into_iter().map(|user| (user.clone(), at)));
+    }
+    let raises = floors.into_iter().map(|(user, floor)| floor_raise(id, user, floor));
+    raises.collect()
+}
+
+fn joined_at(roster: &Roster, user: &UserId, seq: Seq) -> bool {
+    let standing = roster.standing(user);
+    standing.is_some_and(|standing| standing.spans.iter().any(|span| span.joined == seq))
+}
+
+fn floor_raise(conversation: ConversationId, user: UserId, floor: Counted) -> MarkerRaise {
+    MarkerRaise {
+        user,
+        conversation,
+        markers: MarkerSet {
+            unread_floor: floor,
+            ..MarkerSet::default()
+        },
+        device: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Body, CorrelationId, Entry, Member, Role, Sender, UnixMillis};
+    use crate::domain::{CorrelationId, Member, Role, Sender, UnixMillis};
 
     fn stored(seq: u64, body: Body) -> Arc<StoredEntry> {
         let entry = Entry {

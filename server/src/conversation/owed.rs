@@ -1,9 +1,6 @@
-//! What of fan-out outlives the process: the directory's projection, unread floors, inbox rows, then "done".
-//!
-//! What a store does not take is owed, and made up for in order as soon as it answers again. Bounded: two positions for
-//! each conversation that is loaded, whatever is owed.
+//! What fan-out writes, one round after the other; what a store does not take is owed, and made up for in order as soon as
+//! it answers again. Bounded: two positions for each conversation that is loaded, whatever is owed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,13 +11,11 @@ use tracing::{error, warn};
 
 use super::Backends;
 use super::barrier::Ticket;
-use super::fanout::{Live, Round, by_audience, read_range};
-use super::limits::{PROJECTION_EVERY, REPLAY_PAGE};
-use super::projection::{concerns_directory, project};
-use super::state::{State, directory_refusal, marker_refusal};
-use crate::bus::{Event, Topic};
-use crate::domain::{Body, ConversationId, Counted, Entry, MarkerSet, Refusal, Roster, Seq, UserId};
-use crate::storage::{InboxHead, MarkerRaise, Projection, StoredEntry};
+use super::fanout::{Live, Round, read_range};
+use super::limits::REPLAY_PAGE;
+use super::state::State;
+use crate::domain::{ConversationId, Refusal, Roster, Seq};
+use crate::storage::StoredEntry;
 use crate::telemetry::meters::meters;
 
 /// Tries of a round before it is owed, and the next one may come.
@@ -48,10 +43,10 @@ pub(super) struct Owed {
 
 /// Writes it, one round after the other.
 pub(super) struct Record {
-    backends: Backends,
-    id: ConversationId,
+    pub(super) backends: Backends,
+    pub(super) id: ConversationId,
     /// The directory knows the conversation up to here.
-    projected: Seq,
+    pub(super) projected: Seq,
     /// While something is, "done" is not said: a crash leaves it to the next start.
     owed: Option<Owed>,
     /// The same, for the actor.
@@ -167,110 +162,5 @@ impl Record {
         self.backends.log.fanout_done(self.id, up_to).await;
         crash_point("fanout.done");
         self.announce_rows(entries).await;
-    }
-
-    /// Everything that outlives the process. Each step may be repeated.
-    async fn write(&mut self, entries: &[Arc<StoredEntry>], roster: &Roster) -> Result<(), Refusal> {
-        self.project(entries, roster).await?;
-        let floors = floors(self.id, entries, roster);
-        if !floors.is_empty() {
-            self.backends.markers.raise(floors).await.map_err(marker_refusal)?;
-        }
-        crash_point("fanout.floors_raised");
-        self.raise_inbox(entries, roster).await?;
-        crash_point("fanout.inbox_raised");
-        Ok(())
-    }
-
-    async fn project(&mut self, entries: &[Arc<StoredEntry>], roster: &Roster) -> Result<(), Refusal> {
-        let mut projection = Projection::default();
-        for stored in entries {
-            project(&mut projection, &stored.entry, roster);
-        }
-        let due = projection.applied.0.saturating_sub(self.projected.0) >= PROJECTION_EVERY;
-        if due || entries.iter().any(|stored| concerns_directory(&stored.entry)) {
-            let applied = projection.applied;
-            self.backends
-                .directory
-                .apply(self.id, projection)
-                .await
-                .map_err(directory_refusal)?;
-            self.projected = applied;
-        }
-        Ok(())
-    }
-
-    /// One row per user and run of entries: the rows name the newest entry alone.
-    async fn raise_inbox(&self, entries: &[Arc<StoredEntry>], roster: &Roster) -> Result<(), Refusal> {
-        for (audience, run) in by_audience(entries, roster) {
-            let entry = &run[run.len() - 1].entry;
-            let head = InboxHead {
-                seq: entry.seq,
-                ordinal: entry.ordinal,
-                time: entry.time,
-            };
-            let raised = self.backends.markers.raise_inbox(&audience, self.id, head, false).await;
-            raised.map_err(marker_refusal)?;
-        }
-        Ok(())
-    }
-
-    /// Those who joined or left see their list change.
-    async fn announce_rows(&self, entries: &[Arc<StoredEntry>]) {
-        for stored in entries {
-            for user in users_changed(&stored.entry) {
-                let topic = Topic::User(user.clone());
-                self.backends.bus.publish(&topic, Event::OwnRow(self.id)).await;
-            }
-        }
-    }
-}
-
-fn users_changed(entry: &Entry) -> Vec<&UserId> {
-    match &entry.body {
-        Body::Created { members, .. } | Body::Members(members) => members.iter().map(|member| &member.user).collect(),
-        Body::Left { user, .. } => vec![user],
-        _ => Vec::new(),
-    }
-}
-
-/// Nothing before a user's own newest message, or before their joining, counts as unread.
-fn floors(id: ConversationId, entries: &[Arc<StoredEntry>], roster: &Roster) -> Vec<MarkerRaise> {
-    let mut floors: BTreeMap<UserId, Counted> = BTreeMap::new();
-    for stored in entries {
-        let entry = &stored.entry;
-        let at = Counted {
-            seq: entry.seq,
-            ordinal: entry.ordinal,
-        };
-        let users: Vec<&UserId> = match &entry.body {
-            Body::Message(_) => entry.sender.user.iter().collect(),
-            Body::Created { members, .. } | Body::Members(members) => {
-                let joined_here = |user: &&UserId| joined_at(roster, user, entry.seq);
-                members.iter().map(|member| &member.user).filter(joined_here).collect()
-            }
-            _ => Vec::new(),
-        };
-        // Entries come in order: the last one of a user is the highest.
-        floors.extend(users.into_iter().map(|user| (user.clone(), at)));
-    }
-    let raises = floors.into_iter().map(|(user, floor)| floor_raise(id, user, floor));
-    raises.collect()
-}
-
-fn joined_at(roster: &Roster, user: &UserId, seq: Seq) -> bool {
-    let standing = roster.standing(user);
-    standing.is_some_and(|standing| standing.spans.iter().any(|span| span.joined == seq))
-}
-
-fn floor_raise(conversation: ConversationId, user: UserId, floor: Counted) -> MarkerRaise {
-    MarkerRaise {
-        user,
-        conversation,
-        markers: MarkerSet {
-            unread_floor: floor,
-            ..MarkerSet::default()
-        },
-        device: None,
     }
 }
