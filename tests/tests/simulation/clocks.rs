@@ -19,7 +19,7 @@ fn t13_f12_order_receipts_and_server_time_hold_whatever_the_clocks_say() {
         ..Faults::default()
     };
     let mut counts = Counts::default();
-    for seed in seeds(1, 10) {
+    for seed in seeds(1, 5) {
         let mut setup = Setup::new(seed, faults);
         setup.clocks = [-HOUR_MS, 0, HOUR_MS];
         let outcome = run(setup);

@@ -75,7 +75,7 @@ fn t2_a_batch_that_is_applied_late_is_neither_lost_nor_doubled() {
         ..Faults::default()
     };
     let mut counts = Counts::default();
-    for seed in seeds(1, 40) {
+    for seed in seeds(1, 20) {
         let outcome = run(small(seed, faults));
         outcome.assert_clean(&[]);
         counts.merge(&outcome.counts);
@@ -99,7 +99,7 @@ fn t8_a_batch_that_shows_piece_by_piece_makes_no_hole() {
         ..Faults::default()
     };
     let mut counts = Counts::default();
-    for seed in seeds(1, 10) {
+    for seed in seeds(1, 4) {
         let outcome = run(Setup::new(seed, faults));
         outcome.assert_clean(&NEEDED);
         counts.merge(&outcome.counts);
@@ -146,7 +146,7 @@ fn f2(seeds: std::ops::Range<u64>) {
 
 #[test]
 fn f2_with_a_third_of_all_outcomes_unknown_nothing_is_lost_or_doubled() {
-    f2(seeds(1, 200));
+    f2(seeds(1, 100));
 }
 
 #[test]

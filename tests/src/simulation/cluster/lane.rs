@@ -18,7 +18,7 @@ use super::people::Person;
 use super::recorder::body_hash;
 use super::setup::Again;
 use super::world::{GUEST, World, id};
-use crate::checker::{BodyHash, Seq as SeenSeq, User, What};
+use crate::checker::{BodyHash, OpId, Seq as SeenSeq, User, What};
 
 /// Longest pause before a lane tries again.
 const BACK_OFF: Duration = Duration::from_millis(300);
@@ -44,6 +44,8 @@ struct Letter {
     /// The highest seq the device had seen when it first tried.
     known_head: Seq,
     place: Place,
+    /// Its newest try.
+    op: Option<OpId>,
 }
 
 type Flight = BoxFuture<'static, (ClientMsgId, Landed)>;
@@ -134,6 +136,7 @@ impl Lane {
                 change,
                 known_head: self.person.seen(self.room),
                 place: Place::Waiting,
+                op: None,
             });
             self.write_at += self.world.dice.millis(self.gap);
         }
@@ -156,6 +159,7 @@ impl Lane {
             self.last_due = self.last_due.max(due(&world));
             let caller = self.person.caller();
             let op = self.invoked(index, "stream");
+            self.outbox[index].op = Some(op);
             if !self.is_guest()
                 && world
                     .weather
@@ -190,7 +194,7 @@ impl Lane {
         format!("{what} of round {}", self.round)
     }
 
-    fn invoked(&self, index: usize, what: &str) -> crate::checker::OpId {
+    fn invoked(&self, index: usize, what: &str) -> OpId {
         let letter = &self.outbox[index];
         let op = self.world.recorder.op();
         self.world.weather.count("tries");
@@ -276,6 +280,8 @@ impl Lane {
         for letter in &mut self.outbox {
             if letter.place == Place::Flying {
                 letter.place = Place::Waiting;
+                let unheard = letter.op.map(|op| What::SendUnknown { op });
+                unheard.into_iter().for_each(|what| self.world.record(what));
             }
         }
         tokio::time::sleep(self.world.dice.millis(DARK)).await;
