@@ -27,7 +27,7 @@ impl Sign {
 }
 
 /// Seeds that are tried until the missing rule shows.
-const SEEDS_MAX: u64 = 40;
+const SEEDS_MAX: u64 = 20;
 
 fn case(rule: &str) -> (Setup, Sign) {
     let setup = |faults| Setup {
@@ -55,7 +55,7 @@ fn case(rule: &str) -> (Setup, Sign) {
         }
         "doubt_is_told" => {
             let faults = Faults {
-                half: PerMille(200),
+                late: PerMille(300),
                 refused: PerMille(300),
                 ..astray
             };
@@ -84,23 +84,12 @@ fn case(rule: &str) -> (Setup, Sign) {
         }
         "what_is_late_is_owed" => {
             let faults = Faults {
-                bus_lost: PerMille(1_000),
-                outage_every: Duration::from_secs(3),
+                bus_lost: PerMille(500),
+                outage_every: Duration::from_secs(2),
                 ..Faults::default()
             };
             let mut few = setup(faults);
-            (few.nodes, few.rooms, few.messages) = (1, 40, 3);
-            (few, Sign::Broken(&[Check::C14]))
-        }
-        // Which also has a case with the real binary.
-        "pending_fanout_done_at_start" => {
-            let faults = Faults {
-                bus_lost: PerMille(1_000),
-                crash_every: Duration::from_secs(1),
-                ..Faults::default()
-            };
-            let mut few = setup(faults);
-            (few.nodes, few.rooms, few.messages) = (1, 40, 3);
+            (few.nodes, few.rooms, few.messages, few.guests) = (1, 20, 3, 0);
             (few, Sign::Broken(&[Check::C14]))
         }
         other => panic!("{other} has no case"),
@@ -132,7 +121,7 @@ macro_rules! is_noticed {
         #[test]
         fn every_rule_has_a_test() {
             let tested = BTreeSet::from([$($rule),*]);
-            assert!(RULES.iter().all(|rule| tested.contains(rule)));
+            assert_eq!(tested, BTreeSet::from(RULES));
         }
     };
 }
@@ -144,5 +133,4 @@ is_noticed! {
     i7_taking_over_without_reading_the_members_is_noticed = "members_are_read_again",
     i5_acknowledging_what_was_not_taken_in_is_noticed = "acknowledged_by_whoever_took_it_in",
     i5_forgetting_what_a_store_did_not_take_is_noticed = "what_is_late_is_owed",
-    i5_forgetting_what_a_dead_node_left_is_noticed = "pending_fanout_done_at_start",
 }

@@ -1,4 +1,4 @@
-//! The directory as one node sees it: it fails now and then, and half of the failed writes happened.
+//! The directory as one node sees it: it fails now and then, and half of the failed writes happened; or it is out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +41,8 @@ impl NodeDirectory {
         if !self.fails() {
             return write.await;
         }
-        if self.weather.dice.below(2) == 0 {
+        // A store that is out does nothing; one that fails now and then may have done it.
+        if !self.weather.is_out(Store::Directory) && self.weather.dice.below(2) == 0 {
             write.await?;
         }
         out()

@@ -1,4 +1,4 @@
-//! Markers and inbox as one node sees them: they fail now and then, and half of the failed writes happened.
+//! Markers and inbox as one node sees them: they fail now and then, and half of the failed writes happened; or they are out.
 
 use std::sync::Arc;
 
@@ -37,7 +37,8 @@ impl NodeMarkers {
         if !self.fails() {
             return write.await;
         }
-        if self.weather.dice.below(2) == 0 {
+        // A store that is out does nothing; one that fails now and then may have done it.
+        if !self.weather.is_out(Store::Markers) && self.weather.dice.below(2) == 0 {
             write.await?;
         }
         out()
