@@ -15,6 +15,8 @@ pub use crash::crash_point;
 pub use file::FileStamp;
 pub use net::{BoxedIo, Connector, Io, Listener, TcpConnector, TcpListener};
 pub use random::{Random, SeededRandom, SystemRandom};
+#[cfg(feature = "sabotage")]
+pub use sabotage::without;
 pub use sabotage::{linger, rule_holds};
 
 use std::sync::Arc;

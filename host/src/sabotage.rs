@@ -1,7 +1,7 @@
 //! Rules that a test takes away from the running server, to see that the history checker says which promise broke.
 
 /// Whether a rule is in force. It always is, except that with the feature `sabotage` the environment variable
-/// `STONECHAT_WITHOUT` names, separated by commas, rules that are not.
+/// `STONECHAT_WITHOUT` names, separated by commas, rules that are not, and a simulation names one with [`without`].
 #[inline]
 #[must_use]
 pub fn rule_holds(name: &str) -> bool {
@@ -24,17 +24,29 @@ pub fn linger() {
     std::thread::sleep(std::time::Duration::from_millis(200));
 }
 
+/// Plays something that runs on this thread alone without a rule.
+#[cfg(feature = "sabotage")]
+pub fn without<T>(rule: &'static str, play: impl FnOnce() -> T) -> T {
+    let before = removed::HERE.replace(Some(rule));
+    let played = play();
+    removed::HERE.set(before);
+    played
+}
+
 #[cfg(feature = "sabotage")]
 mod removed {
+    use std::cell::Cell;
     use std::sync::OnceLock;
 
     static REMOVED: OnceLock<Vec<String>> = OnceLock::new();
 
+    thread_local! {
+        pub(super) static HERE: Cell<Option<&'static str>> = const { Cell::new(None) };
+    }
+
     pub(super) fn names(name: &str) -> bool {
-        REMOVED
-            .get_or_init(from_environment)
-            .iter()
-            .any(|removed| removed == name)
+        let removed = REMOVED.get_or_init(from_environment);
+        HERE.get() == Some(name) || removed.iter().any(|removed| removed == name)
     }
 
     fn from_environment() -> Vec<String> {

@@ -16,17 +16,17 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::core::Core;
-use super::fanout::FanoutBatch;
+use super::fanout::{Fanout, FanoutBatch};
 use super::limits::{
     BATCH_ENTRIES_MAX, CONFLICT_TRIES_MAX, IDLE, IDLE_CROWDED, LOADED_MAX, QUEUE_MAX, UNKNOWN_TRIES_MAX,
 };
 use super::rate::RateLimit;
-use super::sequencer::{Append, Plan, Verdict, appended, plan};
-use super::state::{State, append_refusal, load};
+use super::sequencer::{Append, Plan, Verdict, appended, doubted, plan};
+use super::state::{State, append_refusal, load, read_refusal, unavailable};
 use super::{fanout, receipts};
 use crate::domain::authorization::Actor as Who;
-use crate::domain::{ConversationId, Effect, Kind, Reason, Refusal, Seq, UserId};
-use crate::storage::{AppendError, StoredEntry};
+use crate::domain::{ConversationId, Effect, Kind, Reason, Refusal, UserId};
+use crate::storage::{AppendBatch, AppendError, StoredEntry};
 use crate::telemetry::meters::{Outcome, Shed, meters};
 
 /// What an actor can be asked.
@@ -88,15 +88,9 @@ async fn start(
     mut inbox: mpsc::Receiver<Command>,
     publish: watch::Sender<Published>,
 ) {
-    match load(&core.backends, id, core.now()).await {
-        Ok(loaded) => {
+    match take_over(&core, id).await {
+        Ok((state, fanout)) => {
             let _loaded = meters().conversations_loaded.hold();
-            let state = Arc::new(loaded.state);
-            let fanout = fanout::spawn(Arc::clone(&core), id, state.head.seq);
-            if loaded.is_new {
-                // Before readers see it, so that a catch-up waits for it.
-                fan_out_first(&core, &state, &fanout).await;
-            }
             publish.send_replace(Some(Ok(Arc::clone(&state))));
             let rate = RateLimit::new(core.limits.appends_per_second, monotonic());
             let mut actor = Actor {
@@ -117,6 +111,9 @@ async fn start(
             publish.send_replace(Some(Err(refusal.clone())));
             core.registry.remove(id, generation);
             inbox.close();
+            // Nobody looked whether these are retries of what is stored; where there is no conversation nothing is.
+            let is_certain = refusal.reason == Reason::NotFound || !rule_holds("who_cannot_look_does_not_deny");
+            let refusal = if is_certain { refusal } else { doubted(refusal) };
             while let Some(command) = inbox.recv().await {
                 if let Command::Append(append) = command {
                     let _gone = append.reply.send(Err(refusal.clone()));
@@ -126,19 +123,14 @@ async fn start(
     }
 }
 
-/// Fans out the entry that created the conversation. If it cannot be read now, the log still says it is pending.
-async fn fan_out_first(core: &Core, state: &State, fanout: &mpsc::Sender<FanoutBatch>) {
-    let ticket = core.barrier.ticket(state.id, &state.roster);
-    let first = fanout::read_range(&core.backends, state.id, Seq::ZERO.next(), state.head.seq).await;
-    if let Ok(entries) = first {
-        let roster = Arc::clone(&state.roster);
-        let batch = FanoutBatch {
-            entries,
-            roster,
-            ticket,
-        };
-        let _stopping = fanout.send(batch).await;
-    }
+/// Loads a conversation and fans out what nobody may have heard of. That begins before readers see it, so that a catch-up
+/// waits for it.
+async fn take_over(core: &Arc<Core>, id: ConversationId) -> Result<(Arc<State>, Fanout), Refusal> {
+    let state = Arc::new(load(&core.backends, id, core.now()).await?);
+    let pending = core.backends.log.fanout_pending_from(id).await.map_err(read_refusal)?;
+    let pending = pending.filter(|_| rule_holds("pending_fanout_done_at_start"));
+    let fanout = fanout::spawn(core, &state, pending);
+    Ok((state, fanout))
 }
 
 struct Actor {
@@ -146,7 +138,7 @@ struct Actor {
     state: Arc<State>,
     inbox: mpsc::Receiver<Command>,
     publish: watch::Sender<Published>,
-    fanout: mpsc::Sender<FanoutBatch>,
+    fanout: Fanout,
     rate: RateLimit,
     /// Accepted into the batch to come; bounded by `BATCH_ENTRIES_MAX`.
     waiting: VecDeque<Append>,
@@ -182,7 +174,8 @@ impl Actor {
                 biased;
                 command = self.inbox.recv() => return command,
                 () = tokio::time::sleep_until(wake) => {
-                    if self.receipts_due.is_none() {
+                    // Its worker ends with it, so it stays while something is to be made up for.
+                    if self.receipts_due.is_none() && !self.fanout.owes() {
                         // Out of the registry first, then closed: a command that came in between is still handled.
                         self.core.registry.remove(self.state.id, self.generation);
                         self.inbox.close();
@@ -252,22 +245,25 @@ impl Actor {
         let (mut conflicts, mut unknowns) = (0, 0);
         loop {
             let plan = self.plan().await;
-            let Some(batch) = plan.batch() else {
+            let tried = if plan.is_behind(self.state.head.seq) {
+                Err(AppendError::Conflict)
+            } else if let Some(batch) = plan.batch() {
+                self.append(batch).await
+            } else {
                 return self.answer(plan.verdicts, &[], None);
             };
-            crash_point("append.planned");
-            meters().append_batch_entries.size(batch.entries.len());
-            let started = monotonic();
-            let appended = self.core.backends.log.append(batch).await;
-            meters().append_seconds.since(started);
-            let error = match appended {
-                Ok(stored) => {
-                    crash_point("append.stored");
-                    return self.stored(plan, stored).await;
-                }
+            let error = match tried {
+                Ok(stored) => return self.stored(plan, stored).await,
                 Err(error) => error,
             };
             match error {
+                AppendError::Conflict if !rule_holds("a_lost_append_is_looked_into") => {
+                    return self.answer(
+                        plan.verdicts,
+                        &[],
+                        Some(&unavailable("others append faster; not stored")),
+                    );
+                }
                 AppendError::Conflict => {
                     conflicts += 1;
                     meters().append_conflicts.inc();
@@ -287,6 +283,18 @@ impl Actor {
                 return self.answer(plan.verdicts, &[], Some(&append_refusal(&error)));
             }
         }
+    }
+
+    async fn append(&self, batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
+        crash_point("append.planned");
+        meters().append_batch_entries.size(batch.entries.len());
+        let started = monotonic();
+        let appended = self.core.backends.log.append(batch).await;
+        meters().append_seconds.since(started);
+        if appended.is_ok() {
+            crash_point("append.stored");
+        }
+        appended
     }
 
     async fn plan(&self) -> Plan {
@@ -313,8 +321,7 @@ impl Actor {
             roster,
             ticket,
         };
-        // The worker outlives its actor, so this only fails when the runtime stops; the log remembers what is pending.
-        let _stopping = self.fanout.send(batch).await;
+        self.fanout.send(batch).await;
     }
 
     fn publish_state(&mut self, state: State) {
@@ -325,13 +332,21 @@ impl Actor {
     /// Answers the planned requests and drops them from the queue; `refusal` is for those that needed the batch.
     fn answer(&mut self, verdicts: Vec<Verdict>, stored: &[Arc<StoredEntry>], refusal: Option<&Refusal>) {
         for verdict in verdicts {
-            let Some(append) = self.waiting.pop_front() else { return };
+            let Some(mut append) = self.waiting.pop_front() else {
+                return;
+            };
             let answer = match (verdict, refusal) {
+                // An ack says that fan-out is under way: what this node has not taken in is not acknowledged by it.
+                (Verdict::Settled(Ok(found)), Some(refusal)) if found.seq > self.state.head.seq => {
+                    append.unsure = true;
+                    Err(refusal.clone())
+                }
                 (Verdict::Settled(answer), _) => answer,
                 (Verdict::Planned { .. }, Some(refusal)) => Err(refusal.clone()),
                 (Verdict::Planned { index, duplicate }, None) => Ok(appended(&stored[index].entry, duplicate)),
             };
-            let answer = if append.unsure { answer.map_err(doubted) } else { answer };
+            let in_doubt = append.unsure && rule_holds("doubt_is_told");
+            let answer = if in_doubt { answer.map_err(doubted) } else { answer };
             log_answer(&append, &answer);
             if answer.is_err() && !rule_holds("every_request_answered") {
                 std::mem::forget(append.reply);
@@ -346,7 +361,10 @@ impl Actor {
     /// and receivers drop what they have.
     async fn reload(&mut self) -> Result<(), Refusal> {
         let known = self.state.head.seq;
-        let state = load(&self.core.backends, self.state.id, self.core.now()).await?.state;
+        let mut state = load(&self.core.backends, self.state.id, self.core.now()).await?;
+        if !rule_holds("members_are_read_again") {
+            state.roster = Arc::clone(&self.state.roster);
+        }
         let missed = fanout::read_range(&self.core.backends, state.id, known.next(), state.head.seq).await?;
         self.publish_state(state);
         if !missed.is_empty() {
@@ -355,7 +373,7 @@ impl Actor {
                 roster: Arc::clone(&self.state.roster),
                 ticket: self.core.barrier.ticket(self.state.id, &self.state.roster),
             };
-            let _stopping = self.fanout.send(batch).await;
+            self.fanout.send(batch).await;
         }
         Ok(())
     }
@@ -367,18 +385,6 @@ impl Actor {
             receipts::send_moved(&self.core.backends, &self.state, &moved).await;
         }
     }
-}
-
-/// The refusal of a request of which an earlier try may have been stored, or may still be (C9): whatever a later try met,
-/// a read that failed among it, "not done" would be a guess. Only an id that holds another payload is certain.
-fn doubted(refusal: Refusal) -> Refusal {
-    if matches!(refusal.reason, Reason::ClientMsgIdReused { .. }) {
-        return refusal;
-    }
-    Refusal::unknown(
-        refusal.reason,
-        "an earlier try may have been stored; retry with the same id",
-    )
 }
 
 /// How an answer is counted.

@@ -1,17 +1,19 @@
 //! Fan-out: tells everybody in an entry's audience that it is there, after the ack and off its path.
 //!
 //! Order: live publish, the directory's projection, unread floors, inbox rows, then "done". If the process dies in
-//! between, the log still says that fan-out is pending and the next start does it again; receivers drop what they have.
+//! between, the log still says that fan-out is pending and whoever takes the conversation over does it again; receivers
+//! drop what they have. If a store fails, what is not written is owed, and made up for in order once it answers again.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use stonechat_host::crash_point;
+use stonechat_host::{crash_point, monotonic};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{debug, error, warn};
+use tracing::debug;
 
 use super::Backends;
 use super::barrier::Ticket;
@@ -19,18 +21,14 @@ use super::core::Core;
 use super::limits::{
     FANOUT_QUEUE_MAX, FANOUT_ROUND_MAX, LINGER_MEMBERS, LINGER_PER_MEMBER, PROJECTION_EVERY, REPLAY_PAGE,
 };
+use super::owed::{Owed, Record};
 use super::projection::{concerns_directory, project};
-use super::state::{directory_refusal, marker_refusal, read_refusal};
+use super::state::{State, directory_refusal, marker_refusal, read_refusal};
 use crate::bus::{Event, Topic};
 use crate::domain::{Body, ConversationId, Counted, Entry, MarkerSet, Refusal, Roster, Seq, UserId};
 use crate::storage::{FanoutTrace, InboxHead, InboxRaise, MarkerRaise, PageLimit, Projection, StoredEntry};
 use crate::telemetry::meters::meters;
 use crate::telemetry::traces::{Stage, all_within};
-
-/// Tries of a step before it is left to the next start.
-const TRIES_MAX: u32 = 5;
-/// Wait before the second try; doubled each time.
-const RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Entries of one commit, in order.
 pub(super) struct FanoutBatch {
@@ -41,27 +39,48 @@ pub(super) struct FanoutBatch {
     pub(super) ticket: Ticket,
 }
 
-/// Starts the worker of one conversation; it ends when the actor is gone and the queue is empty.
-pub(super) fn spawn(core: Arc<Core>, id: ConversationId, projected: Seq) -> mpsc::Sender<FanoutBatch> {
-    let (sender, batches) = mpsc::channel::<FanoutBatch>(FANOUT_QUEUE_MAX);
-    let (live, record) = halves(&core, id, projected);
-    tokio::spawn(work(core, live, record, batches));
-    sender
+/// The actor's end of its worker.
+pub(super) struct Fanout {
+    batches: mpsc::Sender<FanoutBatch>,
+    owes: Arc<AtomicBool>,
 }
 
-/// What tells of a conversation's entries, and what writes them down; the directory knows it up to `projected`.
-fn halves(core: &Core, id: ConversationId, projected: Seq) -> (Live, Record) {
+impl Fanout {
+    /// Hands a batch over. The worker outlives its actor, so this only fails when the runtime stops; the log remembers
+    /// what is pending.
+    pub(super) async fn send(&self, batch: FanoutBatch) {
+        let _stopping = self.batches.send(batch).await;
+    }
+
+    /// Whether something is still to be made up for.
+    pub(super) fn owes(&self) -> bool {
+        self.owes.load(Ordering::Acquire)
+    }
+}
+
+/// Starts the worker of one conversation; it ends when the actor is gone and the queue is empty. What nobody may have
+/// heard of, from `pending` up to the head, it owes from the start: the entry that created the conversation, or what a
+/// node appended that died or gave up before it knew.
+pub(super) fn spawn(core: &Arc<Core>, state: &State, pending: Option<Seq>) -> Fanout {
+    let (sender, batches) = mpsc::channel::<FanoutBatch>(FANOUT_QUEUE_MAX);
+    let owes = Arc::new(AtomicBool::new(false));
     let live = Live {
         backends: core.backends.clone(),
-        id,
+        id: state.id,
     };
-    let record = Record {
-        backends: core.backends.clone(),
-        id,
-        projected,
-        complete: true,
-    };
-    (live, record)
+    let mut record = Record::new(core.backends.clone(), state, Arc::clone(&owes));
+    if let Some(from) = pending {
+        record.owe(Owed {
+            from,
+            to: state.head.seq,
+            untold_to: state.head.seq,
+            roster: Arc::clone(&state.roster),
+            again: monotonic(),
+            ticket: Some(core.barrier.ticket(state.id, &state.roster)),
+        });
+    }
+    tokio::spawn(work(Arc::clone(core), live, record, batches));
+    Fanout { batches: sender, owes }
 }
 
 /// Publishes each batch as it comes. What outlives the process is written for all batches that came meanwhile at once: a
@@ -70,15 +89,29 @@ async fn work(core: Arc<Core>, live: Live, mut record: Record, mut batches: mpsc
     let mut published: Vec<FanoutBatch> = Vec::new();
     loop {
         if published.is_empty() {
-            let Some(batch) = batches.recv().await else { return };
-            live.publish(&batch.entries, &batch.roster, Some(batch.ticket.taken()))
-                .await;
-            published.push(batch);
+            let came = match record.due() {
+                Some(due) => tokio::time::timeout_at(due, batches.recv()).await.ok(),
+                None => Some(batches.recv().await),
+            };
+            match came {
+                Some(Some(batch)) => {
+                    live.publish(&batch.entries, &batch.roster, Some(batch.ticket.taken()))
+                        .await;
+                    published.push(batch);
+                }
+                // What is owed is left to whoever takes the conversation over.
+                Some(None) => return,
+                None => {
+                    let making_up = record.make_up(&live);
+                    live.publish_while(making_up, &mut batches, &mut published).await;
+                    continue;
+                }
+            }
         }
         let linger = core.barrier.linger(linger(&published));
         live.publish_while(linger, &mut batches, &mut published).await;
         let round = Round::of(std::mem::take(&mut published));
-        let recording = record.record(&round);
+        let recording = record.record(&round, &live);
         live.publish_while(recording, &mut batches, &mut published).await;
         for ticket in &round.tickets {
             meters().fanout_seconds.since(ticket.taken());
@@ -94,10 +127,10 @@ fn linger(published: &[FanoutBatch]) -> Duration {
 }
 
 /// What is written together. The tickets are held until it is.
-struct Round {
-    entries: Vec<Arc<StoredEntry>>,
+pub(super) struct Round {
+    pub(super) entries: Vec<Arc<StoredEntry>>,
     /// The roster after the last of them.
-    roster: Arc<Roster>,
+    pub(super) roster: Arc<Roster>,
     tickets: Vec<Ticket>,
 }
 
@@ -115,26 +148,6 @@ impl Round {
         }
         round
     }
-}
-
-/// Does what a crash left undone.
-pub(super) async fn redrive(core: &Arc<Core>, id: ConversationId, from: Seq) -> Result<(), Refusal> {
-    let state = core.state(id).await?;
-    let (live, mut record) = halves(core, id, state.head.seq);
-    let mut next = from;
-    while next <= state.head.seq {
-        let to = Seq(state.head.seq.0.min(next.0 + REPLAY_PAGE as u64 - 1));
-        let page = read_range(&core.backends, id, next, to).await?;
-        live.publish(&page, &state.roster, None).await;
-        let round = Round {
-            entries: page,
-            roster: Arc::clone(&state.roster),
-            tickets: Vec::new(),
-        };
-        record.record(&round).await;
-        next = to.next();
-    }
-    Ok(())
 }
 
 /// Entries `from..=to`.
@@ -160,13 +173,13 @@ pub(super) async fn read_range(
 }
 
 /// What is told at once, and may be lost.
-struct Live {
+pub(super) struct Live {
     backends: Backends,
     id: ConversationId,
 }
 
 impl Live {
-    async fn publish(&self, entries: &[Arc<StoredEntry>], roster: &Roster, acked: Option<Instant>) {
+    pub(super) async fn publish(&self, entries: &[Arc<StoredEntry>], roster: &Roster, acked: Option<Instant>) {
         for (audience, entries) in by_audience(entries, roster) {
             let event = Event::Entries(entries.into(), acked);
             let correlations = entries.iter().map(|stored| stored.entry.correlation);
@@ -214,45 +227,9 @@ fn by_audience<'a>(entries: &'a [Arc<StoredEntry>], roster: &Roster) -> Vec<(Vec
 }
 
 /// What outlives the process.
-struct Record {
-    backends: Backends,
-    id: ConversationId,
-    /// The directory knows the conversation up to here.
-    projected: Seq,
-    /// False when a step failed for good: then "done" is not said, and the next start does it again.
-    complete: bool,
-}
-
 impl Record {
-    async fn record(&mut self, round: &Round) {
-        let Some(last) = round.entries.last().map(|stored| stored.entry.seq) else {
-            return;
-        };
-        let mut delay = RETRY_DELAY;
-        for _ in 0..TRIES_MAX {
-            match self.write(&round.entries, &round.roster).await {
-                Ok(()) => {
-                    if self.complete {
-                        self.backends.log.fanout_done(self.id, last).await;
-                    }
-                    crash_point("fanout.done");
-                    return self.announce_rows(&round.entries).await;
-                }
-                Err(refusal) => {
-                    meters().fanout_retries.inc();
-                    warn!(conversation = %self.id, %refusal, "fan-out step failed, trying again");
-                }
-            }
-            tokio::time::sleep(delay).await;
-            delay *= 2;
-        }
-        self.complete = false;
-        meters().fanout_incomplete.inc();
-        error!(conversation = %self.id, up_to = last.0, "fan-out is incomplete until the next start");
-    }
-
     /// Everything that outlives the process. Each step may be repeated.
-    async fn write(&mut self, entries: &[Arc<StoredEntry>], roster: &Roster) -> Result<(), Refusal> {
+    pub(super) async fn write(&mut self, entries: &[Arc<StoredEntry>], roster: &Roster) -> Result<(), Refusal> {
         self.project(entries, roster).await?;
         crash_point("fanout.projected");
         let trace = FanoutTrace {
@@ -284,7 +261,7 @@ impl Record {
     }
 
     /// Those who joined or left see their list change.
-    async fn announce_rows(&self, entries: &[Arc<StoredEntry>]) {
+    pub(super) async fn announce_rows(&self, entries: &[Arc<StoredEntry>]) {
         for stored in entries {
             for user in users_changed(&stored.entry) {
                 let topic = Topic::User(user.clone());

@@ -12,6 +12,7 @@ mod fanout;
 mod history;
 mod limits;
 mod membership;
+mod owed;
 mod people;
 mod projection;
 mod rate;
@@ -76,14 +77,16 @@ impl Conversations {
         }
     }
 
-    /// Re-drives fan-out that a crash left pending; call once before serving. Returns how many conversations had any.
+    /// Takes over the conversations in which a crash left fan-out pending, which fans it out; call once before serving.
+    /// Returns how many there were.
     ///
     /// # Errors
     /// The store cannot answer; do not serve.
     pub async fn recover(&self) -> Result<usize, Refusal> {
         let pending = self.core.backends.log.fanout_pending().await.map_err(read_refusal)?;
-        for (id, from) in pending.iter().filter(|_| rule_holds("pending_fanout_done_at_start")) {
-            fanout::redrive(&self.core, *id, *from).await?;
+        for (id, _) in pending.iter().filter(|_| rule_holds("pending_fanout_done_at_start")) {
+            self.core.state(*id).await?;
+            self.core.barrier.wait_for(*id).await;
         }
         Ok(pending.len())
     }
@@ -143,7 +146,7 @@ impl Conversations {
                 };
                 Err(Refusal::not_done(
                     reason,
-                    "this conversation's queue is full; not stored, retry with the same id",
+                    "this conversation's queue is full; this try is not stored, retry with the same id",
                 ))
             }
             // The actor went idle at this very moment and left the registry before it closed: the next one takes over.

@@ -17,7 +17,7 @@ use super::{AppendRequest, Appended, Backends, Caller, Limits};
 use crate::domain::payload::canonical_bytes;
 use crate::domain::{Body, Change, ClientMsgId, Entry, Reason, Refusal, Sender, Seq, UnixMillis, UserId};
 use crate::storage::{
-    AppendBatch, Directory, Head, MessageLog, PageLimit, PayloadHash, PendingAppend, Prior, StoredEntry,
+    AppendBatch, Directory, Head, MessageLog, PageLimit, PayloadHash, PendingAppend, Prior, ReadError, StoredEntry,
 };
 
 /// A request that waits for its place.
@@ -57,6 +57,12 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Whether a request was found in the log above `head`: then there are entries that this node has not taken in.
+    pub(super) fn is_behind(&self, head: Seq) -> bool {
+        let above = |verdict: &Verdict| matches!(verdict, Verdict::Settled(Ok(found)) if found.seq > head);
+        self.verdicts.iter().any(above) && rule_holds("acknowledged_by_whoever_took_it_in")
+    }
+
     /// The batch; `None` when nothing is to be appended.
     pub(super) fn batch(&self) -> Option<AppendBatch> {
         (!self.entries.is_empty()).then(|| AppendBatch {
@@ -160,11 +166,11 @@ impl Planner<'_> {
         let found = self
             .log
             .find(request.conversation, sender, &request.client_msg_id, request.known_head);
-        let Some(Prior { seq, payload }) = found.await.map_err(read_refusal)? else {
+        let Some(Prior { seq, payload }) = found.await.map_err(unasked)? else {
             return Ok(None);
         };
         check_same_payload(append, payload, seq)?;
-        let stored = self.read_one(seq).await?;
+        let stored = self.read_one(seq).await.map_err(doubted)?;
         Ok(Some(Verdict::Settled(Ok(appended(&stored.entry, true)))))
     }
 
@@ -221,7 +227,7 @@ impl Planner<'_> {
             .await
             .map_err(read_refusal)?;
         page.into_iter().next().ok_or_else(|| {
-            read_refusal(crate::storage::ReadError::Corrupt(format!(
+            read_refusal(ReadError::Corrupt(format!(
                 "seq {seq} is at or below the head but absent"
             )))
         })
@@ -258,6 +264,25 @@ impl Planner<'_> {
             payload: append.payload,
         });
         index
+    }
+}
+
+/// The refusal when the log cannot say whether there was an earlier try: this may be a retry of one that was stored (C9).
+fn unasked(error: ReadError) -> Refusal {
+    let refusal = read_refusal(error);
+    if rule_holds("who_cannot_look_does_not_deny") {
+        doubted(refusal)
+    } else {
+        refusal
+    }
+}
+
+/// The refusal of a request of which an earlier try may have been stored, or may still be (C9): whatever a later try met,
+/// a read that failed among it, "not done" would be a guess. Only an id that holds another payload is certain.
+pub(super) fn doubted(refusal: Refusal) -> Refusal {
+    match refusal.reason {
+        Reason::ClientMsgIdReused { .. } => refusal,
+        reason => Refusal::unknown(reason, "an earlier try may have been stored; retry with the same id"),
     }
 }
 

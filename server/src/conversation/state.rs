@@ -51,21 +51,14 @@ impl State {
     }
 }
 
-/// A conversation as loaded.
-pub(super) struct Loaded {
-    pub(super) state: State,
-    /// Its first entry was appended by this load and is not fanned out yet.
-    pub(super) is_new: bool,
-}
-
 /// Loads a conversation: the directory's record, brought up to the log's head. Its first entry is appended here when a
 /// crash came between the decision to create it and the append.
-pub(super) async fn load(backends: &Backends, id: ConversationId, now: UnixMillis) -> Result<Loaded, Refusal> {
+pub(super) async fn load(backends: &Backends, id: ConversationId, now: UnixMillis) -> Result<State, Refusal> {
     let record = backends.directory.conversation(id).await.map_err(directory_refusal)?;
     let record = record.ok_or_else(Refusal::no_conversation)?;
-    let (head, is_new) = match backends.log.head(id).await.map_err(read_refusal)? {
-        Some(head) => (head, false),
-        None => (append_first(backends, &record, now).await?, true),
+    let head = match backends.log.head(id).await.map_err(read_refusal)? {
+        Some(head) => head,
+        None => append_first(backends, &record, now).await?,
     };
     let mut state = State {
         id,
@@ -79,7 +72,7 @@ pub(super) async fn load(backends: &Backends, id: ConversationId, now: UnixMilli
     };
     replay(backends, &mut state, record.applied).await?;
     state.blocked = is_blocked(backends, &state).await?;
-    Ok(Loaded { state, is_new })
+    Ok(state)
 }
 
 /// Whether the two users of a 1:1 have a block between them.
@@ -233,7 +226,10 @@ pub(super) fn append_refusal(error: &AppendError) -> Refusal {
         retry_after_ms: super::limits::RETRY_AFTER_MS,
     };
     match error {
-        AppendError::Conflict => Refusal::not_done(reason, "others append faster; not stored, retry with the same id"),
+        // It may also be that the id is taken: by an earlier try, which this one did not look for again (C9).
+        AppendError::Conflict => {
+            Refusal::unknown(reason, "others append faster; outcome unknown, retry with the same id")
+        }
         AppendError::NotDone(_) => Refusal::not_done(reason, "the store refuses; not stored, retry with the same id"),
         AppendError::Unknown(_) => Refusal::unknown(reason, "outcome unknown; retry with the same id"),
         AppendError::Corrupt(_) => damaged(),

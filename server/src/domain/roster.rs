@@ -188,7 +188,9 @@ impl Roster {
             spans: Vec::new(),
         });
         standing.role = member.role;
-        let newer = standing.spans.last().is_none_or(|span| span.joined < seq);
+        // Behind the end of the last stay: an entry from within it, taken in again, begins none.
+        let ended = standing.spans.last().map(|span| span.left.unwrap_or(span.joined));
+        let newer = ended.is_none_or(|ended| ended < seq);
         if !standing.is_member() && newer {
             standing.spans.push(Span {
                 joined: seq,
@@ -209,6 +211,54 @@ impl Roster {
         {
             span.left = Some(seq);
             self.members_now -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ClientMsgId, ConversationId, CorrelationId, Ordinal, Sender, UnixMillis};
+
+    fn entry(seq: u64, body: Body) -> Entry {
+        Entry {
+            conversation: ConversationId([1; 16]),
+            seq: Seq(seq),
+            time: UnixMillis(0),
+            ordinal: Ordinal(seq),
+            sender: Sender {
+                user: None,
+                device: None,
+            },
+            client_msg_id: ClientMsgId::parse("m").unwrap(),
+            correlation: CorrelationId::default(),
+            origin_time: None,
+            body,
+        }
+    }
+
+    /// I7: a roster of later on takes in what lies before once more, as when a projection is behind its standings.
+    #[test]
+    fn i7_entries_taken_in_again_change_no_stay() {
+        let ada = UserId::parse("ada").unwrap();
+        let is = |role| {
+            let user = ada.clone();
+            Body::Members(vec![Member { user, role }])
+        };
+        let leaves = || Body::Left {
+            user: ada.clone(),
+            removed: true,
+            promoted: None,
+        };
+        let bodies = [is(Role::Member), is(Role::Admin), leaves(), is(Role::Member), leaves()];
+        let entries: Vec<Entry> = (1..).zip(bodies).map(|(seq, body)| entry(seq, body)).collect();
+        let mut roster = Roster::default();
+        entries.iter().for_each(|entry| roster.apply(entry));
+        let whole = roster.clone();
+        for from in 0..entries.len() {
+            entries[from..].iter().for_each(|entry| roster.apply(entry));
+            assert_eq!(roster.standing(&ada), whole.standing(&ada), "again from {from}");
+            assert_eq!(roster.len(), 0);
         }
     }
 }

@@ -158,6 +158,17 @@ pub trait MessageLog: Send + Sync {
     /// See [`ReadError`].
     async fn fanout_pending(&self) -> Result<Vec<(ConversationId, Seq)>, ReadError>;
 
+    /// The first seq of a conversation that may not have been fanned out, for whoever takes it over; `None` when
+    /// everything was.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    async fn fanout_pending_from(&self, conversation: ConversationId) -> Result<Option<Seq>, ReadError> {
+        let pending = self.fanout_pending().await?;
+        let found = pending.into_iter().find(|(id, _)| *id == conversation);
+        Ok(found.map(|(_, from)| from))
+    }
+
     /// Everything up to `up_to` was fanned out. A hint: it may be lost in a crash, never before the inbox rows written
     /// ahead of it.
     async fn fanout_done(&self, conversation: ConversationId, up_to: Seq);

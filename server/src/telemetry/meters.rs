@@ -128,7 +128,7 @@ meters! {
     fanout_retries: Counter = "stonechat_fanout_retries",
         "Steps of fan-out that failed and were tried again", Counter::default();
     fanout_incomplete: Counter = "stonechat_fanout_incomplete",
-        "Batches whose fan-out was given up until the next start", Counter::default();
+        "Times that fan-out was late, to be made up for when the stores answer again", Counter::default();
     delivery_seconds: Histogram = "stonechat_delivery_seconds",
         "From the ack of an entry to a recipient's stream, deliveries of live events", Histogram::of_times(TIMES);
     deliveries: CounterBy<Delivery> = "stonechat_deliveries",

@@ -3,6 +3,7 @@
 //! The server is the real one, behind `stonechat_host`: only sockets, clock and randomness are simulated, and its
 //! backends are the ones in memory, which a simulated crash leaves as a disk would be left.
 
+pub mod cluster;
 mod faults;
 mod net;
 mod player;

@@ -1,6 +1,16 @@
 //! Seeded simulation: the real server and client on simulated time and network, judged by the history checker.
 //!
-//! `STONECHAT_SEEDS=1000` runs as many seeds; `STONECHAT_SEED=7` runs that one.
+//! `STONECHAT_SEEDS=1000` runs as many seeds; `STONECHAT_SEED=7` runs that one. The nightly figures are the ignored tests:
+//! `cargo test -p stonechat-tests --test simulation -- --ignored --nocapture f1`.
+
+mod clocks;
+mod cluster;
+mod members;
+mod owners;
+mod receipts;
+mod sabotage;
+mod tails;
+mod unknown;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -35,6 +45,14 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// The seeds of a test: as many as it takes in CI, more, or one alone.
+fn seeds(from: u64, count: u64) -> std::ops::Range<u64> {
+    match number("STONECHAT_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => from..from + number("STONECHAT_SEEDS").unwrap_or(count),
+    }
+}
+
 #[test]
 fn f20_one_seed_gives_one_run() {
     let (mut hashes, mut crashes, mut partitions) = (BTreeSet::new(), 0, 0);
@@ -59,12 +77,8 @@ fn f1_a_healthy_run_is_clean() {
 
 #[test]
 fn f1_nothing_is_lost_doubled_or_reordered_whatever_fails() {
-    let (from, count) = match number("STONECHAT_SEED") {
-        Some(seed) => (seed, 1),
-        None => (100, number("STONECHAT_SEEDS").unwrap_or(10)),
-    };
     let (mut crashes, mut partitions) = (0, 0);
-    for seed in from..from + count {
+    for seed in seeds(100, 10) {
         let outcome = run(setup(seed, Faults::ALL));
         println!(
             "seed {seed}: {} crashes, {} partitions, {:?} simulated",

@@ -1,7 +1,7 @@
 //! Logs that check, lie, fail or wait: the real one behind them stays right.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -31,6 +31,8 @@ struct LyingLog {
     appends: AtomicU64,
     decide: Decide,
     fail: Fail,
+    /// While it is set nobody learns what is stored under an id.
+    unfound: Arc<AtomicBool>,
     open: watch::Receiver<bool>,
     /// Appends that came to the gate.
     came: watch::Sender<u64>,
@@ -43,6 +45,7 @@ impl LyingLog {
             appends: AtomicU64::new(0),
             decide: Box::new(|_, _| None),
             fail: Box::new(|_, _, _| None),
+            unfound: Arc::default(),
             open: watch::channel(true).1,
             came: watch::Sender::new(0),
         }
@@ -68,6 +71,17 @@ pub(super) fn failing(
     move |inner| {
         Arc::new(LyingLog {
             fail: Box::new(fail),
+            ..LyingLog::before(inner)
+        })
+    }
+}
+
+/// Cannot say what is stored under an id while the switch is set.
+pub(super) fn unfound(switch: &Arc<AtomicBool>) -> impl FnOnce(Log) -> Log {
+    let unfound = Arc::clone(switch);
+    move |inner| {
+        Arc::new(LyingLog {
+            unfound,
             ..LyingLog::before(inner)
         })
     }
@@ -148,6 +162,9 @@ impl MessageLog for LyingLog {
         id: &ClientMsgId,
         known_head: Seq,
     ) -> Result<Option<Prior>, ReadError> {
+        if self.unfound.load(Ordering::Relaxed) {
+            return Err(ReadError::Unavailable("no answer".to_owned()));
+        }
         self.inner.find(conversation, sender, id, known_head).await
     }
 
@@ -157,6 +174,10 @@ impl MessageLog for LyingLog {
 
     async fn fanout_pending(&self) -> Result<Vec<(ConversationId, Seq)>, ReadError> {
         self.inner.fanout_pending().await
+    }
+
+    async fn fanout_pending_from(&self, conversation: ConversationId) -> Result<Option<Seq>, ReadError> {
+        self.inner.fanout_pending_from(conversation).await
     }
 
     async fn fanout_done(&self, conversation: ConversationId, up_to: Seq) {

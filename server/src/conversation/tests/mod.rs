@@ -3,8 +3,11 @@
 mod bed;
 mod creation;
 mod failing;
+mod failing_markers;
+mod late;
 pub(crate) mod lying_log;
 mod membership;
+mod model;
 mod order;
 mod reading;
 mod receipts;

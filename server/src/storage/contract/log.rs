@@ -250,6 +250,10 @@ pub(crate) async fn fanout_pending_keeps_the_oldest_seq_until_done(log: AnyLog) 
     assert_eq!(pending().await, [(one, Seq(3))]);
     append(&*log, two, &[message("b")]).await.expect("appended");
     assert_eq!(pending().await, [(one, Seq(3)), (two, Seq(2))]);
+    for (conversation, first) in [(one, Some(Seq(3))), (two, Some(Seq(2))), (conversation(3), None)] {
+        let from = log.fanout_pending_from(conversation).await;
+        assert_eq!(from.expect("readable"), first);
+    }
     log.fanout_done(one, Seq(3)).await;
     log.fanout_done(two, Seq(2)).await;
     assert!(pending().await.is_empty());

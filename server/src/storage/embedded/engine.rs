@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Slice, Snapshot,
@@ -35,6 +36,9 @@ pub(super) struct Engine {
     keyspaces: [Keyspace; 3],
     store_id: [u8; 16],
     newest_change: AtomicU64,
+    /// Taken after the newest commit, while none is under way. A snapshot taken at another time may hold half a commit: the
+    /// engine's own flushes make everything visible that was begun before them (lsm-tree 3.1, `SuperVersions`).
+    committed: RwLock<Arc<Snapshot>>,
     // Dropped last: nobody else may open the folder while the engine still closes.
     folder: Folder,
 }
@@ -42,7 +46,7 @@ pub(super) struct Engine {
 /// A consistent view: a commit is in it as a whole or not at all.
 pub(super) struct View<'a> {
     engine: &'a Engine,
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
 }
 
 /// A key with its value.
@@ -56,11 +60,13 @@ impl Engine {
         let opened =
             opened.map_err(|_| OpenError::damaged(&path, "the engine gave up on its files; its message is above"))?;
         let (database, keyspaces) = opened.map_err(|error| OpenError::of_fault(&path, error.into()))?;
+        let committed = RwLock::new(Arc::new(database.snapshot()));
         Ok(Self {
             database,
             keyspaces,
             store_id: [0; 16],
             newest_change: AtomicU64::new(0),
+            committed,
             folder,
         })
     }
@@ -92,7 +98,7 @@ impl Engine {
             .get(Space::Index, keys::COMMIT)?
             .ok_or_else(|| missing("commit record"))?;
         let commit = rows::read_commit(&commit)?;
-        self.newest_change.store(commit.change_ceiling, Ordering::Release);
+        self.committed(ChangeStamp(commit.change_ceiling));
         Ok(commit)
     }
 
@@ -104,8 +110,11 @@ impl Engine {
         ChangeStamp(self.newest_change.load(Ordering::Acquire))
     }
 
-    pub(super) fn set_newest_change(&self, stamp: ChangeStamp) {
-        self.newest_change.store(stamp.0, Ordering::Release);
+    /// The writer's commit is done, with this as its newest change: from here on reads see it.
+    pub(super) fn committed(&self, newest_change: ChangeStamp) {
+        let snapshot = Arc::new(self.database.snapshot());
+        *self.committed.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        self.newest_change.store(newest_change.0, Ordering::Release);
     }
 
     /// The newest value, also of a commit that is durable but not yet answered. For single rows.
@@ -114,9 +123,10 @@ impl Engine {
     }
 
     pub(super) fn view(&self) -> View<'_> {
+        let committed = self.committed.read().unwrap_or_else(PoisonError::into_inner);
         View {
             engine: self,
-            snapshot: self.database.snapshot(),
+            snapshot: Arc::clone(&committed),
         }
     }
 

@@ -175,6 +175,12 @@ impl MessageLog for EmbeddedStore {
         Ok(self.blocking(all_pending).await?)
     }
 
+    async fn fanout_pending_from(&self, conversation: ConversationId) -> Result<Option<Seq>, ReadError> {
+        let row = self.engine.get(Space::Index, &keys::pending(conversation))?;
+        let first = row.map(|bytes| rows::read_number(&bytes)).transpose()?;
+        Ok(first.map(Seq))
+    }
+
     async fn fanout_done(&self, conversation: ConversationId, up_to: Seq) {
         // A hint: when the writer is gone it is lost, as in a crash.
         let _lost = self.queue(Job::FanoutDone(conversation, up_to)).await;

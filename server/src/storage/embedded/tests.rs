@@ -5,6 +5,7 @@ mod opening;
 mod persistence;
 mod rotation;
 mod speed;
+mod views;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -284,6 +284,6 @@ impl Writer {
             stop(&error);
         }
         crash_point("writer.witnessed");
-        self.engine.set_newest_change(newest_change);
+        self.engine.committed(newest_change);
     }
 }

@@ -163,6 +163,10 @@ impl MessageLog for MemoryStore {
         Ok(pending.collect())
     }
 
+    async fn fanout_pending_from(&self, conversation: ConversationId) -> Result<Option<Seq>, ReadError> {
+        Ok(self.logs().get(&conversation).and_then(|log| log.pending))
+    }
+
     async fn fanout_done(&self, conversation: ConversationId, up_to: Seq) {
         if let Some(log) = self.logs().get_mut(&conversation) {
             let head = log.head.unwrap_or_default().seq;
