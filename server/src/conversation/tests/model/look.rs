@@ -21,7 +21,6 @@ impl World {
         if !seqs.eq(1..=self.table.head.seq.0) {
             return Err(format!("I3: a hole below {}", self.table.head.seq));
         }
-        self.check_senders()?;
         for (number, letter) in self.letters.iter().enumerate() {
             let (sender, msg_id, _) = self.scope.letters[number];
             let (sender, msg_id) = (caller(sender).sender(), id(msg_id));
@@ -50,7 +49,7 @@ impl World {
                 ));
             }
         }
-        Ok(())
+        self.check_senders()
     }
 
     /// I4: each device's letters in their order; I7: nobody says anything behind their own removal.
