@@ -7,16 +7,16 @@ use stonechat_tests::simulation::cluster::{Faults, Outcome, PerMille, Setup, run
 use super::cluster::NEEDED;
 
 /// Two people who always have something to say.
-fn busy(seconds: u64, flap_every: Duration, astray: PerMille) -> Outcome {
+fn busy(seconds: u32, flap_every: Duration, astray: PerMille) -> Outcome {
     let setup = Setup {
         nodes: 2,
         rooms: 1,
         people: 2,
         guests: 0,
-        messages: usize::try_from(seconds * 100).unwrap(),
+        messages: seconds as usize * 100,
         changes: 0,
         pipeline: 1,
-        safety: Duration::from_secs(seconds),
+        safety: Duration::from_secs(seconds.into()),
         ..Setup::new(
             1,
             Faults {
@@ -29,7 +29,7 @@ fn busy(seconds: u64, flap_every: Duration, astray: PerMille) -> Outcome {
     run(setup)
 }
 
-fn t4(seconds: u64) {
+fn t4(seconds: u32) {
     let steady = busy(seconds, Duration::from_secs(3_600), PerMille(0));
     let flapping = busy(seconds, Duration::from_millis(200), PerMille(300));
     for outcome in [&steady, &flapping] {
