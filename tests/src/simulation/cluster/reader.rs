@@ -304,9 +304,9 @@ impl<'a> Session<'a> {
                 conversation,
                 seq: SeenSeq(seq.0),
             });
-            let stored = self.node.rules.acknowledge(&self.person.caller(), id, seq).await;
+            let stored = self.node.rules.acknowledge(&self.person.caller(), &[(id, seq)]).await;
             match self.tracks.get_mut(&id) {
-                Some(track) if stored.is_ok() => track.acked = seq,
+                Some(track) if stored.iter().all(Result::is_ok) => track.acked = seq,
                 _ => self.ack_at = Some(stonechat_host::monotonic() + RETRY_AFTER),
             }
             if self.world.dice.chance(READS) {

@@ -207,7 +207,10 @@ impl Mover {
             let Some(node) = self.world.any_node() else { continue };
             let (of, room) = (&self.world.people[update.person], self.world.rooms[update.room].id);
             let done = match update.kind {
-                0 => node.rules.acknowledge(&of.caller(), room, Seq(update.seq)).await,
+                0 => {
+                    let stored = node.rules.acknowledge(&of.caller(), &[(room, Seq(update.seq))]).await;
+                    stored.into_iter().collect()
+                }
                 kind => {
                     let marked = node
                         .rules
