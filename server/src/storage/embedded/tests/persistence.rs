@@ -118,10 +118,13 @@ async fn a_hole_a_lost_head_or_an_entry_above_it_is_corrupt() {
         .await
         .expect("appended");
     let entries = store.engine.keyspace(Space::Entries);
+    // Behind the writer's back: what it would publish.
+    let seen = || store.engine.committed(store.newest_change());
     for seq in [1, 2, 3] {
         let key = keys::entry(here, Seq(seq));
         let entry = entries.get(key).expect("readable").expect("there");
         entries.remove(key).expect("removed");
+        seen();
         let read = store.read(here, Seq(1), Seq(3), WIDE).await;
         assert!(matches!(read, Err(ReadError::Corrupt(_))), "without {seq}: {read:?}");
         entries.insert(key, entry).expect("put back");
@@ -138,6 +141,7 @@ async fn a_hole_a_lost_head_or_an_entry_above_it_is_corrupt() {
         .keyspace(Space::Index)
         .remove(keys::head(here))
         .expect("removed");
+    seen();
     assert!(matches!(store.head(here).await, Err(ReadError::Corrupt(_))));
     assert!(matches!(
         store.read(here, Seq(1), Seq(3), WIDE).await,
