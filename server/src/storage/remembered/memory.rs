@@ -31,18 +31,13 @@ pub(super) enum Subject {
     Conversation(ConversationId),
     /// A conversation, as one user sees it.
     View(UserId, ConversationId),
-    /// Nothing that is remembered.
-    Other,
 }
 
 impl Subject {
-    /// What a projection changes of what lists show.
-    pub(super) fn of_projection(id: ConversationId, projection: &Projection) -> Self {
-        if projection.standings.is_empty() && projection.name.is_none() {
-            Self::Other
-        } else {
-            Self::Conversation(id)
-        }
+    /// What a projection changes of what lists show; most change nothing.
+    pub(super) fn of_projection(id: ConversationId, projection: &Projection) -> Option<Self> {
+        let shows = !projection.standings.is_empty() || projection.name.is_some();
+        shows.then_some(Self::Conversation(id))
     }
 }
 
@@ -105,9 +100,6 @@ impl Memory {
 
     /// A write came to an end. `certain`: it happened, or certainly did not.
     pub(super) fn wrote(&mut self, subject: &Subject, certain: bool) {
-        if matches!(subject, Subject::Other) && certain {
-            return;
-        }
         self.writes += 1;
         if !certain {
             self.users.clear();
@@ -122,7 +114,6 @@ impl Memory {
                     views.retain(|(other, _)| other != user);
                 }
             }
-            Subject::Other => {}
         }
     }
 

@@ -215,7 +215,9 @@ impl Directory for RememberedDirectory {
     }
 
     async fn apply(&self, id: ConversationId, projection: Projection) -> Result<()> {
-        let subject = Subject::of_projection(id, &projection);
+        let Some(subject) = Subject::of_projection(id, &projection) else {
+            return self.directory.apply(id, projection).await;
+        };
         self.write(subject, async move |directory| directory.apply(id, projection).await)
             .await
     }

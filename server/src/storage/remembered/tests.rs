@@ -123,7 +123,7 @@ async fn doubt_ends_memory_for_a_while() {
     };
     assert_eq!(name("one").await, "one");
     assert_eq!(name("two").await, "one", "it is remembered");
-    directory.lock().wrote(&Subject::Other, false);
+    directory.lock().wrote(&Subject::User(user("bob")), false);
     assert_eq!(name("three").await, "three");
     assert_eq!(name("four").await, "four");
     tokio::time::sleep(Duration::from_secs(121)).await;
