@@ -26,7 +26,7 @@ use super::projection::{concerns_directory, project};
 use super::state::{State, directory_refusal, marker_refusal, read_refusal};
 use crate::bus::{Event, Topic};
 use crate::domain::{Body, ConversationId, Counted, Entry, MarkerSet, Refusal, Roster, Seq, UserId};
-use crate::storage::{FanoutTrace, InboxHead, InboxRaise, MarkerRaise, PageLimit, Projection, StoredEntry};
+use crate::storage::{FanoutRecord, InboxHead, InboxRaise, MarkerRaise, PageLimit, Projection, StoredEntry};
 use crate::telemetry::meters::meters;
 use crate::telemetry::traces::{Stage, all_within};
 
@@ -232,11 +232,11 @@ impl Record {
     pub(super) async fn write(&mut self, entries: &[Arc<StoredEntry>], roster: &Roster) -> Result<(), Refusal> {
         self.project(entries, roster).await?;
         crash_point("fanout.projected");
-        let trace = FanoutTrace {
+        let record = FanoutRecord {
             floors: floors(self.id, entries, roster),
             rows: inbox_raises(entries, roster),
         };
-        let recorded = self.backends.markers.record_fanout(self.id, trace).await;
+        let recorded = self.backends.markers.record_fanout(self.id, record).await;
         recorded.map_err(marker_refusal)?;
         crash_point("fanout.recorded");
         Ok(())

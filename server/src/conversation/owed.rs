@@ -47,7 +47,7 @@ pub(super) struct Record {
     pub(super) id: ConversationId,
     /// The directory knows the conversation up to here.
     pub(super) projected: Seq,
-    /// While something is, "done" is not said: a crash leaves it to the next start.
+    /// While something is, "done" is not said: a crash leaves it to whoever takes the conversation over.
     owed: Option<Owed>,
     /// The same, for the actor.
     owes: Arc<AtomicBool>,

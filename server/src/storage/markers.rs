@@ -45,7 +45,7 @@ pub struct MarkerRaise {
 
 /// What fan-out of some entries of a conversation leaves behind.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct FanoutTrace {
+pub struct FanoutRecord {
     /// Registers to raise: nothing before one's own message, or one's joining, counts as unread.
     pub floors: Vec<MarkerRaise>,
     /// Inbox rows to raise.
@@ -151,11 +151,11 @@ pub trait Markers: Send + Sync {
     ///
     /// # Errors
     /// The outcome is unknown; doing it again is harmless.
-    async fn record_fanout(&self, conversation: ConversationId, trace: FanoutTrace) -> Result<(), MarkerError> {
-        if !trace.floors.is_empty() {
-            self.raise(trace.floors).await?;
+    async fn record_fanout(&self, conversation: ConversationId, record: FanoutRecord) -> Result<(), MarkerError> {
+        if !record.floors.is_empty() {
+            self.raise(record.floors).await?;
         }
-        for rows in trace.rows {
+        for rows in record.rows {
             self.raise_inbox(&rows.users, conversation, rows.head, false).await?;
         }
         Ok(())

@@ -19,4 +19,4 @@ pub use directory::{
 pub use log::{
     AppendBatch, AppendError, Head, MessageLog, PageLimit, PayloadHash, PendingAppend, Prior, ReadError, StoredEntry,
 };
-pub use markers::{ChangeStamp, FanoutTrace, InboxHead, InboxRaise, InboxRow, MarkerError, MarkerRaise, Markers};
+pub use markers::{ChangeStamp, FanoutRecord, InboxHead, InboxRaise, InboxRow, MarkerError, MarkerRaise, Markers};

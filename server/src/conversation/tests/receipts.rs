@@ -1,6 +1,6 @@
 //! Markers and unread counts (I6).
 
-use super::bed::{Bed, caller, member, user};
+use super::bed::{Bed, caller, member, request, text, user};
 use crate::bus::{Event, Topic};
 use crate::domain::{Reason, Role, Seq};
 
@@ -57,6 +57,43 @@ async fn i6_markers_only_go_forward_and_never_beyond_the_head() {
         .unwrap_err();
     assert_eq!(refusal.reason, Reason::BeyondHead { head: Seq(6) });
     assert!(bed.conversations.acknowledge(&me, &[(group, Seq(7))]).await[0].is_err());
+}
+
+/// I6: of several acks in one write each has its own answer, and one that is refused takes none of the others along.
+#[tokio::test]
+async fn i6_acks_of_several_conversations_are_answered_each() {
+    let owners = ["alice", "carol", "dave"];
+    let bed = Bed::new(&["alice", "bob", "carol", "dave"]).await;
+    let mut groups = Vec::new();
+    for owner in owners {
+        let group = bed.group(owner, &[member("bob", Role::Member)]).await;
+        bed.send(owner, group, "m").await;
+        groups.push(group);
+    }
+    let me = caller("bob");
+    let acks = [(groups[0], Seq(2)), (groups[1], Seq(3)), (groups[2], Seq(2))];
+    let stored = bed.conversations.acknowledge(&me, &acks).await;
+    assert!(stored[0].is_ok() && stored[2].is_ok());
+    let refusal = stored[1].clone().unwrap_err();
+    assert_eq!(refusal.reason, Reason::BeyondHead { head: Seq(2) });
+    let sets = bed.backends.markers.get_many(&user("bob"), &groups).await.unwrap();
+    let delivered: Vec<Seq> = sets.iter().map(|set| set.delivered).collect();
+    assert_eq!(delivered, [Seq(2), Seq(0), Seq(2)]);
+}
+
+/// I6: what another node appended may be acknowledged here, although this node has not taken it in.
+#[tokio::test]
+async fn i6_an_ack_of_what_another_node_appended_counts() {
+    let bed = Bed::new(&["alice", "bob"]).await;
+    let group = bed.group("alice", &[member("bob", Role::Member)]).await;
+    bed.send("alice", group, "m").await;
+    let elsewhere = request(group, "elsewhere", text("elsewhere"));
+    let appended = bed.other_node().append(&caller("alice"), elsewhere).await;
+    let sent = appended.unwrap().seq;
+    let stored = bed.conversations.acknowledge(&caller("bob"), &[(group, sent)]).await;
+    assert!(stored[0].is_ok(), "{stored:?}");
+    let set = bed.backends.markers.get(&user("bob"), group).await.unwrap();
+    assert_eq!(set.delivered, sent);
 }
 
 #[tokio::test]

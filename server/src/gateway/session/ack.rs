@@ -168,3 +168,36 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conversation(number: u16) -> ConversationId {
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&number.to_be_bytes());
+        ConversationId(bytes)
+    }
+
+    /// I8, I9: one write at a time and of so many at most; whatever comes meanwhile goes with the next one, and each request
+    /// is answered once.
+    #[test]
+    fn acks_gather_while_a_write_is_under_way() {
+        let mut acks = Acks::default();
+        let count = u16::try_from(ACKS_AT_A_TIME).expect("small") + 3;
+        for number in 0..count {
+            acks.add(conversation(number), Seq(1), Some(u64::from(number)));
+        }
+        let first = acks.take();
+        assert_eq!(first.len(), ACKS_AT_A_TIME);
+        acks.add(conversation(0), Seq(2), Some(1_000));
+        acks.add(conversation(0), Seq(3), Some(1_001));
+        assert!(acks.take().is_empty(), "the first write is under way");
+        let answered: Vec<u64> = first.iter().flat_map(|(id, _)| acks.landed(*id)).collect();
+        assert_eq!(answered.len(), ACKS_AT_A_TIME);
+        let second = acks.take();
+        assert_eq!(second.len(), 4);
+        assert_eq!(second[0], (conversation(0), Seq(3)));
+        assert_eq!(acks.landed(conversation(0)), [1_000, 1_001]);
+    }
+}

@@ -8,8 +8,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::samples::{conversation, user};
-use crate::domain::{ConversationId, MarkerSet, Ordinal, Seq, UnixMillis, UserId};
-use crate::storage::{ChangeStamp, InboxHead, InboxRow, MarkerRaise, Markers};
+use crate::domain::{ConversationId, Counted, MarkerSet, Ordinal, Seq, UnixMillis, UserId};
+use crate::storage::{ChangeStamp, FanoutRecord, InboxHead, InboxRaise, InboxRow, MarkerRaise, Markers};
 
 type AnyMarkers = Arc<dyn Markers>;
 
@@ -54,6 +54,47 @@ pub(crate) async fn a_raised_row_gets_a_higher_stamp(markers: AnyMarkers) {
         assert_eq!(markers.newest_change(), row.change);
         before = row.change;
     }
+}
+
+/// I6: floors and rows of several runs, in order; what is written again, or late, changes nothing.
+pub(crate) async fn what_fanout_leaves_behind_rises_and_is_seen(markers: AnyMarkers) {
+    let (ada, bob, here) = (user("ada"), user("bob"), conversation(1));
+    let floor = Counted {
+        seq: Seq(4),
+        ordinal: Ordinal(2),
+    };
+    let floors = vec![MarkerRaise {
+        user: ada.clone(),
+        conversation: here,
+        markers: MarkerSet {
+            unread_floor: floor,
+            ..MarkerSet::default()
+        },
+        device: None,
+    }];
+    let rows = |users: &[&UserId], seq| InboxRaise {
+        users: users.iter().copied().cloned().collect(),
+        head: head(seq),
+    };
+    let record = FanoutRecord {
+        floors,
+        rows: vec![rows(&[&ada, &bob], 3), rows(&[&ada], 4)],
+    };
+    let late = FanoutRecord {
+        floors: Vec::new(),
+        rows: vec![rows(&[&ada, &bob], 2)],
+    };
+    let mut seen = Vec::new();
+    for record in [record.clone(), record, late] {
+        markers.record_fanout(here, record).await.expect("recorded");
+        let set = markers.get(&ada, here).await.expect("readable");
+        assert_eq!(set.unread_floor, floor);
+        assert_eq!(markers.get(&bob, here).await.expect("readable"), MarkerSet::default());
+        let (ada, bob) = (row(&markers, &ada, 1).await, row(&markers, &bob, 1).await);
+        assert_eq!((ada.expect("a row").head, bob.expect("a row").head), (head(4), head(3)));
+        seen.push((ada, bob));
+    }
+    assert!(seen.windows(2).all(|two| two[0] == two[1]), "no new stamps: {seen:?}");
 }
 
 pub(crate) async fn a_lower_or_equal_head_changes_nothing_unless_touched(markers: AnyMarkers) {

@@ -83,6 +83,7 @@ macro_rules! markers_contract {
                     the_newest_rows_come_newest_first
                     paging_through_changes_misses_nothing
                     a_long_page_is_whole
+                    what_fanout_leaves_behind_rises_and_is_seen
                     the_inbox_agrees_with_a_model
                     stamps_grow_across_users_and_concurrent_raises;
             );

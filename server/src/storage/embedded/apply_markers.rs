@@ -8,7 +8,7 @@ use super::keys::{self, Space};
 use super::rows;
 use crate::domain::{ConversationId, DeviceId, MarkerSet, Seq, UserId};
 use crate::storage::rules::raised_head;
-use crate::storage::{ChangeStamp, FanoutTrace, InboxHead, InboxRow, MarkerRaise};
+use crate::storage::{ChangeStamp, FanoutRecord, InboxHead, InboxRow, MarkerRaise};
 
 type Result<T> = std::result::Result<T, Fault>;
 
@@ -74,9 +74,9 @@ pub(super) fn raise_synced(group: &mut Group<'_>, user: &UserId, device: &Device
 }
 
 /// Writes what fan-out leaves behind.
-pub(super) fn record_fanout(group: &mut Group<'_>, conversation: ConversationId, trace: &FanoutTrace) -> Result<()> {
-    raise(group, &trace.floors)?;
-    for rows in &trace.rows {
+pub(super) fn record_fanout(group: &mut Group<'_>, conversation: ConversationId, record: &FanoutRecord) -> Result<()> {
+    raise(group, &record.floors)?;
+    for rows in &record.rows {
         raise_inbox(group, &rows.users, conversation, rows.head, false)?;
     }
     Ok(())

@@ -98,7 +98,7 @@ impl Engine {
             .get(Space::Index, keys::COMMIT)?
             .ok_or_else(|| missing("commit record"))?;
         let commit = rows::read_commit(&commit)?;
-        self.committed(ChangeStamp(commit.change_ceiling));
+        self.publish(ChangeStamp(commit.change_ceiling));
         Ok(commit)
     }
 
@@ -111,7 +111,7 @@ impl Engine {
     }
 
     /// The writer's commit is done, with this as its newest change: from here on reads see it.
-    pub(super) fn committed(&self, newest_change: ChangeStamp) {
+    pub(super) fn publish(&self, newest_change: ChangeStamp) {
         let snapshot = Arc::new(self.database.snapshot());
         *self.committed.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.newest_change.store(newest_change.0, Ordering::Release);

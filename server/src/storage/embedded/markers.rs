@@ -11,7 +11,7 @@ use super::keys::{self, Space};
 use super::rows;
 use super::writer::Job;
 use crate::domain::{ConversationId, DeviceId, MarkerSet, Seq, UserId};
-use crate::storage::{ChangeStamp, FanoutTrace, InboxHead, InboxRow, MarkerError, MarkerRaise, Markers};
+use crate::storage::{ChangeStamp, FanoutRecord, InboxHead, InboxRow, MarkerError, MarkerRaise, Markers};
 
 type Result<T> = std::result::Result<T, MarkerError>;
 type Found<T> = std::result::Result<T, Fault>;
@@ -157,8 +157,8 @@ impl Markers for EmbeddedStore {
         self.write(job).await
     }
 
-    async fn record_fanout(&self, conversation: ConversationId, trace: FanoutTrace) -> Result<()> {
-        self.write(|answer| Job::RecordFanout(conversation, trace, answer))
+    async fn record_fanout(&self, conversation: ConversationId, record: FanoutRecord) -> Result<()> {
+        self.write(|answer| Job::RecordFanout(conversation, record, answer))
             .await
     }
 

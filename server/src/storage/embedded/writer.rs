@@ -26,7 +26,7 @@ use super::rows::Commit;
 use super::space::{NO_ROOM, has_room};
 use super::witness::Witness;
 use crate::domain::{ConversationId, DeviceId, Seq, UserId};
-use crate::storage::{AppendError, ChangeStamp, FanoutTrace, InboxHead, MarkerError, MarkerRaise, StoredEntry};
+use crate::storage::{AppendError, ChangeStamp, FanoutRecord, InboxHead, MarkerError, MarkerRaise, StoredEntry};
 use crate::telemetry::meters::{Shed, meters};
 
 /// Jobs of one group: all that can queue while one group is on its way to disk.
@@ -59,7 +59,7 @@ pub(super) enum Job {
         touch: bool,
         answer: oneshot::Sender<MarkerAnswer>,
     },
-    RecordFanout(ConversationId, FanoutTrace, oneshot::Sender<MarkerAnswer>),
+    RecordFanout(ConversationId, FanoutRecord, oneshot::Sender<MarkerAnswer>),
     FanoutDone(ConversationId, Seq),
     RaiseSynced(UserId, DeviceId, ChangeStamp),
     /// Answered when everything queued before it is applied.
@@ -93,8 +93,11 @@ impl Job {
     /// Whether it may wait for others: nobody looks at a clock until it is done.
     pub(super) fn is_patient(&self) -> bool {
         match self {
-            Self::Append(..) | Self::SetPositions(..) | Self::ForgetDevice(..) | Self::Barrier(_) => false,
-            Self::RaiseInbox { touch, .. } => !touch,
+            Self::Append(..)
+            | Self::SetPositions(..)
+            | Self::ForgetDevice(..)
+            | Self::RaiseInbox { .. }
+            | Self::Barrier(_) => false,
             Self::Raise(..) | Self::RecordFanout(..) | Self::FanoutDone(..) | Self::RaiseSynced(..) => true,
         }
     }
@@ -121,8 +124,8 @@ impl Job {
             } => marker_job(group, false, answer, |group| {
                 apply_markers::raise_inbox(group, &users, conversation, head, touch)
             }),
-            Self::RecordFanout(conversation, trace, to) => marker_job(group, false, to, |group| {
-                apply_markers::record_fanout(group, conversation, &trace)
+            Self::RecordFanout(conversation, record, to) => marker_job(group, false, to, |group| {
+                apply_markers::record_fanout(group, conversation, &record)
             }),
             Self::FanoutDone(conversation, up_to) => {
                 hint(group, |group| apply_log::fanout_done(group, conversation, up_to))
@@ -284,6 +287,6 @@ impl Writer {
             stop(&error);
         }
         crash_point("writer.witnessed");
-        self.engine.committed(newest_change);
+        self.engine.publish(newest_change);
     }
 }

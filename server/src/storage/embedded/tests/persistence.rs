@@ -119,7 +119,7 @@ async fn a_hole_a_lost_head_or_an_entry_above_it_is_corrupt() {
         .expect("appended");
     let entries = store.engine.keyspace(Space::Entries);
     // Behind the writer's back: what it would publish.
-    let seen = || store.engine.committed(store.newest_change());
+    let seen = || store.engine.publish(store.newest_change());
     for seq in [1, 2, 3] {
         let key = keys::entry(here, Seq(seq));
         let entry = entries.get(key).expect("readable").expect("there");
