@@ -166,6 +166,16 @@ impl RawSession {
         self.write(0, ack(conversation, seq)).await;
     }
 
+    /// The same, and waits for the answer: the position is stored then.
+    ///
+    /// # Panics
+    /// It does not come in time.
+    pub async fn ack_stored(&mut self, conversation: &str, seq: u64, patience: Duration) {
+        self.shared.say_acked(conversation, seq);
+        let answer = self.request(ack(conversation, seq), patience).await;
+        assert!(matches!(answer, Seen::Done(_)), "{answer:?}");
+    }
+
     /// Shows a sign of life and waits for the answer.
     ///
     /// # Panics

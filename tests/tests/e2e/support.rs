@@ -7,7 +7,9 @@ use stonechat_tests::checker::{Check, Verdict};
 use stonechat_tests::harness::{Bench, PATIENCE, RawSession, append_outcome, send_frame};
 
 /// No limits on rates: what is measured is not how fast one may be.
-pub(crate) const UNHURRIED: [&str; 4] = [
+pub(crate) const UNHURRIED: [&str; 6] = [
+    "--address-connections-per-second",
+    "0",
     "--session-frames-per-second",
     "100000",
     "--conversation-entries-per-second",

@@ -113,8 +113,7 @@ async fn what_was_not_acknowledged_comes_again() {
     }
     let mut bob = bench.open_with("bob", bench.hello("bob", "phone"), Acks::Never).await;
     reaches(&mut bob, &room, head).await;
-    bob.ack(&room, 4).await;
-    bob.ping(PATIENCE).await;
+    bob.ack_stored(&room, 4, PATIENCE).await;
     bob.cut();
     let again = bench.open("bob", "phone").await;
     assert_eq!(again.observed().seqs(&room), (5..=head).collect::<Vec<u64>>());
