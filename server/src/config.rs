@@ -1,6 +1,7 @@
 //! One struct of settings: embedded defaults, then a TOML file, then the environment, then flags; the last one wins.
 
 mod describe;
+mod flags;
 mod given;
 mod load;
 
@@ -8,6 +9,7 @@ mod load;
 mod tests;
 
 pub use describe::{Setting, markdown, settings};
+pub use flags::ConfigFlags;
 pub use load::{ConfigError, Origin};
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -86,6 +88,42 @@ pub struct Config {
     pub operator_client_names: Vec<String>,
     /// Serve the admin rpcs on the operator's port, and no longer on the public one. Default false.
     pub admin_on_operator: bool,
+    /// Redis: one address of a server, or some of a cluster with `redis_cluster`; `redis://` or `rediss://`, comma-separated
+    /// outside of a file. Default none: live delivery within this process alone.
+    pub redis: Vec<String>,
+    /// The addresses are those of a cluster. Default false.
+    pub redis_cluster: bool,
+    /// Postgres, `postgres://user:password@host:port/database`, with `sslmode` as it is used there. Default none: the directory
+    /// lies in the data folder.
+    pub postgres: Option<String>,
+    /// Connections to Postgres at a time, 2 to 1,000; default 16.
+    pub postgres_connections_max: u32,
+    /// CQL servers, `host:port`, comma-separated outside of a file. Default none: the log lies in the data folder.
+    pub cql: Vec<String>,
+    /// Keyspace of the log and the markers; made when it is missing. Default `stonechat`.
+    pub cql_keyspace: String,
+    /// Home data centre of the conversations; its nodes alone are asked. Default none: that of the first server reached.
+    pub cql_datacenter: Option<String>,
+    /// Copies of everything when the keyspace is made, 1 to 9; default 3.
+    pub cql_replication: u8,
+    /// User of the CQL servers. Default none.
+    pub cql_user: Option<String>,
+    /// Their password. Default none.
+    pub cql_password: Option<String>,
+    /// What this node does: `gateway` holds streams, `core` owns conversations; comma-separated outside of a file. Default both.
+    pub roles: Roles,
+    /// Address and port for other nodes. Default none: a node alone.
+    pub node_listen: Option<SocketAddr>,
+    /// `host:port` at which others reach that. Default `node_listen`.
+    pub node_advertise: Option<String>,
+    /// PEM file with the certificate that this node shows to others, as client and as server. Default none: plain.
+    pub node_certificate: Option<PathBuf>,
+    /// PEM file with its private key. Default none.
+    pub node_key: Option<PathBuf>,
+    /// PEM file with the authorities of other nodes' certificates; then only who has one is spoken to. Default none.
+    pub node_ca: Option<PathBuf>,
+    /// Subject alternative names of which a node's certificate must have one. Default none.
+    pub node_names: Vec<String>,
     /// Collector of traces, `http://host:port`, which speaks OTLP over gRPC. Default none. Needs a binary built with the
     /// feature `otlp`.
     pub otlp_endpoint: Option<String>,
@@ -95,6 +133,24 @@ pub struct Config {
     pub log_filter: String,
     /// `human` or `json`. Default `human`.
     pub log_format: LogFormat,
+}
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// Holds streams and answers unary calls.
+    pub gateway: bool,
+    /// Owns conversations: appends and fans out.
+    pub core: bool,
+}
+
+impl Default for Roles {
+    fn default() -> Self {
+        Self {
+            gateway: true,
+            core: true,
+        }
+    }
 }
 
 impl Default for Config {
@@ -124,6 +180,23 @@ impl Default for Config {
             operator_client_ca: None,
             operator_client_names: Vec::new(),
             admin_on_operator: false,
+            redis: Vec::new(),
+            redis_cluster: false,
+            postgres: None,
+            postgres_connections_max: 16,
+            cql: Vec::new(),
+            cql_keyspace: "stonechat".to_owned(),
+            cql_datacenter: None,
+            cql_replication: 3,
+            cql_user: None,
+            cql_password: None,
+            roles: Roles::default(),
+            node_listen: None,
+            node_advertise: None,
+            node_certificate: None,
+            node_key: None,
+            node_ca: None,
+            node_names: Vec::new(),
             otlp_endpoint: None,
             otlp_one_in: 100,
             log_filter: "info".to_owned(),
@@ -139,199 +212,5 @@ impl Config {
         let endpoint = self.otlp_endpoint.clone()?;
         let one_in = self.otlp_one_in;
         Some(TraceOptions { endpoint, one_in })
-    }
-}
-
-// The first paragraph of each flag says what it is, its range and its default, the second why that is the default:
-// `stonechat settings --markdown` prints both, and docs/operations.md has that table.
-/// The settings as flags, for commands that start a server. Each can also be set in the environment, as `STONECHAT_` and its
-/// name in capitals, or in the file, by its name with underscores; flags win over the environment, and that over the file.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct ConfigFlags {
-    /// TOML file with settings [env: STONECHAT_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Folder of everything that is kept [default: ./stonechat-data]
-    ///
-    /// It holds the log, the directory and the secret of tokens: on a disk of its own, a full log of the machine cannot
-    /// stop it.
-    #[arg(long, value_name = "FOLDER")]
-    pub data_folder: Option<String>,
-    /// Address and port to serve on [default: 127.0.0.1:7400]
-    ///
-    /// A fresh server is reached by its own machine alone until somebody decides otherwise.
-    #[arg(long, value_name = "ADDRESS")]
-    pub listen: Option<String>,
-    /// Issuer of tokens [default: stonechat]
-    ///
-    /// A token of another issuer proves nothing, whatever its key.
-    #[arg(long, value_name = "TEXT")]
-    pub issuer: Option<String>,
-    /// Audience of tokens [default: stonechat]
-    ///
-    /// A token that the same provider issued for another service must not open this one.
-    #[arg(long, value_name = "TEXT")]
-    pub audience: Option<String>,
-    /// Public keys (JWKS) of the identity provider that issues tokens [default: none, tokens are issued here]
-    ///
-    /// A secret that nobody has to manage is right for a first try, a provider's keys for everything else; the file is
-    /// read again when it changes.
-    #[arg(long, value_name = "FILE")]
-    pub jwks_file: Option<String>,
-    /// Address of those keys, fetched again and again [default: none]
-    ///
-    /// Providers rotate their keys by publishing them; a file is right where the node must not reach out.
-    #[arg(long, value_name = "URL")]
-    pub jwks_url: Option<String>,
-    /// Create a user at their first hello [default: true]
-    ///
-    /// Where the provider's users are the chat's users, nobody has to create them twice.
-    #[arg(long, value_name = "BOOL")]
-    pub provision_users: Option<String>,
-    /// Origins whose web pages may call, comma-separated [default: none]
-    ///
-    /// A page that nobody named cannot act for its visitor.
-    #[arg(long, value_name = "ORIGINS")]
-    pub cors_origins: Option<String>,
-    /// Seconds that streams may go on when the server stops, 0 to 300 [default: 10]
-    ///
-    /// Answers under way arrive, and supervisors that kill after 30 s do not see it.
-    #[arg(long, value_name = "SECONDS")]
-    pub drain_seconds: Option<String>,
-    /// Connections at a time, 1 to 1000000 [default: 10000]
-    ///
-    /// Each takes a file descriptor: the process's limit must be above it, with a thousand left for the store.
-    #[arg(long, value_name = "COUNT")]
-    pub connections_max: Option<String>,
-    /// Open connections of one source address, 0 for no limit [default: 2000]
-    ///
-    /// Offices and mobile carriers put hundreds of people behind one address; one address must not take all connections.
-    #[arg(long, value_name = "COUNT")]
-    pub address_connections_max: Option<String>,
-    /// Sustained new connections a second from one source address, 0 for no limit [default: 100]
-    ///
-    /// A network that comes back after an outage is taken in within seconds, a loop that only connects is slowed.
-    #[arg(long, value_name = "COUNT")]
-    pub address_connections_per_second: Option<String>,
-    /// Sustained requests a second from one source address, 0 for no limit [default: 1000]
-    ///
-    /// Above what the people behind one address ask for, below what one machine could.
-    #[arg(long, value_name = "COUNT")]
-    pub address_requests_per_second: Option<String>,
-    /// Sustained unary calls and hellos a second of one user, 0 for no limit [default: 100]
-    ///
-    /// A backend that acts for a user has room, one user alone cannot fill the node.
-    #[arg(long, value_name = "COUNT")]
-    pub user_requests_per_second: Option<String>,
-    /// Unary calls and hellos that are worked on at a time [default: 512]
-    ///
-    /// More would only wait inside the store; those above wait in line for a moment, then are refused with a time to come back.
-    #[arg(long, value_name = "COUNT")]
-    pub requests_at_once_max: Option<String>,
-    /// Age in seconds at which a connection's streams are told to move to a new one, 0 for never [default: 43200]
-    ///
-    /// Half a day spreads connections over nodes that joined later, and nobody notices one reconnect in it.
-    #[arg(long, value_name = "SECONDS")]
-    pub connection_age_seconds: Option<String>,
-    /// Sustained frames a second from one session, 1 to 100000 [default: 100]
-    ///
-    /// No person types so fast, and a client that repeats itself without a pause is slowed, not cut off.
-    #[arg(long, value_name = "COUNT")]
-    pub session_frames_per_second: Option<String>,
-    /// Sustained entries a second in one conversation, 1 to 100000 [default: 1000]
-    ///
-    /// One busy group leaves the disk to the others; every member reads each entry.
-    #[arg(long, value_name = "COUNT")]
-    pub conversation_entries_per_second: Option<String>,
-    /// Certificate of the public port, a PEM file read again when it changes [default: none, plain HTTP]
-    ///
-    /// Certificates belong to who runs the machine; without one it must be for this machine or behind a proxy that
-    /// encrypts.
-    #[arg(long, value_name = "FILE")]
-    pub tls_certificate: Option<String>,
-    /// Private key of the certificate, a PEM file [default: none]
-    ///
-    /// It belongs to the certificate; readable by the server's user alone.
-    #[arg(long, value_name = "FILE")]
-    pub tls_key: Option<String>,
-    /// Address and port for operators: metrics, health, reflection [default: none]
-    ///
-    /// Several servers on one machine must not meet at one port; where metrics are wanted, 127.0.0.1:7401 is the usual
-    /// one.
-    #[arg(long, value_name = "ADDRESS")]
-    pub operator_listen: Option<String>,
-    /// Authorities of client certificates that the operator's port demands, a PEM file [default: none]
-    ///
-    /// On loopback or in a network of operators alone none is needed; anywhere else it keeps the curious out.
-    #[arg(long, value_name = "FILE")]
-    pub operator_client_ca: Option<String>,
-    /// Names of which such a certificate must have one, comma-separated [default: none]
-    ///
-    /// An authority signs for many; the list says who of them is an operator. Wildcards name nobody.
-    #[arg(long, value_name = "NAMES")]
-    pub operator_client_names: Option<String>,
-    /// Serve the admin rpcs on the operator's port alone [default: false]
-    ///
-    /// Integrators' backends often reach the public port alone; where they do not have to, a stolen admin token is
-    /// worth nothing outside.
-    #[arg(long, value_name = "BOOL")]
-    pub admin_on_operator: Option<String>,
-    /// Collector of traces (OTLP over gRPC), such as http://127.0.0.1:4317 [default: none]
-    ///
-    /// Traces are for finding out where a message waits; needs a binary built with `--features otlp`.
-    #[arg(long, value_name = "URL")]
-    pub otlp_endpoint: Option<String>,
-    /// One message in so many is traced, 1 to 1000000 [default: 100]
-    ///
-    /// A trace costs more than the message itself, and one in a hundred shows what is slow.
-    #[arg(long, value_name = "COUNT")]
-    pub otlp_one_in: Option<String>,
-    /// Log lines to write, such as info or stonechat_server=debug [default: info]
-    ///
-    /// Sessions that open and end, and whatever goes wrong; nothing for each message.
-    #[arg(long, value_name = "FILTER")]
-    pub log_filter: Option<String>,
-    /// human or json [default: human]
-    ///
-    /// Read by a person first; collectors take json.
-    #[arg(long, value_name = "FORMAT")]
-    pub log_format: Option<String>,
-}
-
-impl ConfigFlags {
-    /// The flag that sets an option.
-    fn value(&self, key: &str) -> Option<&str> {
-        let flag = match key {
-            "data_folder" => &self.data_folder,
-            "listen" => &self.listen,
-            "issuer" => &self.issuer,
-            "audience" => &self.audience,
-            "jwks_file" => &self.jwks_file,
-            "jwks_url" => &self.jwks_url,
-            "provision_users" => &self.provision_users,
-            "cors_origins" => &self.cors_origins,
-            "drain_seconds" => &self.drain_seconds,
-            "connections_max" => &self.connections_max,
-            "address_connections_max" => &self.address_connections_max,
-            "address_connections_per_second" => &self.address_connections_per_second,
-            "address_requests_per_second" => &self.address_requests_per_second,
-            "user_requests_per_second" => &self.user_requests_per_second,
-            "requests_at_once_max" => &self.requests_at_once_max,
-            "connection_age_seconds" => &self.connection_age_seconds,
-            "session_frames_per_second" => &self.session_frames_per_second,
-            "conversation_entries_per_second" => &self.conversation_entries_per_second,
-            "tls_certificate" => &self.tls_certificate,
-            "tls_key" => &self.tls_key,
-            "operator_listen" => &self.operator_listen,
-            "operator_client_ca" => &self.operator_client_ca,
-            "operator_client_names" => &self.operator_client_names,
-            "admin_on_operator" => &self.admin_on_operator,
-            "otlp_endpoint" => &self.otlp_endpoint,
-            "otlp_one_in" => &self.otlp_one_in,
-            "log_filter" => &self.log_filter,
-            "log_format" => &self.log_format,
-            _ => &None,
-        };
-        flag.as_deref()
     }
 }

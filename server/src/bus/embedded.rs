@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
-use super::{Bus, Event, Publisher, StatusRecord, Subscription, Topic};
+use super::{Bus, Event, NodeRecord, Publisher, StatusRecord, Subscription, Topic};
 use crate::domain::{SessionId, UserId};
 
 /// Sessions of one user whose status is kept: more devices than a person has, so that a client that reconnects in a
@@ -22,6 +24,8 @@ pub const STATUS_USERS_MAX: usize = 1_000_000;
 pub struct EmbeddedBus {
     topics: Arc<Topics>,
     statuses: Mutex<BTreeMap<UserId, BTreeMap<SessionId, StatusRecord>>>,
+    /// Nodes of this process, and until when they are alive. Bounded by those that were started.
+    nodes: Mutex<BTreeMap<String, (NodeRecord, Instant)>>,
 }
 
 #[derive(Default)]
@@ -144,6 +148,22 @@ impl Bus for EmbeddedBus {
                 .map_or_else(Vec::new, |sessions| sessions.values().cloned().collect())
         };
         users.iter().map(of_user).collect()
+    }
+
+    async fn announce_node(&self, node: &NodeRecord, valid: Duration) {
+        let until = stonechat_host::monotonic() + valid;
+        lock(&self.nodes).insert(node.name.clone(), (node.clone(), until));
+    }
+
+    async fn withdraw_node(&self, name: &str) {
+        lock(&self.nodes).remove(name);
+    }
+
+    async fn nodes(&self) -> Option<Vec<NodeRecord>> {
+        let now = stonechat_host::monotonic();
+        let mut nodes = lock(&self.nodes);
+        nodes.retain(|_, (_, until)| *until > now);
+        Some(nodes.values().map(|(node, _)| node.clone()).collect())
     }
 }
 

@@ -4,9 +4,13 @@
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod embedded;
+mod nodes;
+
+pub use nodes::NodeRecord;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -149,6 +153,15 @@ pub trait Bus: Send + Sync {
 
     /// All records of these users, in the order asked, expired ones included.
     async fn statuses(&self, users: &[UserId]) -> Vec<Vec<StatusRecord>>;
+
+    /// Says that a node is alive, for so long.
+    async fn announce_node(&self, node: &NodeRecord, valid: Duration);
+
+    /// Says that a node goes.
+    async fn withdraw_node(&self, name: &str);
+
+    /// The nodes that are alive, by name; `None` when the bus cannot tell now: what was known before is the best guess.
+    async fn nodes(&self) -> Option<Vec<NodeRecord>>;
 }
 
 /// Receives the events of one topic; dropping it unsubscribes.

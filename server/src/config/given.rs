@@ -4,10 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::Roles;
 use crate::telemetry::LogFormat;
 
 /// Texts in a list: each is compared with what every request or connection brings.
 const LIST_MAX: usize = 64;
+
+/// Longest name of a keyspace: CQL takes no longer one.
+const IDENTIFIER_MAX: usize = 48;
 
 /// What an option was given: a text by the environment or a flag, or a value of a file.
 pub(super) enum Given {
@@ -134,6 +138,68 @@ impl Given {
             )),
             None => Ok(names),
         }
+    }
+
+    /// Addresses of services, of these schemes. Never repeated: they may hold a password.
+    pub(super) fn urls(self, schemes: &[&str]) -> Result<Vec<String>> {
+        let urls = self.list()?;
+        let is_right = |url: &String| {
+            let scheme_and_rest = url.split_once("://");
+            scheme_and_rest.is_some_and(|(scheme, rest)| schemes.contains(&scheme) && !rest.is_empty())
+        };
+        if urls.iter().all(is_right) {
+            return Ok(urls);
+        }
+        Err(format!("must begin with {}://", schemes.join(":// or ")))
+    }
+
+    /// `host:port`, or `[v6]:port`.
+    pub(super) fn hosts(self) -> Result<Vec<String>> {
+        let hosts = self.list()?;
+        let is_right = |host: &&String| {
+            let parts = host.rsplit_once(':');
+            parts.is_some_and(|(name, port)| !name.is_empty() && !name.contains('/') && port.parse::<u16>().is_ok())
+        };
+        match hosts.iter().find(|host| !is_right(host)) {
+            Some(wrong) => Err(format!(
+                "must be a host and a port, such as 127.0.0.1:9042, not {wrong:?}"
+            )),
+            None => Ok(hosts),
+        }
+    }
+
+    /// A name that stands unquoted in CQL.
+    pub(super) fn identifier(self) -> Result<String> {
+        let name = self.text()?;
+        let is_inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let begins = name.starts_with(|letter: char| letter.is_ascii_lowercase());
+        if begins && name.len() <= IDENTIFIER_MAX && name.bytes().all(is_inside) {
+            return Ok(name);
+        }
+        Err(format!(
+            "must begin with a letter and hold small letters, digits and _ alone, at most {IDENTIFIER_MAX}"
+        ))
+    }
+
+    /// The empty text takes back what an earlier source said.
+    pub(super) fn optional_text(self) -> Result<Option<String>> {
+        let text = self.maybe_empty_text()?;
+        Ok((!text.is_empty()).then_some(text))
+    }
+
+    pub(super) fn roles(self) -> Result<Roles> {
+        let names = self.list()?;
+        let has = |role: &str| names.iter().any(|name| name == role);
+        if let Some(wrong) = names.iter().find(|name| !matches!(name.as_str(), "gateway" | "core")) {
+            return Err(format!("must be of gateway, core, not {wrong:?}"));
+        }
+        if names.is_empty() {
+            return Err("must be at least one of gateway, core".to_owned());
+        }
+        Ok(Roles {
+            gateway: has("gateway"),
+            core: has("core"),
+        })
     }
 
     pub(super) fn origins(self) -> Result<Vec<String>> {

@@ -21,6 +21,10 @@ const REQUESTS_AT_ONCE_MAX: usize = 100_000;
 const CONNECTION_AGE_SECONDS_MAX: u64 = 7 * 24 * 3_600;
 /// Thinnest sample: at the highest rate of one conversation still one message in ten seconds.
 const ONE_IN_MAX: u32 = 1_000_000;
+/// Most connections to Postgres: above what one server takes well.
+const POSTGRES_CONNECTIONS_MAX: u32 = 1_000;
+/// Most copies: more than anybody's servers in one place.
+const CQL_REPLICATION_MAX: u8 = 9;
 /// Name of the file's variable, and what those of all options begin with.
 const ENVIRONMENT_PREFIX: &str = "STONECHAT_";
 
@@ -111,7 +115,7 @@ macro_rules! options {
 }
 
 /// Every option there is.
-pub(super) const OPTIONS: [OptionRow; 28] = options! {
+pub(super) const OPTIONS: [OptionRow; 45] = options! {
     "data_folder" => data_folder = |given| given.path()?;
     "listen" => listen = |given| given.address()?;
     "issuer" => issuer = |given| given.text()?;
@@ -136,6 +140,23 @@ pub(super) const OPTIONS: [OptionRow; 28] = options! {
     "operator_client_ca" => operator_client_ca = |given| given.optional_path()?;
     "operator_client_names" => operator_client_names = |given| given.names()?;
     "admin_on_operator" => admin_on_operator = |given| given.boolean()?;
+    "redis" => redis = |given| given.urls(&["redis", "rediss"])?;
+    "redis_cluster" => redis_cluster = |given| given.boolean()?;
+    "postgres" => postgres = |given| given.urls(&["postgres", "postgresql"])?.pop();
+    "postgres_connections_max" => postgres_connections_max = |given| given.number(2, POSTGRES_CONNECTIONS_MAX)?;
+    "cql" => cql = |given| given.hosts()?;
+    "cql_keyspace" => cql_keyspace = |given| given.identifier()?;
+    "cql_datacenter" => cql_datacenter = |given| given.optional_text()?;
+    "cql_replication" => cql_replication = |given| given.number(1, CQL_REPLICATION_MAX)?;
+    "cql_user" => cql_user = |given| given.optional_text()?;
+    "cql_password" => cql_password = |given| given.optional_text()?;
+    "roles" => roles = |given| given.roles()?;
+    "node_listen" => node_listen = |given| given.optional_address()?;
+    "node_advertise" => node_advertise = |given| given.hosts()?.pop();
+    "node_certificate" => node_certificate = |given| given.optional_path()?;
+    "node_key" => node_key = |given| given.optional_path()?;
+    "node_ca" => node_ca = |given| given.optional_path()?;
+    "node_names" => node_names = |given| given.names()?;
     "otlp_endpoint" => otlp_endpoint = |given| given.collector()?;
     "otlp_one_in" => otlp_one_in = |given| given.number(1, ONE_IN_MAX)?;
     "log_filter" => log_filter = |given| given.log_filter()?;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::harness::{grounds, node_on};
 use crate::bus::embedded::EmbeddedBus;
-use crate::bus::{Bus, Event, StatusRecord, Subscription, Topic};
+use crate::bus::{Bus, Event, NodeRecord, StatusRecord, Subscription, Topic};
 use crate::domain::{SessionId, UserId};
 
 /// Loses what is published while it is told to, without saying so.
@@ -48,6 +48,18 @@ impl Bus for LossyBus {
 
     async fn statuses(&self, users: &[UserId]) -> Vec<Vec<StatusRecord>> {
         self.inner.statuses(users).await
+    }
+
+    async fn announce_node(&self, node: &NodeRecord, valid: Duration) {
+        self.inner.announce_node(node, valid).await;
+    }
+
+    async fn withdraw_node(&self, name: &str) {
+        self.inner.withdraw_node(name).await;
+    }
+
+    async fn nodes(&self) -> Option<Vec<NodeRecord>> {
+        self.inner.nodes().await
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use stonechat_server::bus::embedded::EmbeddedBus;
-use stonechat_server::bus::{Bus, Event, StatusRecord, Subscription, Topic};
+use stonechat_server::bus::{Bus, Event, NodeRecord, StatusRecord, Subscription, Topic};
 use stonechat_server::domain::{SessionId, UserId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -116,5 +116,20 @@ impl Bus for NodeBus {
     async fn statuses(&self, users: &[UserId]) -> Vec<Vec<StatusRecord>> {
         self.gate.pass().await;
         self.shared.statuses(users).await
+    }
+
+    async fn announce_node(&self, node: &NodeRecord, valid: Duration) {
+        self.gate.pass().await;
+        self.shared.announce_node(node, valid).await;
+    }
+
+    async fn withdraw_node(&self, name: &str) {
+        self.gate.pass().await;
+        self.shared.withdraw_node(name).await;
+    }
+
+    async fn nodes(&self) -> Option<Vec<NodeRecord>> {
+        self.gate.pass().await;
+        self.shared.nodes().await
     }
 }

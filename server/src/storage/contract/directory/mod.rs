@@ -75,7 +75,9 @@ macro_rules! directory_contract {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
-                let (directory, _alive) = $open;
+                let made: Option<(_, _)> = $open.into();
+                // A service that is not there was named as skipped.
+                let Some((directory, _alive)) = made else { return };
                 crate::storage::contract::directory::$case(directory).await;
             }
         )*

@@ -1,0 +1,12 @@
+//! Which nodes there are, as they say themselves.
+
+/// A node, as the others see it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeRecord {
+    /// Its name: random at each start, so that a node that came back is another one.
+    pub name: String,
+    /// `host:port` of its listener for nodes.
+    pub address: String,
+    /// Whether it owns conversations.
+    pub core: bool,
+}
