@@ -19,6 +19,8 @@ pub mod wire;
 
 pub mod conversation;
 
+pub mod cluster;
+
 pub mod presence;
 
 pub mod transfer;

@@ -1,8 +1,13 @@
 //! A whole node: the one place that picks backends, puts the parts together, starts and stops them.
 
+mod backends;
 mod listeners;
+mod membership;
 
+pub use backends::open_backends;
 pub use listeners::Listeners;
+
+use membership::{Membership, among_nodes};
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +24,6 @@ use tonic_health::server::HealthReporter;
 
 use crate::api::{Guard, Operations, add_admin_services, add_services};
 use crate::auth::{AuthOptions, Authenticator, Jwks, JwksFile, JwksUrl, KeyError, Secret};
-use crate::bus::embedded::EmbeddedBus;
 use crate::config::Config;
 use crate::conversation::{Backends, Conversations, Limits, People};
 use crate::domain::{CorrelationId, Refusal};
@@ -28,16 +32,10 @@ use crate::gateway::{Foundation, Gateway, Serving, SessionService, Web, router, 
 use crate::operator::{self, OPERATOR_CONNECTIONS_MAX};
 use crate::presence::Presence;
 use crate::storage::DirectoryError;
-use crate::storage::embedded::directory::{Patience, SqliteDirectory};
-use crate::storage::embedded::{EmbeddedStore, OpenError};
-use crate::storage::remembered::RememberedDirectory;
+use crate::storage::embedded::OpenError;
 use crate::telemetry::meters::meters;
 use crate::tls::TlsError;
 
-/// File of the directory in the data folder.
-const DIRECTORY_FILE: &str = "directory.sqlite";
-/// A device's last hello is written down at most this often: each time is a write to disk.
-const LAST_SEEN_EXACT_TO: Duration = Duration::from_secs(60);
 /// Time that connections have after all sessions ended: enough to hand over last frames on a slow line.
 const CONNECTIONS_WITHIN: Duration = Duration::from_secs(2);
 
@@ -113,25 +111,6 @@ impl Grounds {
     }
 }
 
-/// Opens the log, markers and directory of the data folder, which no other process may use meanwhile.
-///
-/// # Errors
-/// See [`StartError`].
-pub async fn open_backends(config: &Config, host: &Host) -> Result<Backends, StartError> {
-    let (folder, of_store) = (config.data_folder.clone(), host.clone());
-    let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, &of_store));
-    let store = Arc::new(opening.await.map_err(|error| StartError::Thread(error.to_string()))??);
-    let path = config.data_folder.join(DIRECTORY_FILE);
-    let directory = SqliteDirectory::open(&path, Patience::default()).await;
-    let directory = Arc::new(directory.map_err(|source| StartError::Directory { path, source })?);
-    Ok(Backends {
-        log: Arc::clone(&store) as _,
-        markers: store,
-        directory: Arc::new(RememberedDirectory::new(directory, LAST_SEEN_EXACT_TO)),
-        bus: Arc::new(EmbeddedBus::new()),
-    })
-}
-
 /// Where the keys of the identity provider are; `None` when tokens are issued here.
 async fn key_set(config: &Config, host: &Host) -> Result<Option<Jwks>, StartError> {
     match (&config.jwks_file, &config.jwks_url) {
@@ -188,7 +167,11 @@ impl Node {
         grounds: Grounds,
         listeners: impl Into<Listeners>,
     ) -> Result<NodeHandle, StartError> {
-        let Listeners { public, operator } = listeners.into();
+        let Listeners {
+            public,
+            operator,
+            nodes,
+        } = listeners.into();
         listeners::check_admin(config, operator.is_some())?;
         let local_addr = address_of(&*public)?;
         let operator_addr = operator.as_deref().map(address_of).transpose()?;
@@ -196,7 +179,7 @@ impl Node {
             appends_per_second: config.conversation_entries_per_second,
             ..Limits::default()
         };
-        let conversations = Conversations::new(grounds.backends.clone(), host.clone(), limits);
+        let (conversations, membership) = among_nodes(config, &host, &grounds.backends, limits, nodes).await?;
         let recovered = conversations.recover().await.map_err(StartError::Recovery)?;
         if recovered > 0 {
             tracing::info!(conversations = recovered, "fanned out again what a crash had left");
@@ -238,6 +221,7 @@ impl Node {
             })),
             presence: tokio::spawn(presence.run()),
             revocations: tokio::spawn(Arc::clone(&gateway).watch_revocations()),
+            membership,
             gateway,
             conversations,
             health,
@@ -297,6 +281,7 @@ pub struct NodeHandle {
     doors: Mutex<Option<Doors>>,
     presence: JoinHandle<()>,
     revocations: JoinHandle<()>,
+    membership: Option<Membership>,
     gateway: Arc<Gateway>,
     conversations: Conversations,
     health: HealthReporter,
@@ -315,6 +300,12 @@ impl NodeHandle {
     #[cfg(test)]
     pub(crate) fn gateway(&self) -> &Gateway {
         &self.gateway
+    }
+
+    /// How many other nodes it can hand appends to.
+    #[cfg(test)]
+    pub(crate) fn reachable_nodes(&self) -> usize {
+        self.membership.as_ref().map_or(0, Membership::reachable_nodes)
     }
 
     /// Where it serves operators.
@@ -339,6 +330,9 @@ impl NodeHandle {
         tracing::info!(sessions = self.sessions(), "draining");
         self.health.set_service_status("", ServingStatus::NotServing).await;
         let _draining = meters().draining.hold();
+        if let Some(membership) = &self.membership {
+            membership.leave().await;
+        }
         public.stop_accepting();
         if tokio::time::timeout(self.patience, self.gateway.drain()).await.is_err() {
             tracing::warn!(sessions = self.sessions(), "sessions did not end in time");

@@ -18,14 +18,15 @@ use tracing::debug;
 use super::core::Core;
 use super::fanout::{Fanout, FanoutBatch};
 use super::limits::{
-    BATCH_ENTRIES_MAX, CONFLICT_TRIES_MAX, IDLE, IDLE_CROWDED, LOADED_MAX, QUEUE_MAX, UNKNOWN_TRIES_MAX,
+    BATCH_ENTRIES_MAX, BLOCK_LOOK_EVERY, CONFLICT_TRIES_MAX, IDLE, IDLE_CROWDED, LOADED_MAX, QUEUE_MAX, REPLAY_PAGE,
+    UNKNOWN_TRIES_MAX,
 };
 use super::rate::RateLimit;
 use super::sequencer::{Append, Plan, Verdict, appended, doubted, plan};
-use super::state::{State, append_refusal, load, read_refusal, unavailable};
+use super::state::{State, append_refusal, is_blocked, load, read_refusal, unavailable};
 use super::{fanout, receipts};
 use crate::domain::authorization::Actor as Who;
-use crate::domain::{ConversationId, Effect, Kind, Reason, Refusal, UserId};
+use crate::domain::{ConversationId, Effect, Kind, Reason, Refusal, Seq, UserId};
 use crate::storage::{AppendBatch, AppendError, StoredEntry};
 use crate::telemetry::meters::{Outcome, Shed, meters};
 
@@ -35,6 +36,8 @@ pub(super) enum Command {
     Append(Box<Append>),
     /// Read the log and the directory again: somebody else appended, or a block changed.
     Reload(oneshot::Sender<()>),
+    /// Fan out again from this seq on: whoever should have may be dead.
+    Redrive(Seq),
     /// This member's public markers moved.
     MarkersMoved(UserId),
     /// Answer when everything before is done.
@@ -103,6 +106,7 @@ async fn start(
                 waiting: VecDeque::new(),
                 moved: BTreeSet::new(),
                 receipts_due: None,
+                block_looked: monotonic(),
                 generation,
             };
             actor.run().await;
@@ -128,7 +132,10 @@ async fn start(
 async fn take_over(core: &Arc<Core>, id: ConversationId) -> Result<(Arc<State>, Fanout), Refusal> {
     let state = Arc::new(load(&core.backends, id, core.now()).await?);
     let pending = core.backends.log.fanout_pending_from(id).await.map_err(read_refusal)?;
-    let pending = pending.filter(|_| rule_holds("pending_fanout_done_at_start"));
+    // Another node that owns it fans it out; should that one be dead, it is taken over by and by. The first entry is appended
+    // by whoever creates the conversation, and so is told at once.
+    let is_ours = core.owns(id) || state.head.seq == Seq::ZERO.next();
+    let pending = pending.filter(|_| rule_holds("pending_fanout_done_at_start") && is_ours);
     let fanout = fanout::spawn(core, &state, pending);
     Ok((state, fanout))
 }
@@ -145,6 +152,8 @@ struct Actor {
     /// Members whose receipts wait to be sent; bounded by the roster.
     moved: BTreeSet<UserId>,
     receipts_due: Option<Instant>,
+    /// When it was last looked whether it is blocked.
+    block_looked: Instant,
     generation: u64,
 }
 
@@ -210,6 +219,7 @@ impl Actor {
                 let _refused = self.reload().await;
                 let _gone = done.send(());
             }
+            Command::Redrive(from) => self.redrive(from).await,
             Command::MarkersMoved(user) => {
                 self.moved.insert(user);
                 let delay = receipts::delay(&self.state);
@@ -240,9 +250,27 @@ impl Actor {
         }
     }
 
+    /// A block may have been set through another node, which tells this one nothing: it counts here within seconds.
+    async fn look_for_block(&mut self) {
+        let is_due = self.block_looked + BLOCK_LOOK_EVERY <= monotonic();
+        if self.core.peers.is_none() || self.state.kind == Kind::Group || !is_due {
+            return;
+        }
+        self.block_looked = monotonic();
+        if let Ok(blocked) = is_blocked(&self.core.backends, &self.state).await
+            && blocked != self.state.blocked
+        {
+            self.publish_state(State {
+                blocked,
+                ..State::clone(&self.state)
+            });
+        }
+    }
+
     /// Commits one batch of what waits. Ends with every request of the batch answered.
     async fn commit(&mut self) {
         let (mut conflicts, mut unknowns) = (0, 0);
+        self.look_for_block().await;
         loop {
             let plan = self.plan().await;
             let tried = if plan.is_behind(self.state.head.seq) {
@@ -367,19 +395,44 @@ impl Actor {
         }
         let missed = fanout::read_range(&self.core.backends, state.id, known.next(), state.head.seq).await?;
         self.publish_state(state);
-        if !missed.is_empty() {
-            let batch = FanoutBatch {
-                entries: missed,
-                roster: Arc::clone(&self.state.roster),
-                ticket: self.core.barrier.ticket(self.state.id, &self.state.roster),
-            };
-            self.fanout.send(batch).await;
+        // Whoever owns it has told everybody, or is dead and will be succeeded.
+        if !missed.is_empty() && self.core.owns(self.state.id) {
+            self.fan_out(missed).await;
         }
         Ok(())
     }
 
+    /// Fans out what is in the log from a seq on, a page at a time; receivers drop what they have.
+    async fn redrive(&mut self, from: Seq) {
+        if self.fanout.owes() || self.reload().await.is_err() {
+            return;
+        }
+        let (mut next, head) = (from, self.state.head.seq);
+        while next <= head {
+            let page_end = Seq(head.0.min(next.0 + REPLAY_PAGE as u64 - 1));
+            match fanout::read_range(&self.core.backends, self.state.id, next, page_end).await {
+                Ok(entries) if !entries.is_empty() => self.fan_out(entries).await,
+                _ => return,
+            }
+            next = page_end.next();
+        }
+    }
+
+    async fn fan_out(&mut self, entries: Vec<Arc<StoredEntry>>) {
+        let batch = FanoutBatch {
+            entries,
+            roster: Arc::clone(&self.state.roster),
+            ticket: self.core.barrier.ticket(self.state.id, &self.state.roster),
+        };
+        self.fanout.send(batch).await;
+    }
+
     async fn send_receipts(&mut self) {
         self.receipts_due = None;
+        if !self.moved.is_empty() && !self.core.owns(self.state.id) {
+            // The owner appends, and may have removed somebody who must not hear of it (I7).
+            let _late = self.reload().await;
+        }
         let moved = std::mem::take(&mut self.moved);
         if !moved.is_empty() && !self.state.blocked {
             receipts::send_moved(&self.core.backends, &self.state, &moved).await;

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use stonechat_host::{Host, rule_holds};
 
-use super::Backends;
 use super::actor::{ActorHandle, spawn};
 use super::barrier::FanoutBarrier;
 use super::limits::{LOADED_MAX, Limits};
 use super::state::{State, unavailable};
+use super::{Backends, Peers};
 use crate::domain::{ConversationId, Refusal, UnixMillis};
 use crate::telemetry::meters::{Shed, meters};
 
@@ -19,6 +19,8 @@ pub(super) struct Core {
     pub(super) backends: Backends,
     pub(super) host: Host,
     pub(super) limits: Limits,
+    /// Other nodes on the same backends; `None` for a node alone.
+    pub(super) peers: Option<Arc<dyn Peers>>,
     pub(super) registry: Registry,
     pub(super) barrier: Arc<FanoutBarrier>,
     /// Set when the node drains: appends are refused as not done.
@@ -26,11 +28,12 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(backends: Backends, host: Host, limits: Limits) -> Self {
+    pub(super) fn new(backends: Backends, host: Host, limits: Limits, peers: Option<Arc<dyn Peers>>) -> Self {
         Self {
             backends,
             host,
             limits,
+            peers,
             registry: Registry::default(),
             barrier: Arc::default(),
             closing: AtomicBool::new(false),
@@ -39,6 +42,11 @@ impl Core {
 
     pub(super) fn now(&self) -> UnixMillis {
         UnixMillis(self.host.clock.unix_ms())
+    }
+
+    /// Whether this node is the one to append to a conversation and to fan it out.
+    pub(super) fn owns(&self, id: ConversationId) -> bool {
+        self.peers.as_ref().is_none_or(|peers| peers.owns(id))
     }
 
     /// The actor of a conversation, started when there is none. Never waits, so that calls keep their order.

@@ -70,5 +70,7 @@ pub(super) const RECEIPTS_SMALL_GROUP: usize = 16;
 pub(super) const RECEIPTS_NAMED_MAX: usize = 50;
 /// How long a catch-up waits for fan-out that is under way before it goes on without (the log repairs it later).
 pub(super) const BARRIER_MAX: Duration = Duration::from_secs(2);
+/// How often a 1:1 that other nodes may have blocked asks whether it is: one question in two seconds while it is busy.
+pub(super) const BLOCK_LOOK_EVERY: Duration = Duration::from_secs(2);
 /// A full queue or spent rate asks the client to wait this long.
 pub(super) const RETRY_AFTER_MS: u64 = 100;

@@ -13,6 +13,7 @@ mod history;
 mod limits;
 mod membership;
 mod owed;
+mod peers;
 mod people;
 mod projection;
 mod rate;
@@ -25,6 +26,7 @@ pub(crate) mod tests;
 mod types;
 
 pub use limits::Limits;
+pub use peers::{ForwardAnswer, Forwarded, Peers};
 pub use people::People;
 pub use types::{
     AppendRequest, Appended, Caller, ConversationInfo, CreateRequest, HistoryAnchor, HistoryPage, HistoryQuery,
@@ -40,7 +42,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::actor::Command;
 use self::core::Core;
 use self::limits::RETRY_AFTER_MS;
-use self::sequencer::{Append, payload_hash};
+use self::sequencer::{Append, doubted, payload_hash};
 use self::state::{State, directory_refusal, read_refusal, unavailable};
 use crate::bus::{Bus, Event};
 use crate::domain::authorization::Action;
@@ -73,7 +75,7 @@ impl Conversations {
     #[must_use]
     pub fn new(backends: Backends, host: Host, limits: Limits) -> Self {
         Self {
-            core: Arc::new(Core::new(backends, host, limits)),
+            core: Arc::new(Core::new(backends, host, limits, None)),
         }
     }
 
@@ -83,6 +85,10 @@ impl Conversations {
     /// # Errors
     /// The store cannot answer; do not serve.
     pub async fn recover(&self) -> Result<usize, Refusal> {
+        if self.core.peers.is_some() {
+            // Others may be about to finish it: `take_over_pending` finds what nobody does.
+            return Ok(0);
+        }
         let pending = self.core.backends.log.fanout_pending().await.map_err(read_refusal)?;
         for (id, _) in pending.iter().filter(|_| rule_holds("pending_fanout_done_at_start")) {
             self.core.state(*id).await?;
@@ -104,24 +110,31 @@ impl Conversations {
         self.core.registry.clear();
     }
 
-    /// Appends one change; answers after it is durable (I1). A retry answers with the first try's seq (I2). Calls for one
-    /// conversation take their places in the order in which they are first polled.
+    /// The same by this node, whoever owns the conversation.
     ///
     /// # Errors
-    /// Typed, with whether it was certainly not done.
-    pub async fn append(&self, caller: &Caller, request: AppendRequest) -> Result<Appended, Refusal> {
-        self.refuse_when_closing()?;
+    /// As [`Self::append`].
+    pub async fn append_here(&self, forwarded: Forwarded) -> Result<Appended, Refusal> {
+        let Forwarded {
+            caller,
+            request,
+            unsure,
+        } = forwarded;
+        self.refuse_when_closing()
+            .map_err(|refusal| if unsure { doubted(refusal) } else { refusal })?;
         let (reply, answer) = oneshot::channel();
+        let correlation = caller.correlation;
         let append = Append {
             payload: payload_hash(&request),
-            caller: caller.clone(),
-            unsure: false,
+            caller,
+            unsure,
             reply,
             request,
         };
         let queued = stonechat_host::monotonic();
-        self.enqueue(append)?;
-        let answered = within(Stage::Append, caller.correlation, answer).await;
+        self.enqueue(append)
+            .map_err(|refusal| if unsure { doubted(refusal) } else { refusal })?;
+        let answered = within(Stage::Append, correlation, answer).await;
         meters().ack_seconds.since(queued);
         answered.unwrap_or_else(|_| {
             let reason = Reason::Unavailable {
@@ -179,7 +192,7 @@ impl Conversations {
     /// Hidden and absent answer alike.
     pub async fn set_typing(&self, caller: &Caller, id: ConversationId, stopped: bool) -> Result<(), Refusal> {
         let user = receipts::require_user(caller)?;
-        let state = self.core.state(id).await?;
+        let state = self.present_state(id).await?;
         state.authorize(&caller.actor, Action::Type)?;
         let members = state.roster.members().map(|(member, _)| member);
         let others: Vec<UserId> = members.filter(|member| *member != user).cloned().collect();

@@ -17,6 +17,8 @@ pub struct Listeners {
     pub public: Arc<dyn Listener>,
     /// For operators.
     pub operator: Option<Arc<dyn Listener>>,
+    /// For other nodes.
+    pub nodes: Option<Arc<dyn Listener>>,
 }
 
 impl<L: Listener + 'static> From<Arc<L>> for Listeners {
@@ -27,7 +29,11 @@ impl<L: Listener + 'static> From<Arc<L>> for Listeners {
 
 impl From<Arc<dyn Listener>> for Listeners {
     fn from(public: Arc<dyn Listener>) -> Self {
-        Self { public, operator: None }
+        Self {
+            public,
+            operator: None,
+            nodes: None,
+        }
     }
 }
 
@@ -44,26 +50,76 @@ impl Listeners {
             Some(pair) => encrypted(public, pair.clone(), host).await?,
             None => public,
         };
-        let Some(address) = config.operator_listen else {
-            return Ok(Self { public, operator: None });
+        let operator = match config.operator_listen {
+            Some(address) => Some(for_operators(address, pair, clients, host).await?),
+            None => None,
         };
-        let operator = bind(address).await?;
-        let operator = match (pair, clients) {
-            (Some(pair), Some(clients)) => {
-                let clients = Some(clients);
-                encrypted(operator, TlsFiles { clients, ..pair }, host).await?
-            }
-            _ => {
-                if !address.ip().is_loopback() {
-                    tracing::warn!(%address, "the operator's port is neither encrypted nor asks who comes");
-                }
-                operator
-            }
+        let nodes = match config.node_listen {
+            Some(address) => Some(for_nodes(address, config, host).await?),
+            None => None,
         };
         Ok(Self {
             public,
-            operator: Some(operator),
+            operator,
+            nodes,
         })
+    }
+}
+
+async fn for_nodes(address: SocketAddr, config: &Config, host: &Host) -> Result<Arc<dyn Listener>, StartError> {
+    let listener = bind(address).await?;
+    match node_files(config)? {
+        Some((files, peers)) => {
+            let clients = Some(peers);
+            encrypted(listener, TlsFiles { clients, ..files }, host).await
+        }
+        None => {
+            if !address.ip().is_loopback() {
+                tracing::warn!(%address, "the port for nodes is neither encrypted nor asks who comes");
+            }
+            Ok(listener)
+        }
+    }
+}
+
+/// What a node shows to others and whom it speaks to; `None`: to whoever reaches it, in the open.
+pub(super) fn node_files(config: &Config) -> Result<Option<(TlsFiles, ClientRule)>, StartError> {
+    match (&config.node_certificate, &config.node_key, &config.node_ca) {
+        (None, None, None) if config.node_names.is_empty() => Ok(None),
+        (Some(certificate), Some(key), Some(authorities)) if !config.node_names.is_empty() => {
+            let files = TlsFiles {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                clients: None,
+            };
+            let peers = ClientRule {
+                authorities: authorities.clone(),
+                names: config.node_names.iter().cloned().collect(),
+            };
+            Ok(Some((files, peers)))
+        }
+        _ => contradiction("node_certificate, node_key, node_ca and node_names belong together: set all or none"),
+    }
+}
+
+async fn for_operators(
+    address: SocketAddr,
+    pair: Option<TlsFiles>,
+    clients: Option<ClientRule>,
+    host: &Host,
+) -> Result<Arc<dyn Listener>, StartError> {
+    let operator = bind(address).await?;
+    match (pair, clients) {
+        (Some(pair), Some(clients)) => {
+            let clients = Some(clients);
+            encrypted(operator, TlsFiles { clients, ..pair }, host).await
+        }
+        _ => {
+            if !address.ip().is_loopback() {
+                tracing::warn!(%address, "the operator's port is neither encrypted nor asks who comes");
+            }
+            Ok(operator)
+        }
     }
 }
 

@@ -138,6 +138,20 @@ meters! {
     bus_events_lost: Counter = "stonechat_bus_events_lost",
         "Events dropped because a subscriber was full; it reads the log instead", Counter::default();
 
+    // Other nodes.
+    nodes: Gauge = "stonechat_nodes",
+        "Nodes that own conversations, this one among them, as this one sees them", Gauge::default();
+    forwards: Counter = "stonechat_forwards",
+        "Appends handed to the node that owns the conversation", Counter::default();
+    forwards_failed: Counter = "stonechat_forwards_failed",
+        "Appends that their owner did not answer, or would not do: done here instead", Counter::default();
+    forwards_taken: Counter = "stonechat_forwards_taken",
+        "Appends taken from other nodes", Counter::default();
+    views_differ: Counter = "stonechat_views_differ",
+        "Appends from nodes that know other nodes than this one does", Counter::default();
+    fanout_taken_over: Counter = "stonechat_fanout_taken_over",
+        "Conversations whose fan-out was taken over from a node that did not finish it", Counter::default();
+
     // The store.
     commit_seconds: Histogram = "stonechat_commit_seconds",
         "One durable commit of the embedded store, write and fsync", Histogram::of_times(TIMES);

@@ -20,20 +20,20 @@ impl NamedClients {
     pub(super) fn new(by_authority: Arc<dyn ClientCertVerifier>, names: BTreeSet<String>) -> Self {
         Self { by_authority, names }
     }
+}
 
-    /// Exact spelling: a wildcard in a certificate names nobody in particular.
-    fn is_named(&self, certificate: &CertificateDer<'_>) -> bool {
-        let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
-            return false;
-        };
-        let Ok(Some(names)) = parsed.subject_alternative_name() else {
-            return false;
-        };
-        names.value.general_names.iter().any(|name| match name {
-            GeneralName::DNSName(name) | GeneralName::URI(name) => self.names.contains(*name),
-            _ => false,
-        })
-    }
+/// Exact spelling: a wildcard in a certificate names nobody in particular.
+pub(super) fn is_named(certificate: &CertificateDer<'_>, allowed: &BTreeSet<String>) -> bool {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
+        return false;
+    };
+    let Ok(Some(names)) = parsed.subject_alternative_name() else {
+        return false;
+    };
+    names.value.general_names.iter().any(|name| match name {
+        GeneralName::DNSName(name) | GeneralName::URI(name) => allowed.contains(*name),
+        _ => false,
+    })
 }
 
 impl ClientCertVerifier for NamedClients {
@@ -48,7 +48,7 @@ impl ClientCertVerifier for NamedClients {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.by_authority.verify_client_cert(end_entity, intermediates, now)?;
-        if self.is_named(end_entity) {
+        if is_named(end_entity, &self.names) {
             return Ok(verified);
         }
         Err(CertificateError::NotValidForName.into())

@@ -22,7 +22,7 @@ use super::{ClientRule, FILE_BYTES_MAX, TlsError, TlsFiles};
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Certificates are good or not by the node's clock.
-struct HostTime(Arc<dyn Clock>);
+pub(super) struct HostTime(pub(super) Arc<dyn Clock>);
 
 impl std::fmt::Debug for HostTime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -59,8 +59,7 @@ pub(super) async fn make(files: &TlsFiles, host: &Host) -> Result<Made, TlsError
     let provider = Arc::new(aws_lc_rs::default_provider());
     let chain = certificates(&files.certificate).await?;
     let expires = expiry(&chain).map_err(|why| TlsError::unusable(&files.certificate, why))?;
-    let key = PrivateKeyDer::from_pem_slice(&read(&files.key).await?);
-    let key = key.map_err(|error| TlsError::unusable(&files.key, format!("no private key: {error}")))?;
+    let key = private_key(&files.key).await?;
     let pair = CertifiedKey::from_der(chain, key, &provider);
     let pair = pair.map_err(|error| TlsError::unusable(&files.key, format!("not usable: {error}")))?;
     let time = Arc::new(HostTime(Arc::clone(&host.clock)));
@@ -88,19 +87,29 @@ pub(super) async fn make(files: &TlsFiles, host: &Host) -> Result<Made, TlsError
 }
 
 async fn verifier(rule: &ClientRule, provider: Arc<CryptoProvider>) -> Result<NamedClients, TlsError> {
-    let path = &rule.authorities;
+    let roots = authorities(&rule.authorities).await?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let verifier = verifier.map_err(|error| TlsError::unusable(&rule.authorities, error))?;
+    Ok(NamedClients::new(verifier, rule.names.clone()))
+}
+
+/// Authorities that may vouch for somebody.
+pub(super) async fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path).await? {
         roots
             .add(certificate)
             .map_err(|error| TlsError::unusable(path, format!("not an authority: {error}")))?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    let verifier = verifier.map_err(|error| TlsError::unusable(path, error))?;
-    Ok(NamedClients::new(verifier, rule.names.clone()))
+    Ok(roots)
 }
 
-async fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) async fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let key = PrivateKeyDer::from_pem_slice(&read(path).await?);
+    key.map_err(|error| TlsError::unusable(path, format!("no private key: {error}")))
+}
+
+pub(super) async fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = read(path).await?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let found = found.map_err(|error| TlsError::unusable(path, format!("no certificates: {error}")))?;

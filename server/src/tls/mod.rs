@@ -2,6 +2,7 @@
 //! deadline for handshakes. One provider of cryptography, aws-lc-rs; TLS 1.2 and 1.3.
 
 mod clients;
+mod connector;
 mod files;
 mod handshake;
 mod listener;
@@ -9,6 +10,7 @@ mod listener;
 #[cfg(test)]
 mod tests;
 
+pub use connector::NodeConnector;
 pub use listener::TlsListener;
 
 use std::collections::BTreeSet;

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod content;
 pub mod conversation;
 pub mod entry;
+pub mod forward;
 pub mod message;
 pub mod people;
 pub mod presence;

@@ -9,6 +9,12 @@ use crate::telemetry::meters::meters;
 #[must_use]
 pub fn to_proto(refusal: &Refusal) -> v1::Refusal {
     meters().refusals.inc((&refusal.reason).into());
+    uncounted(refusal)
+}
+
+/// The same for another node, which counts it when it answers the caller.
+#[must_use]
+pub(super) fn uncounted(refusal: &Refusal) -> v1::Refusal {
     let mut proto = v1::Refusal {
         reason: code(&refusal.reason).into(),
         effect: effect(refusal.effect).into(),

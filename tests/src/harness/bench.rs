@@ -23,6 +23,8 @@ use crate::checker::{Bounds, FinalLog, Verdict, What, check};
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Entries of a page of the final log.
 const PAGE: u32 = 200;
+/// Ids that one bench may give out before they meet those of the next.
+const BESIDE_IDS: u64 = 1_000_000_000;
 /// Everything an integrator may do.
 const EVERY_SCOPE: &str = "admin.users admin.tokens admin.conversations admin.messages";
 
@@ -83,6 +85,19 @@ impl Bench {
             recorder: Recorder::default(),
             conversations: Vec::new(),
             ids: std::sync::atomic::AtomicU64::new(0),
+        }
+    }
+
+    /// A bench of another node on the same stores: it goes on with what this one knows, and writes into the same history.
+    #[must_use]
+    pub fn beside(&self, server: ServerProcess) -> Self {
+        let taken = self.ids.load(std::sync::atomic::Ordering::Relaxed);
+        Self {
+            server,
+            recorder: self.recorder.clone(),
+            conversations: self.conversations.clone(),
+            // Ids of different nodes' benches stay apart.
+            ids: std::sync::atomic::AtomicU64::new(taken + BESIDE_IDS),
         }
     }
 

@@ -3,8 +3,10 @@
 //! Everything here panics when it cannot go on: it is used by tests only.
 
 mod bench;
+mod fleet;
 mod observed;
 mod process;
+mod proxy;
 mod raw;
 mod reader;
 mod recorder;
@@ -13,8 +15,10 @@ mod sight;
 mod token;
 
 pub use bench::{AuthedChannel, Bench, PATIENCE, Unary, header, history_after, member, send_frame, text};
+pub use fleet::{Fleet, Redis, Role};
 pub use observed::Observed;
 pub use process::{Exit, ServerProcess, binary, free_port};
+pub use proxy::{Proxy, Weather};
 pub use raw::Raw;
 pub use reader::append_outcome;
 pub use recorder::Recorder;

@@ -98,7 +98,7 @@ fn pipes() -> (mpsc::Sender<DuplexStream>, Arc<dyn Listener>) {
 
 pub(super) async fn node_with(grounds: Grounds, config: Config) -> TestNode {
     let (pipes, public) = pipes();
-    start(grounds, config, pipes, Listeners { public, operator: None }).await
+    start(grounds, config, pipes, public.into()).await
 }
 
 /// A node with an operator's port, and the way to that.
@@ -106,8 +106,25 @@ pub(super) async fn node_with_operator() -> (TestNode, mpsc::Sender<DuplexStream
     let ((pipes_in, public), (operators, operator)) = (pipes(), pipes());
     let operator = Some(operator);
     let grounds = grounds(Arc::new(EmbeddedBus::new()));
-    let node = start(grounds, Config::default(), pipes_in, Listeners { public, operator }).await;
+    let listeners = Listeners {
+        operator,
+        ..public.into()
+    };
+    let node = start(grounds, Config::default(), pipes_in, listeners).await;
     (node, operators)
+}
+
+/// A node that others reach over a port of the machine.
+pub(super) async fn node_among(grounds: Grounds, config: Config) -> TestNode {
+    let (pipes, public) = pipes();
+    let nodes = stonechat_host::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    let listeners = Listeners {
+        nodes: Some(Arc::new(nodes)),
+        ..public.into()
+    };
+    start(grounds, config, pipes, listeners).await
 }
 
 async fn start(grounds: Grounds, config: Config, pipes: mpsc::Sender<DuplexStream>, listeners: Listeners) -> TestNode {
@@ -328,6 +345,7 @@ impl Peer {
             if answered == id {
                 return body;
             }
+            assert!(!matches!(body, Reply::Closed(_)), "the stream ended: {body:?}");
         }
     }
 

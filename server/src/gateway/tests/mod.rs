@@ -9,6 +9,7 @@ mod harness;
 mod http;
 mod late;
 mod lossy;
+mod nodes;
 mod operator;
 mod revoked;
 mod web;

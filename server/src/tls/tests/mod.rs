@@ -1,6 +1,7 @@
 //! Listeners with certificates that are good, bad, renewed and late; over pipes, with time that tests move.
 
 mod forge;
+mod nodes;
 
 use std::io;
 use std::net::SocketAddr;

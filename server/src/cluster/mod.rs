@@ -1,0 +1,133 @@
+//! Several nodes on the same stores: which there are, who owns a conversation, and appends on their way to the owner.
+//!
+//! `view` keeps the list of nodes, `link` is the line to one of them, `service` the other end of it. Nothing here is needed for
+//! safety: nodes that disagree lose compare-and-sets and time.
+
+mod link;
+mod service;
+mod view;
+
+pub use service::{ForwardingServer, serve};
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use stonechat_host::Connector;
+
+use self::link::Link;
+use self::view::View;
+use crate::bus::{Bus, NodeRecord};
+use crate::conversation::{ForwardAnswer, Forwarded, Peers};
+use crate::domain::ConversationId;
+use crate::telemetry::meters::meters;
+use crate::wire::forward;
+
+/// How often a node says that it lives, and looks who else does.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
+/// A node that says nothing for so long is gone: four announcements lost in a row.
+const ALIVE_FOR: Duration = Duration::from_secs(5);
+
+/// This node among the others.
+pub struct Cluster {
+    me: NodeRecord,
+    bus: Arc<dyn Bus>,
+    connector: Arc<dyn Connector>,
+    view: RwLock<Arc<View>>,
+    /// Lines to the others, by name; those of nodes that are gone are closed.
+    links: Mutex<BTreeMap<String, Arc<Link>>>,
+}
+
+impl Cluster {
+    /// Knows itself alone until [`Self::run`] has looked.
+    #[must_use]
+    pub fn new(me: NodeRecord, bus: Arc<dyn Bus>, connector: Arc<dyn Connector>) -> Arc<Self> {
+        let view = View::new([me.clone()].into());
+        Arc::new(Self {
+            me,
+            bus,
+            connector,
+            view: RwLock::new(Arc::new(view)),
+            links: Mutex::default(),
+        })
+    }
+
+    /// Says that this node lives and follows who else does, for as long as it is awaited.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            self.look().await;
+            tokio::time::sleep(ANNOUNCE_EVERY).await;
+        }
+    }
+
+    /// Says that this node lives, and looks who else does.
+    pub async fn look(&self) {
+        self.bus.announce_node(&self.me, ALIVE_FOR).await;
+        // While the bus cannot tell, what was known is the best guess (I10).
+        let Some(said) = self.bus.nodes().await else {
+            return;
+        };
+        let before = self.view();
+        let after = before.followed_by(said, &self.me);
+        meters().nodes.set(after.cores().count());
+        if after.fingerprint() != before.fingerprint() {
+            tracing::info!(nodes = after.cores().count(), "other nodes are known now");
+        }
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.retain(|name, _| after.knows(name));
+        for node in after.cores().filter(|node| node.name != self.me.name) {
+            links
+                .entry(node.name.clone())
+                .or_insert_with(|| Link::open(node.clone(), Arc::clone(&self.connector)));
+        }
+        drop(links);
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+    }
+
+    /// Takes this node out of the others' view: they hand it nothing more.
+    pub async fn leave(&self) {
+        self.bus.withdraw_node(&self.me.name).await;
+    }
+
+    /// Fingerprint of the nodes that are known.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.view().fingerprint()
+    }
+
+    /// How many other nodes appends can be handed to.
+    #[cfg(test)]
+    pub(crate) fn reachable(&self) -> usize {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.values().filter(|link| link.is_up()).count()
+    }
+
+    fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn link(&self, name: &str) -> Option<Arc<Link>> {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.get(name).map(Arc::clone)
+    }
+
+    /// The line to the owner; `None` when that is this node, or nobody else can be reached.
+    fn owner(&self, conversation: ConversationId, view: &View) -> Option<Arc<Link>> {
+        let is_there =
+            |node: &NodeRecord| node.name == self.me.name || self.link(&node.name).is_some_and(|l| l.is_up());
+        let owner = view.owner(conversation, is_there)?;
+        self.link(&owner.name)
+    }
+}
+
+impl Peers for Cluster {
+    fn owns(&self, conversation: ConversationId) -> bool {
+        self.me.core && self.owner(conversation, &self.view()).is_none()
+    }
+
+    fn forward(&self, append: &Forwarded) -> Option<ForwardAnswer> {
+        let view = self.view();
+        let link = self.owner(append.request.conversation, &view)?;
+        link.send(forward::request(append, view.fingerprint()), append.request.clone())
+    }
+}

@@ -1,0 +1,182 @@
+//! Several nodes on the same stores: appends find their owner, and nothing is lost when one dies, freezes or goes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::harness::{Peer, TestNode, appended, grounds, node_among, send};
+use crate::bus::embedded::EmbeddedBus;
+use crate::config::{Config, Roles};
+use crate::node::Grounds;
+use crate::telemetry::meters::meters;
+
+/// With the time in which a dead node is noticed, what it left must be visible within 15 s (I5).
+const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
+
+fn with_role(gateway: bool, core: bool) -> Config {
+    Config {
+        roles: Roles { gateway, core },
+        ..Config::default()
+    }
+}
+
+fn shared() -> Grounds {
+    grounds(Arc::new(EmbeddedBus::new()))
+}
+
+/// Waits until each node can hand appends to so many others.
+async fn acquainted(nodes: &[(&TestNode, usize)]) {
+    for (node, others) in nodes {
+        while node.handle.reachable_nodes() < *others {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+async fn hears(peer: &mut Peer, conversation: &str, from: u64, to: u64) {
+    for expected in from..=to {
+        let (entry, _) = peer.delivery().await;
+        assert_eq!(entry.seq, expected, "{conversation}");
+        peer.ack(conversation, expected).await;
+    }
+}
+
+/// I3, I4: whoever sends through whichever node, pipelined, has one order, and it is the sender's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i3_i4_sends_through_two_nodes_have_one_order() {
+    let grounds = shared();
+    let one = node_among(grounds.clone(), Config::default()).await;
+    let other = node_among(grounds, Config::default()).await;
+    acquainted(&[(&one, 1), (&other, 1)]).await;
+    let before = meters().forwards.get();
+    for pair in 0..8 {
+        let (alice, bob) = (format!("alice{pair}"), format!("bob{pair}"));
+        let conversation = one.direct(&alice, &bob).await;
+        let mut alice = one.live(&alice, "a").await;
+        let mut bob = other.live(&bob, "b").await;
+        let mut asked = Vec::new();
+        for number in 0..20 {
+            let of_alice = alice.ask(send(&conversation, &format!("a{number}"), "x")).await;
+            let of_bob = bob.ask(send(&conversation, &format!("b{number}"), "x")).await;
+            asked.push((of_alice, of_bob));
+        }
+        let mut seqs = BTreeSet::new();
+        let (mut newest_of_alice, mut newest_of_bob) = (0, 0);
+        for (of_alice, of_bob) in asked {
+            let seq = appended(alice.answer(of_alice).await);
+            assert!(seq > newest_of_alice && seqs.insert(seq));
+            newest_of_alice = seq;
+            let seq = appended(bob.answer(of_bob).await);
+            assert!(seq > newest_of_bob && seqs.insert(seq));
+            newest_of_bob = seq;
+        }
+        assert_eq!(seqs, (2..=41).collect());
+    }
+    assert!(
+        meters().forwards.get() > before,
+        "each node owned everything it was asked for"
+    );
+}
+
+/// A gateway owns nothing, and what it takes is appended by a core.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_hands_everything_to_a_core() {
+    let grounds = shared();
+    let gateway = node_among(grounds.clone(), with_role(true, false)).await;
+    let core = node_among(grounds, with_role(false, true)).await;
+    acquainted(&[(&gateway, 1)]).await;
+    let conversation = gateway.direct("alice", "bob").await;
+    let (mut alice, mut bob) = (gateway.live("alice", "a").await, gateway.live("bob", "b").await);
+    bob.ack(&conversation, 1).await;
+    let before = meters().forwards_taken.get();
+    for number in 0..10 {
+        alice.say(&conversation, &format!("m{number}")).await;
+    }
+    assert!(meters().forwards_taken.get() >= before + 10);
+    hears(&mut bob, &conversation, 2, 11).await;
+    drop(core);
+    // I1, and I10 for nodes: without any core the gateway appends by itself.
+    for number in 10..20 {
+        alice.say(&conversation, &format!("m{number}")).await;
+    }
+    hears(&mut bob, &conversation, 12, 21).await;
+}
+
+/// I1, I2: a node that dies takes nothing acknowledged with it, and what was on its way there is stored once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i1_i2_an_owner_that_dies_costs_time_alone() {
+    let grounds = shared();
+    let stays = node_among(grounds.clone(), Config::default()).await;
+    let dies = node_among(grounds, Config::default()).await;
+    acquainted(&[(&stays, 1), (&dies, 1)]).await;
+    let mut conversations = Vec::new();
+    for pair in 0..8 {
+        conversations.push(stays.direct(&format!("alice{pair}"), "bob").await);
+    }
+    let mut bob = stays.live("bob", "b").await;
+    let mut dies = Some(dies);
+    for round in 0..50 {
+        if round == 10 {
+            drop(dies.take());
+        }
+        let mut asked = Vec::new();
+        for conversation in &conversations {
+            asked.push(bob.ask(send(conversation, &format!("m{round}"), "x")).await);
+        }
+        for id in asked {
+            assert_eq!(appended(bob.answer(id).await), round + 2);
+        }
+        for conversation in &conversations {
+            bob.ack(conversation, round + 1).await;
+        }
+    }
+    for conversation in &conversations {
+        let id = conversation.parse().expect("an id");
+        let head = stays
+            .grounds
+            .backends
+            .log
+            .head(id)
+            .await
+            .expect("readable")
+            .expect("a head");
+        assert_eq!(head.seq.0, 51, "50 sends and the first entry, none twice");
+    }
+}
+
+/// I5: an entry that nobody fanned out, because who appended it died, is visible within 15 s to who is connected elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_what_a_dead_node_left_is_fanned_out_by_another() {
+    use crate::storage::contract::samples;
+    let grounds = shared();
+    let one = node_among(grounds.clone(), Config::default()).await;
+    let other = node_among(grounds, Config::default()).await;
+    acquainted(&[(&one, 1), (&other, 1)]).await;
+    let conversation = one.direct("alice", "bob").await;
+    let mut bob = other.live("bob", "b").await;
+    bob.ack(&conversation, 1).await;
+    let id = conversation.parse().expect("an id");
+    // As a node does that dies right after its append.
+    samples::append(&*one.grounds.backends.log, id, &[samples::message("left")])
+        .await
+        .expect("appended");
+    let heard = tokio::time::timeout(VISIBLE_WITHIN, hears(&mut bob, &conversation, 2, 2)).await;
+    heard.expect("it stayed hidden");
+}
+
+/// I8: who goes in order hands over: every send through another node is acknowledged meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i8_a_node_that_drains_refuses_nobody_elsewhere() {
+    let grounds = shared();
+    let stays = node_among(grounds.clone(), Config::default()).await;
+    let goes = node_among(grounds, Config::default()).await;
+    acquainted(&[(&stays, 1), (&goes, 1)]).await;
+    let conversation = stays.direct("alice", "bob").await;
+    let mut alice = stays.live("alice", "a").await;
+    let draining = tokio::spawn(async move { goes.handle.drain().await });
+    for number in 0..200 {
+        alice.say(&conversation, &format!("m{number}")).await;
+    }
+    draining.await.expect("drained");
+    alice.say(&conversation, "last").await;
+}

@@ -1,0 +1,87 @@
+//! A node's place among others: its listener for them, its announcements, and what it takes over from the dead.
+
+use std::sync::Arc;
+
+use stonechat_host::{Connector, Host, Listener, TcpConnector};
+use tokio::task::JoinHandle;
+
+use super::StartError;
+use super::listeners::node_files;
+use crate::bus::NodeRecord;
+use crate::cluster::{Cluster, ForwardingServer, serve};
+use crate::config::Config;
+use crate::conversation::{Backends, Conversations, Limits};
+use crate::domain::CorrelationId;
+use crate::tls::NodeConnector;
+
+/// Dropping it is a crash to the others.
+pub(super) struct Membership {
+    cluster: Arc<Cluster>,
+    announcing: JoinHandle<()>,
+    taking_over: JoinHandle<()>,
+    _serving: ForwardingServer,
+}
+
+impl Membership {
+    #[cfg(test)]
+    pub(super) fn reachable_nodes(&self) -> usize {
+        self.cluster.reachable()
+    }
+
+    /// The others hand this node nothing more.
+    pub(super) async fn leave(&self) {
+        self.announcing.abort();
+        self.cluster.leave().await;
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.announcing.abort();
+        self.taking_over.abort();
+    }
+}
+
+/// The conversation rules, alone or among the other nodes when there is a listener for them.
+pub(super) async fn among_nodes(
+    config: &Config,
+    host: &Host,
+    backends: &Backends,
+    limits: Limits,
+    nodes: Option<Arc<dyn Listener>>,
+) -> Result<(Conversations, Option<Membership>), StartError> {
+    let Some(listener) = nodes else {
+        return Ok((Conversations::new(backends.clone(), host.clone(), limits), None));
+    };
+    let address = match &config.node_advertise {
+        Some(address) => address.clone(),
+        None => super::address_of(&*listener)?.to_string(),
+    };
+    let me = NodeRecord {
+        // A node that came back is another one: nothing of what the others know of the old one holds.
+        name: CorrelationId(host.random.bytes16()).to_string(),
+        address,
+        core: config.roles.core,
+    };
+    let cluster = Cluster::new(me, Arc::clone(&backends.bus), connector(config, host).await?);
+    cluster.look().await;
+    let peers = Arc::clone(&cluster) as _;
+    let conversations = Conversations::among(peers, backends.clone(), host.clone(), limits);
+    let membership = Membership {
+        announcing: tokio::spawn(Arc::clone(&cluster).run()),
+        taking_over: tokio::spawn(conversations.clone().take_over_pending()),
+        _serving: serve(listener, Arc::clone(&cluster), conversations.clone()),
+        cluster,
+    };
+    Ok((conversations, Some(membership)))
+}
+
+async fn connector(config: &Config, host: &Host) -> Result<Arc<dyn Connector>, StartError> {
+    match node_files(config)? {
+        None => Ok(Arc::new(TcpConnector)),
+        Some((files, peers)) => {
+            let encrypting = NodeConnector::open(Arc::new(TcpConnector), files, peers, host.clone());
+            Ok(Arc::new(encrypting.await?))
+        }
+    }
+}

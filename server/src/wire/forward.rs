@@ -1,0 +1,172 @@
+//! Appends between nodes, both ways. What comes from another node is checked as if a client had sent it.
+
+use stonechat_proto::node::v1 as node;
+use stonechat_proto::node::v1::forward_request::Change as Wanted;
+use stonechat_proto::node::v1::forward_response::Outcome;
+
+use super::entry::{content_to_proto, member_to_proto};
+use super::fields::{self, Within};
+use super::{content, refusal, text};
+use crate::conversation::{AppendRequest, Appended, Caller, Forwarded};
+use crate::domain::authorization::Actor;
+use crate::domain::limits::{MEMBERS_PER_CHANGE_MAX, REACTION_BYTES_MAX, REASON_BYTES_MAX};
+use crate::domain::{Change, CorrelationId, Refusal, Seq, UnixMillis};
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// The request to another node, without its number.
+#[must_use]
+pub fn request(forwarded: &Forwarded, view: u64) -> node::ForwardRequest {
+    let Forwarded {
+        caller,
+        request,
+        unsure,
+    } = forwarded;
+    node::ForwardRequest {
+        request_id: 0,
+        view,
+        unsure: *unsure,
+        user_id: fields::text(caller.actor.user()),
+        device_id: fields::text(caller.device.as_ref()),
+        correlation_id: caller.correlation.0.to_vec().into(),
+        conversation_id: request.conversation.to_string(),
+        client_msg_id: request.client_msg_id.to_string(),
+        previous_client_msg_id: fields::text(request.previous.as_ref()),
+        known_head: request.known_head.0,
+        origin_time_ms: fields::millis(request.origin_time),
+        change: Some(wanted(&request.change)),
+    }
+}
+
+fn wanted(change: &Change) -> Wanted {
+    match change {
+        Change::Message(content) => Wanted::Message(content_to_proto(content)),
+        Change::Edit { target, content } => Wanted::Edit(node::ForwardedEdit {
+            target_seq: target.0,
+            content: Some(content_to_proto(content)),
+        }),
+        Change::Redact { target, reason } => Wanted::Redaction(node::ForwardedRedaction {
+            target_seq: target.0,
+            reason: reason.clone(),
+        }),
+        Change::React {
+            target,
+            reaction,
+            remove,
+        } => Wanted::Reaction(node::ForwardedReaction {
+            target_seq: target.0,
+            reaction: reaction.clone(),
+            remove: *remove,
+        }),
+        Change::Pin { target, unpin } => Wanted::Pin(node::ForwardedPin {
+            target_seq: target.0,
+            unpin: *unpin,
+        }),
+        Change::SetMembers(members) => Wanted::Members(node::ForwardedMembers {
+            members: members.iter().map(member_to_proto).collect(),
+        }),
+        Change::RemoveMember(user) => Wanted::RemoveMember(user.to_string()),
+        Change::Rename(name) => Wanted::Rename(name.clone()),
+    }
+}
+
+/// Checks what another node hands over.
+///
+/// # Errors
+/// Names the field.
+pub fn parse(request: node::ForwardRequest) -> Result<Forwarded> {
+    fields::operation("forward", || {
+        let user = fields::optional(&request.user_id, |id| fields::user("user_id", id))?;
+        Ok(Forwarded {
+            unsure: request.unsure,
+            caller: Caller {
+                actor: user.map_or(Actor::System, Actor::User),
+                device: fields::optional(&request.device_id, |id| fields::device("device_id", id))?,
+                correlation: correlation(&request.correlation_id)?,
+            },
+            request: AppendRequest {
+                conversation: fields::conversation("conversation_id", &request.conversation_id)?,
+                client_msg_id: fields::client_msg_id("client_msg_id", &request.client_msg_id)?,
+                previous: fields::optional(&request.previous_client_msg_id, |id| {
+                    fields::client_msg_id("previous_client_msg_id", id)
+                })?,
+                known_head: fields::seq(request.known_head),
+                change: change(fields::present("change", request.change)?)?,
+                origin_time: fields::optional_time("origin_time_ms", request.origin_time_ms)?,
+            },
+        })
+    })
+}
+
+fn correlation(bytes: &[u8]) -> Result<CorrelationId> {
+    let bytes = bytes.try_into();
+    bytes
+        .map(CorrelationId)
+        .map_err(|_| Refusal::invalid("correlation_id", "has 16 bytes"))
+}
+
+fn change(wanted: Wanted) -> Result<Change> {
+    Ok(match wanted {
+        Wanted::Message(message) => Change::Message(content::parse(Some(message))?),
+        Wanted::Edit(edit) => Change::Edit {
+            target: fields::entry_seq("target_seq", edit.target_seq)?,
+            content: content::parse(edit.content)?,
+        },
+        Wanted::Redaction(redaction) => Change::Redact {
+            target: fields::entry_seq("target_seq", redaction.target_seq)?,
+            reason: text::body("reason", redaction.reason, 0, REASON_BYTES_MAX)?,
+        },
+        Wanted::Reaction(reaction) => Change::React {
+            target: fields::entry_seq("target_seq", reaction.target_seq)?,
+            reaction: text::line("reaction", reaction.reaction, 1, REACTION_BYTES_MAX)?,
+            remove: reaction.remove,
+        },
+        Wanted::Pin(pin) => Change::Pin {
+            target: fields::entry_seq("target_seq", pin.target_seq)?,
+            unpin: pin.unpin,
+        },
+        Wanted::Members(members) => {
+            let members = content::parse_members(&members.members, 1, MEMBERS_PER_CHANGE_MAX).within("members")?;
+            Change::SetMembers(members)
+        }
+        Wanted::RemoveMember(user) => Change::RemoveMember(fields::user("remove_member", &user)?),
+        Wanted::Rename(name) => Change::Rename(text::required_name("rename", name)?),
+    })
+}
+
+/// The answer to another node.
+#[must_use]
+pub fn response(request_id: u64, answer: &Result<Appended>) -> node::ForwardResponse {
+    let outcome = match answer {
+        Ok(appended) => Outcome::Appended(node::ForwardedAppend {
+            seq: appended.seq.0,
+            time_ms: appended.time.0,
+            duplicate: appended.duplicate,
+            correlation_id: appended.correlation.0.to_vec().into(),
+        }),
+        Err(refused) => Outcome::Refusal(refusal::uncounted(refused)),
+    };
+    node::ForwardResponse {
+        request_id,
+        outcome: Some(outcome),
+    }
+}
+
+/// What another node answered to a request.
+///
+/// # Errors
+/// Its refusal; an answer that cannot be read leaves the outcome unknown.
+pub fn answer(request: &AppendRequest, response: node::ForwardResponse) -> Result<Appended> {
+    match response.outcome {
+        Some(Outcome::Appended(appended)) => Ok(Appended {
+            conversation: request.conversation,
+            client_msg_id: request.client_msg_id.clone(),
+            seq: Seq(appended.seq),
+            time: UnixMillis(appended.time_ms),
+            duplicate: appended.duplicate,
+            correlation: correlation(&appended.correlation_id).unwrap_or(CorrelationId([0; 16])),
+        }),
+        Some(Outcome::Refusal(refused)) => Err(refusal::from_proto(refused)),
+        None => Err(refusal::from_proto(stonechat_proto::v1::Refusal::default())),
+    }
+}
