@@ -21,6 +21,9 @@ const WITH_A_SESSION: [&str; 3] = [
     "/stonechat.v1.SessionService/Submit",
 ];
 
+/// Between nodes, on a listener of their own, where a certificate is what authenticates.
+const BETWEEN_NODES: &str = "/stonechat.node.v1.ForwardService/Forward";
+
 const EVERY_SCOPE: &str = "admin.users admin.tokens admin.conversations admin.messages";
 
 fn by_path() -> BTreeMap<String, Rpc> {
@@ -34,15 +37,27 @@ fn every_rpc_has_a_row() {
         seq: 0,
         late_seq: 0,
     };
-    let mut known: BTreeSet<&str> = WITH_A_SESSION.into_iter().collect();
+    let mut known: BTreeSet<&str> = WITH_A_SESSION.into_iter().chain([BETWEEN_NODES]).collect();
     known.extend(rows::public(&scene, "").iter().map(|row| row.path));
     known.extend(rows::admin(&scene, "").iter().map(|row| row.path));
     let all = by_path();
     assert_eq!(all.keys().map(String::as_str).collect::<BTreeSet<&str>>(), known);
     assert!(
         all.values()
-            .all(|rpc| !rpc.streaming || WITH_A_SESSION.contains(&rpc.path.as_str()))
+            .all(|rpc| !rpc.streaming || rpc.path == BETWEEN_NODES || WITH_A_SESSION.contains(&rpc.path.as_str()))
     );
+}
+
+/// I11: what nodes say to each other in somebody's name is not there for the public, whatever token it brings.
+#[tokio::test]
+async fn what_nodes_say_to_each_other_is_not_on_the_public_port() {
+    use stonechat_proto::node::v1::ForwardRequest;
+    use stonechat_proto::node::v1::forward_service_client::ForwardServiceClient;
+    let bench = Bench::start(&[]).await;
+    let mut client = ForwardServiceClient::new(bench.admin());
+    let requests = tokio_stream::once(ForwardRequest::default());
+    let refused = client.forward(requests).await.expect_err("it is served");
+    assert_eq!(refused.code(), tonic::Code::Unimplemented);
 }
 
 async fn scene(bench: &mut Bench) -> Scene {

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use stonechat_tests::harness::{Acks, Bench, RawSession};
-
-use crate::people::{DELIVERY, Sender, each_once, reaches_head};
+use stonechat_tests::harness::{Acks, Bench, DELIVERY, RawSession, Sender, each_once, reaches_head};
 
 const MESSAGES: u64 = 300;
 

@@ -6,9 +6,7 @@ use std::path::Path;
 use stonechat_proto::v1;
 use stonechat_proto::v1::client_frame::Body as Asked;
 use stonechat_tests::checker::Check;
-use stonechat_tests::harness::{Acks, Bench, Exit, ServerProcess};
-
-use crate::people::{DELIVERY, Sender, each_once, reaches_head};
+use stonechat_tests::harness::{Acks, Bench, DELIVERY, Exit, Sender, ServerProcess, each_once, reaches_head};
 
 /// Each crash point that a server passes while people chat, and at which passes to die.
 const POINTS: [(&str, [u64; 3]); 14] = [

@@ -12,9 +12,9 @@ use stonechat_proto::v1::client_frame::Body as Asked;
 use stonechat_proto::v1::server_frame::Body as Seen;
 use stonechat_server::storage::embedded::EXIT_WRITE_FAILED;
 use stonechat_tests::checker::{Check, Verdict};
-use stonechat_tests::harness::{Bench, Exit, PATIENCE, RawSession, ServerProcess, append_outcome, member};
-
-use crate::people::{DELIVERY, Sender, each_once, reaches_head};
+use stonechat_tests::harness::{
+    Bench, DELIVERY, Exit, PATIENCE, RawSession, Sender, ServerProcess, append_outcome, each_once, member, reaches_head,
+};
 
 /// The journal and tables of the log.
 const LOG: &str = "/log/";

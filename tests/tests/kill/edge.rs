@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use stonechat_proto::v1;
-use stonechat_tests::harness::{Acks, Bench, Exit, PATIENCE, ServerProcess};
+use stonechat_tests::harness::{Acks, Bench, DELIVERY, Exit, PATIENCE, Sender, ServerProcess, each_once, reaches_head};
 
 use crate::folder::copy_folder;
-use crate::people::{DELIVERY, Sender, each_once, reaches_head};
 
 /// Seqs of a bucket: 4,096 is the first seq of the second.
 const BUCKET: u64 = 4_096;

@@ -5,9 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use stonechat_host::{Random, SeededRandom};
-use stonechat_tests::harness::{Bench, Exit, ServerProcess};
-
-use crate::people::{Sender, each_once};
+use stonechat_tests::harness::{Bench, Exit, Sender, ServerProcess, each_once};
 
 /// Places of damage tried on whole processes; the store's own tests take a thousand.
 const DAMAGES: u64 = 24;

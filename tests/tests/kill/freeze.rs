@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use stonechat_tests::harness::Bench;
-
-use crate::people::{DELIVERY, Sender, each_once, reaches_head};
+use stonechat_tests::harness::{Bench, DELIVERY, Sender, each_once, reaches_head};
 
 async fn freeze(time: Duration) {
     let mut bench = Bench::start(&[

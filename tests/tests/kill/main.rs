@@ -8,5 +8,4 @@ mod folder;
 mod freeze;
 mod import;
 mod often;
-mod people;
 mod sabotage;

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use stonechat_host::monotonic;
-use stonechat_tests::harness::Bench;
-
-use crate::people::{DELIVERY, Sender, each_once, reaches_head};
+use stonechat_tests::harness::{Bench, DELIVERY, Sender, each_once, reaches_head};
 
 const EVERY: Duration = Duration::from_secs(2);
 /// Conversations, each with its own sender: the writer commits them in groups.

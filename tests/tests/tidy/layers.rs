@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::source::{Source, code_only, words};
 
 /// A module of the server, and the modules it may name.
-const MAY_NAME: [(&str, &[&str]); 16] = [
+const MAY_NAME: [(&str, &[&str]); 17] = [
     ("domain", &[]),
     ("telemetry", &["domain", "config"]),
     ("config", &["domain", "telemetry"]),
@@ -25,6 +25,10 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
     (
         "wire",
         &["domain", "storage", "bus", "conversation", "telemetry::meters"],
+    ),
+    (
+        "cluster",
+        &["domain", "bus", "conversation", "wire::forward", "telemetry::meters"],
     ),
     ("transfer", &["domain", "storage", "conversation", "bus", "wire"]),
     (
@@ -59,6 +63,7 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
     (
         "node",
         &[
+            "cluster",
             "operator",
             "tls",
             "domain",
@@ -102,11 +107,15 @@ const ONLY_IN: [(&str, &[&str]); 18] = [
         &["storage/embedded/directory/", "storage/embedded/directory.rs"],
     ),
     ("jsonwebtoken", &["auth/"]),
-    ("tonic", &["api/", "gateway/", "operator/", "cli/", "node.rs", "node/"]),
+    (
+        "tonic",
+        &["api/", "cluster/", "gateway/", "operator/", "cli/", "node.rs", "node/"],
+    ),
     (
         "stonechat_proto",
         &[
             "api/",
+            "cluster/",
             "gateway/",
             "operator/",
             "cli/",

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use stonechat_tests::checker::Check;
-use stonechat_tests::harness::{Acks, Bench, Observed, PATIENCE, RawSession, append_outcome, send_frame};
+use super::bench::{Bench, PATIENCE, send_frame};
+use super::observed::Observed;
+use super::reader::append_outcome;
+use super::session::{Acks, RawSession};
+use super::sight::text_of;
+use crate::checker::Check;
 
 /// What every kill must leave in order.
-pub(crate) const DELIVERY: [Check; 7] = [
+pub const DELIVERY: [Check; 7] = [
     Check::C1,
     Check::C2,
     Check::C3,
@@ -23,7 +27,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
 const FINISHES_MAX: usize = 20;
 
 /// One device that sends, with its outbox.
-pub(crate) struct Sender {
+pub struct Sender {
     user: String,
     room: String,
     prefix: String,
@@ -35,7 +39,9 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub(crate) fn new(user: &str, room: &str) -> Self {
+    /// A device of `user` that sends to `room`.
+    #[must_use]
+    pub fn new(user: &str, room: &str) -> Self {
         Self {
             user: user.to_owned(),
             room: room.to_owned(),
@@ -48,29 +54,40 @@ impl Sender {
     }
 
     /// With other texts and ids than another sender of the same user.
-    pub(crate) fn with_prefix(mut self, prefix: &str) -> Self {
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: &str) -> Self {
         prefix.clone_into(&mut self.prefix);
         self
     }
 
-    pub(crate) fn text(&self, number: u64) -> String {
+    /// The text of its n-th message, which is its id as well.
+    #[must_use]
+    pub fn text(&self, number: u64) -> String {
         format!("{}-{number}", self.prefix)
     }
 
-    pub(crate) fn sent(&self) -> u64 {
+    /// How many messages it has sent.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
         self.sent
     }
 
-    pub(crate) fn acked(&self) -> u64 {
+    /// How many of them were acknowledged.
+    #[must_use]
+    pub fn acked(&self) -> u64 {
         self.acked.len() as u64
     }
 
-    pub(crate) fn session(&mut self) -> &mut RawSession {
+    /// Its stream.
+    ///
+    /// # Panics
+    /// It never connected.
+    pub fn session(&mut self) -> &mut RawSession {
         self.session.as_mut().expect("a connected sender")
     }
 
     /// Opens a stream and sends again, in order, what has no ack yet. Waits for nothing: the server may die meanwhile.
-    pub(crate) async fn connect(&mut self, bench: &Bench) {
+    pub async fn connect(&mut self, bench: &Bench) {
         self.harvest();
         let hello = bench.hello(&self.user, "phone");
         let session = bench.open_with(&self.user, hello, Acks::Each).await;
@@ -83,7 +100,7 @@ impl Sender {
     }
 
     /// Sends so many new messages without waiting.
-    pub(crate) async fn send(&mut self, count: u64) {
+    pub async fn send(&mut self, count: u64) {
         for _ in 0..count {
             self.sent += 1;
             self.ask(self.sent - 1).await;
@@ -98,7 +115,7 @@ impl Sender {
     }
 
     /// Waits until everything that was asked on this stream has an answer, or the stream is over.
-    pub(crate) async fn answers(&mut self) {
+    pub async fn answers(&mut self) {
         let last: Vec<u64> = self.asked.iter().map(|(request, _)| *request).collect();
         let all = |seen: &Observed| {
             let answered = last.iter().all(|request| seen.answers.contains_key(request));
@@ -109,7 +126,7 @@ impl Sender {
     }
 
     /// Notes what was acknowledged on the present stream.
-    pub(crate) fn harvest(&mut self) {
+    pub fn harvest(&mut self) {
         let Some(session) = &self.session else { return };
         let seen = session.observed();
         for (request, number) in &self.asked {
@@ -127,7 +144,10 @@ impl Sender {
     }
 
     /// After the last kill: connects, and sends again until all is acknowledged.
-    pub(crate) async fn finish(&mut self, bench: &Bench) {
+    ///
+    /// # Panics
+    /// It never is.
+    pub async fn finish(&mut self, bench: &Bench) {
         self.connect(bench).await;
         for _ in 0..FINISHES_MAX {
             self.answers().await;
@@ -146,10 +166,13 @@ impl Sender {
 }
 
 /// Every text that was sent lies in the log exactly once. Returns how many there are.
-pub(crate) async fn each_once(bench: &Bench, room: &str, senders: &[&Sender]) -> u64 {
+///
+/// # Panics
+/// One does not, or twice.
+pub async fn each_once(bench: &Bench, room: &str, senders: &[&Sender]) -> u64 {
     let mut found = std::collections::BTreeMap::new();
     for entry in bench.entries(room).await {
-        let text = stonechat_tests::harness::text_of(&entry).to_owned();
+        let text = text_of(&entry).to_owned();
         *found.entry(text).or_insert(0_u64) += 1;
     }
     let mut total = 0;
@@ -168,7 +191,10 @@ pub(crate) async fn each_once(bench: &Bench, room: &str, senders: &[&Sender]) ->
 }
 
 /// Waits until a stream has the head.
-pub(crate) async fn reaches_head(bench: &Bench, session: &mut RawSession, room: &str) -> u64 {
+///
+/// # Panics
+/// It does not get there.
+pub async fn reaches_head(bench: &Bench, session: &mut RawSession, room: &str) -> u64 {
     let head = bench.entries(room).await.last().map_or(0, |entry| entry.seq);
     let what = format!("the head {head} of {room}");
     let before = session.acked(room);

@@ -1,0 +1,77 @@
+//! Nodes that die, freeze and go in order (T4, T14, F3, F11, F17).
+
+use std::time::Duration;
+
+use stonechat_tests::harness::{PATIENCE, Role};
+
+use crate::crew::crewed;
+
+/// A dead node is noticed, and what it left behind is taken over, by then (I5).
+const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
+
+#[tokio::test]
+async fn people_talk_through_all_nodes_of_a_fleet() {
+    let roles = [Role::Gateway, Role::Gateway, Role::Core, Role::Core];
+    let Some((mut fleet, mut crew)) = crewed(&roles).await else {
+        return;
+    };
+    for _ in 0..3 {
+        crew.burst(&fleet).await;
+        crew.answers().await;
+    }
+    assert_eq!(crew.acked(), crew.sent());
+    crew.judge(&mut fleet).await;
+}
+
+/// T14, F3: SIGKILL, of each node in turn, under load.
+#[tokio::test]
+async fn i1_i2_killed_nodes_take_nothing_with_them() {
+    let Some((mut fleet, mut crew)) = crewed(&[Role::Both; 3]).await else {
+        return;
+    };
+    let mut reader = crew.reader(&fleet.nodes[0], "phone").await;
+    for victim in [1, 2] {
+        crew.burst(&fleet).await;
+        fleet.nodes[victim].server.kill().await;
+        crew.answers().await;
+        crew.hears_all(&fleet.nodes[0], &mut reader, VISIBLE_WITHIN).await;
+        fleet.nodes[victim].server.restart(None).await;
+    }
+    crew.burst(&fleet).await;
+    fleet.nodes[0].server.kill().await;
+    crew.answers().await;
+    fleet.nodes[0].server.restart(None).await;
+    crew.judge(&mut fleet).await;
+}
+
+/// F11, T4: a frozen node is passed by, and when it thaws its late appends lose or are the first try of what was sent again.
+#[tokio::test]
+async fn i1_i3_a_frozen_node_is_passed_by() {
+    let Some((mut fleet, mut crew)) = crewed(&[Role::Both; 3]).await else {
+        return;
+    };
+    crew.burst(&fleet).await;
+    fleet.nodes[1].server.signal("STOP").await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    fleet.nodes[1].server.signal("CONT").await;
+    crew.answers().await;
+    crew.judge(&mut fleet).await;
+}
+
+/// F17: each node is stopped in order and started again, under load; nobody's send fails after its retries.
+#[tokio::test]
+async fn f17_a_rolling_restart_refuses_nobody_for_long() {
+    let Some((mut fleet, mut crew)) = crewed(&[Role::Both; 3]).await else {
+        return;
+    };
+    for turn in 0..3 {
+        crew.burst(&fleet).await;
+        fleet.nodes[turn].server.signal("TERM").await;
+        crew.answers().await;
+        fleet.nodes[turn].server.wait().await;
+        fleet.nodes[turn].server.restart(None).await;
+        let mut reader = crew.reader(&fleet.nodes[turn], "phone").await;
+        crew.hears_all(&fleet.nodes[turn], &mut reader, PATIENCE).await;
+    }
+    crew.judge(&mut fleet).await;
+}
