@@ -5,6 +5,7 @@
 
 mod client_frames;
 mod entries;
+mod forwards;
 mod parts;
 mod server_frames;
 
@@ -76,10 +77,19 @@ fn entries_have_their_golden_bytes() {
     holds("entry", entries::entries());
 }
 
+#[test]
+fn what_nodes_say_has_its_golden_bytes() {
+    holds("forward_request", forwards::requests());
+    holds("forward_response", forwards::responses());
+}
+
 /// Arms of a message's oneof `body`, from the contract itself.
 fn arms(message: &str) -> BTreeSet<String> {
     let set = prost_types::FileDescriptorSet::decode(stonechat_proto::FILE_DESCRIPTOR_SET).expect("own descriptors");
-    let public = set.file.iter().filter(|file| file.package() == "stonechat.v1");
+    let public = set
+        .file
+        .iter()
+        .filter(|file| matches!(file.package(), "stonechat.v1" | "stonechat.node.v1"));
     let found = public
         .flat_map(|file| &file.message_type)
         .find(|found| found.name() == message);
@@ -101,6 +111,8 @@ fn every_arm_has_a_golden_row() {
     assert_eq!(arms("ClientFrame"), rows(&client_frames::client_frames()));
     assert_eq!(arms("ServerFrame"), rows(&server_frames::server_frames()));
     assert_eq!(arms("Entry"), rows(&entries::entries()));
+    assert_eq!(arms("ForwardRequest"), rows(&forwards::requests()));
+    assert_eq!(arms("ForwardResponse"), rows(&forwards::responses()));
 }
 
 #[test]
@@ -120,6 +132,14 @@ fn every_golden_file_is_of_a_row() {
         server_frames::server_frames().iter().map(|row| row.0).collect(),
     ));
     known.extend(names("entry", entries::entries().iter().map(|row| row.0).collect()));
+    known.extend(names(
+        "forward_request",
+        forwards::requests().iter().map(|row| row.0).collect(),
+    ));
+    known.extend(names(
+        "forward_response",
+        forwards::responses().iter().map(|row| row.0).collect(),
+    ));
     for file in fs::read_dir(folder()).expect("golden folder") {
         let name = file.expect("a file").file_name().to_string_lossy().into_owned();
         assert!(

@@ -10,7 +10,7 @@ use super::{content, refusal, text};
 use crate::conversation::{AppendRequest, Appended, Caller, Forwarded};
 use crate::domain::authorization::Actor;
 use crate::domain::limits::{MEMBERS_PER_CHANGE_MAX, REACTION_BYTES_MAX, REASON_BYTES_MAX};
-use crate::domain::{Change, CorrelationId, Refusal, Seq, UnixMillis};
+use crate::domain::{Change, CorrelationId, Reason, Refusal, Seq, UnixMillis};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -91,11 +91,17 @@ pub fn parse(request: node::ForwardRequest) -> Result<Forwarded> {
                     fields::client_msg_id("previous_client_msg_id", id)
                 })?,
                 known_head: fields::seq(request.known_head),
-                change: change(fields::present("change", request.change)?)?,
+                change: change(request.change.ok_or_else(newer)?)?,
                 origin_time: fields::optional_time("origin_time_ms", request.origin_time_ms)?,
             },
         })
     })
+}
+
+/// A change that this release does not know, from a newer node: whoever knows it does it by themself.
+fn newer() -> Refusal {
+    let reason = Reason::Unavailable { retry_after_ms: 0 };
+    Refusal::not_done(reason, "this node does not know the change; not done")
 }
 
 fn correlation(bytes: &[u8]) -> Result<CorrelationId> {
@@ -168,5 +174,91 @@ pub fn answer(request: &AppendRequest, response: node::ForwardResponse) -> Resul
         }),
         Some(Outcome::Refusal(refused)) => Err(refusal::from_proto(refused)),
         None => Err(refusal::from_proto(stonechat_proto::v1::Refusal::default())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ClientMsgId, ConversationId, Effect, Member, Role, UserId};
+    use crate::storage::contract::samples;
+
+    fn forwarded(change: Change) -> Forwarded {
+        let sender = samples::sender("ada", "phone");
+        Forwarded {
+            unsure: true,
+            caller: Caller {
+                actor: sender.user.map_or(Actor::System, Actor::User),
+                device: sender.device,
+                correlation: CorrelationId([9; 16]),
+            },
+            request: AppendRequest {
+                conversation: ConversationId([7; 16]),
+                client_msg_id: ClientMsgId::parse("m-2").unwrap(),
+                previous: Some(ClientMsgId::parse("m-1").unwrap()),
+                known_head: Seq(41),
+                change,
+                origin_time: Some(UnixMillis(1_700_000_000_000)),
+            },
+        }
+    }
+
+    /// I2: the owner must see the very request, or a retry through another node would look like another payload.
+    #[test]
+    fn every_change_arrives_as_it_was() {
+        let user = || UserId::parse("bob").unwrap();
+        let (target, content) = (Seq(3), samples::text("hi"));
+        let role = Role::Admin;
+        let changes = [
+            Change::Message(content.clone()),
+            Change::Edit { target, content },
+            Change::Redact {
+                target,
+                reason: "spam".to_owned(),
+            },
+            Change::React {
+                target,
+                reaction: "👍".to_owned(),
+                remove: true,
+            },
+            Change::Pin { target, unpin: true },
+            Change::SetMembers(vec![Member { user: user(), role }]),
+            Change::RemoveMember(user()),
+            Change::Rename("Crew".to_owned()),
+        ];
+        for change in changes {
+            let sent = forwarded(change);
+            let came = parse(request(&sent, 1)).unwrap();
+            assert_eq!(format!("{came:?}"), format!("{sent:?}"));
+        }
+    }
+
+    /// A node of the release before cannot do what it does not know: it says so for certain, and the append is done elsewhere.
+    #[test]
+    fn a_change_of_a_newer_release_is_certainly_not_done() {
+        let mut unknown = request(&forwarded(Change::Rename("x".to_owned())), 1);
+        unknown.change = None;
+        let refused = parse(unknown).unwrap_err();
+        assert_eq!(refused.effect, Effect::NotDone);
+        assert!(matches!(refused.reason, Reason::Unavailable { .. }));
+    }
+
+    #[test]
+    fn answers_arrive_as_they_were_given() {
+        let asked = forwarded(Change::Rename("x".to_owned())).request;
+        let appended = Appended {
+            conversation: asked.conversation,
+            client_msg_id: asked.client_msg_id.clone(),
+            seq: Seq(42),
+            time: UnixMillis(1),
+            duplicate: true,
+            correlation: CorrelationId([1; 16]),
+        };
+        let refused = Refusal::not_done(Reason::ClientMsgIdReused { stored: Seq(7) }, "no");
+        for given in [Ok(appended), Err(refused)] {
+            assert_eq!(answer(&asked, response(7, &given)), given);
+        }
+        let mute = answer(&asked, node::ForwardResponse::default());
+        assert_eq!(mute.unwrap_err().effect, Effect::Unknown);
     }
 }
