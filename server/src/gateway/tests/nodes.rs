@@ -1,8 +1,10 @@
 //! Several nodes on the same stores: appends find their owner, and nothing is lost when one dies, freezes or goes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+use stonechat_proto::v1::server_frame::Body as Reply;
 
 use super::harness::{Peer, TestNode, appended, grounds, node_among, send};
 use crate::bus::embedded::EmbeddedBus;
@@ -33,6 +35,19 @@ async fn acquainted(nodes: &[(&TestNode, usize)]) {
     }
 }
 
+/// The seqs that requests were answered with, in the order asked. Answers come in any order.
+async fn answers(peer: &mut Peer, asked: Vec<u64>) -> Vec<u64> {
+    let mut found = BTreeMap::new();
+    while found.len() < asked.len() {
+        let (id, body) = peer.next().await;
+        assert!(!matches!(body, Reply::Closed(_)), "the stream ended: {body:?}");
+        if asked.contains(&id) {
+            found.insert(id, appended(body));
+        }
+    }
+    asked.iter().map(|id| found[id]).collect()
+}
+
 async fn hears(peer: &mut Peer, conversation: &str, from: u64, to: u64) {
     for expected in from..=to {
         let (entry, _) = peer.delivery().await;
@@ -54,22 +69,14 @@ async fn i3_i4_sends_through_two_nodes_have_one_order() {
         let conversation = one.direct(&alice, &bob).await;
         let mut alice = one.live(&alice, "a").await;
         let mut bob = other.live(&bob, "b").await;
-        let mut asked = Vec::new();
+        let (mut of_alice, mut of_bob) = (Vec::new(), Vec::new());
         for number in 0..20 {
-            let of_alice = alice.ask(send(&conversation, &format!("a{number}"), "x")).await;
-            let of_bob = bob.ask(send(&conversation, &format!("b{number}"), "x")).await;
-            asked.push((of_alice, of_bob));
+            of_alice.push(alice.ask(send(&conversation, &format!("a{number}"), "x")).await);
+            of_bob.push(bob.ask(send(&conversation, &format!("b{number}"), "x")).await);
         }
-        let mut seqs = BTreeSet::new();
-        let (mut newest_of_alice, mut newest_of_bob) = (0, 0);
-        for (of_alice, of_bob) in asked {
-            let seq = appended(alice.answer(of_alice).await);
-            assert!(seq > newest_of_alice && seqs.insert(seq));
-            newest_of_alice = seq;
-            let seq = appended(bob.answer(of_bob).await);
-            assert!(seq > newest_of_bob && seqs.insert(seq));
-            newest_of_bob = seq;
-        }
+        let (of_alice, of_bob) = (answers(&mut alice, of_alice).await, answers(&mut bob, of_bob).await);
+        assert!(of_alice.is_sorted() && of_bob.is_sorted(), "{of_alice:?} {of_bob:?}");
+        let seqs: BTreeSet<u64> = of_alice.into_iter().chain(of_bob).collect();
         assert_eq!(seqs, (2..=41).collect());
     }
     assert!(
@@ -119,17 +126,11 @@ async fn i1_i2_an_owner_that_dies_costs_time_alone() {
         if round == 10 {
             drop(dies.take());
         }
-        let mut asked = BTreeSet::new();
+        let mut asked = Vec::new();
         for conversation in &conversations {
-            asked.insert(bob.ask(send(conversation, &format!("m{round}"), "x")).await);
+            asked.push(bob.ask(send(conversation, &format!("m{round}"), "x")).await);
         }
-        while !asked.is_empty() {
-            // Answers of different conversations come in any order.
-            let (id, body) = bob.next().await;
-            if asked.remove(&id) {
-                assert_eq!(appended(body), round + 2);
-            }
-        }
+        assert_eq!(answers(&mut bob, asked).await, [round + 2; 8]);
         for conversation in &conversations {
             bob.ack(conversation, round + 1).await;
         }
