@@ -97,10 +97,7 @@ const DOMAIN_ALONE: [&str; 2] = ["server/src/wire/entry", "server/src/wire/conte
 /// An outside crate, and the only places of the server that may name it.
 const ONLY_IN: [(&str, &[&str]); 18] = [
     ("fjall", &["storage/embedded/"]),
-    (
-        "sqlx",
-        &["storage/embedded/directory/", "storage/embedded/directory.rs"],
-    ),
+    ("sqlx", &["storage/sql/"]),
     ("jsonwebtoken", &["auth/"]),
     ("tonic", &["api/", "gateway/", "operator/", "cli/", "node.rs", "node/"]),
     (
@@ -338,7 +335,7 @@ fn crates_out_of_their_place_are_found() {
         "//! Names neither tonic:: nor others.\nlet tonic = 1;"
     ));
     assert!(!wrong(
-        "server/src/storage/embedded/directory/users.rs",
+        "server/src/storage/sql/users.rs",
         "use sqlx::Row;"
     ));
 }
