@@ -129,7 +129,7 @@ async fn setting(connection: &mut PgConnection, name: &str) -> Result<Option<Str
 fn unfit(name: &str, value: Option<String>) -> DirectoryError {
     let value = value.unwrap_or_default();
     DirectoryError::Unavailable(format!(
-        "the server's {name} is {value}: what is written there may be lost"
+        "the server's {name} is {value}: what is written there may be lost or refused"
     ))
 }
 
@@ -138,7 +138,7 @@ async fn connect(options: PgConnectOptions, connections_max: u32) -> sqlx::Resul
         ("statement_timeout", STATEMENT_TIMEOUT_MS),
         ("idle_in_transaction_session_timeout", IDLE_TRANSACTION_TIMEOUT_MS),
         // Single statements too: the database's default may be another.
-        ("default_transaction_isolation", "read\\ committed"),
+        ("default_transaction_isolation", "read committed"),
     ]);
     let pool = PgPoolOptions::new()
         .max_connections(connections_max)
