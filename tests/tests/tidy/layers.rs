@@ -334,8 +334,5 @@ fn crates_out_of_their_place_are_found() {
         "server/src/conversation/mod.rs",
         "//! Names neither tonic:: nor others.\nlet tonic = 1;"
     ));
-    assert!(!wrong(
-        "server/src/storage/sql/users.rs",
-        "use sqlx::Row;"
-    ));
+    assert!(!wrong("server/src/storage/sql/users.rs", "use sqlx::Row;"));
 }
