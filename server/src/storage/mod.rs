@@ -11,6 +11,7 @@ pub mod markers;
 pub mod memory;
 pub mod remembered;
 mod rules;
+pub mod sql;
 
 pub use directory::{
     ConversationRecord, ConversationView, DeviceRecord, Directory, DirectoryError, NewConversation, Projection,

@@ -1,18 +1,18 @@
 //! Devices, and what is remembered of removed ones.
 
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::Pool;
 
-use super::error::{damaged, is_missing_reference};
-use super::open::begin_write;
+use super::db::{Db, begin_write, lock_user, statement};
+use super::error::{Failed, damaged, is_missing_reference};
 use crate::domain::limits::{DEVICES_MAX, REMOVAL_KEPT_MS};
 use crate::domain::{DeviceId, UnixMillis, UserId};
 use crate::storage::{DeviceRecord, DirectoryError};
 
-type Result<T> = std::result::Result<T, DirectoryError>;
+type Result<T> = std::result::Result<T, Failed>;
 
 /// Nearly every hello is of a known device: one statement, and nothing to count.
-pub(super) async fn touch(writer: &SqlitePool, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<()> {
-    let known = sqlx::query(
+pub(super) async fn touch<D: Db>(writer: &Pool<D>, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<()> {
+    let known = statement::<D>(
         "UPDATE devices SET
              created_ms = CASE WHEN present THEN created_ms ELSE $3 END,
              last_seen_ms = $3,
@@ -24,12 +24,13 @@ pub(super) async fn touch(writer: &SqlitePool, user: &UserId, device: &DeviceId,
     .bind(now.0)
     .execute(writer)
     .await?;
-    if known.rows_affected() > 0 {
+    if known > 0 {
         return Ok(());
     }
     let mut transaction = begin_write(writer).await?;
-    make_room(&mut transaction, user, now).await?;
-    let done = sqlx::query(
+    lock_user::<D>(&mut transaction, user.as_str()).await?;
+    make_room::<D>(&mut transaction, user, now).await?;
+    let done = statement::<D>(
         "INSERT INTO devices (user_id, device_id, present, created_ms, last_seen_ms) VALUES ($1, $2, TRUE, $3, $3)
          ON CONFLICT (user_id, device_id) DO UPDATE SET last_seen_ms = excluded.last_seen_ms, present = TRUE",
     )
@@ -39,7 +40,7 @@ pub(super) async fn touch(writer: &SqlitePool, user: &UserId, device: &DeviceId,
     .execute(&mut *transaction)
     .await;
     match done {
-        Err(error) if is_missing_reference(&error) => Err(DirectoryError::NoSuchUser(user.clone())),
+        Err(error) if is_missing_reference(&error) => Err(DirectoryError::NoSuchUser(user.clone()).into()),
         other => {
             other?;
             Ok(transaction.commit().await?)
@@ -48,16 +49,17 @@ pub(super) async fn touch(writer: &SqlitePool, user: &UserId, device: &DeviceId,
 }
 
 /// Sees to it that a user's next row is within the bound, if need be by forgetting the oldest removal that is old enough.
-async fn make_room(connection: &mut SqliteConnection, user: &UserId, now: UnixMillis) -> Result<()> {
-    let (rows,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM devices WHERE user_id = $1")
+async fn make_room<D: Db>(connection: &mut D::Connection, user: &UserId, now: UnixMillis) -> Result<()> {
+    let (rows,): (i64,) = statement::<D>("SELECT COUNT(*) FROM devices WHERE user_id = $1")
         .bind(user.as_str())
         .fetch_one(&mut *connection)
         .await?;
     if usize::try_from(rows).is_ok_and(|rows| rows < DEVICES_MAX) {
         return Ok(());
     }
-    let forgotten = sqlx::query(
-        "DELETE FROM devices WHERE user_id = $1 AND device_id = (
+    let forgotten = statement::<D>(
+        // Once more not present: a hello of the device may have come between the search and the deletion.
+        "DELETE FROM devices WHERE user_id = $1 AND NOT present AND device_id = (
              SELECT device_id FROM devices WHERE user_id = $1 AND NOT present AND removed_ms <= $2
              ORDER BY removed_ms, device_id LIMIT 1)",
     )
@@ -65,14 +67,14 @@ async fn make_room(connection: &mut SqliteConnection, user: &UserId, now: UnixMi
     .bind(now.0.saturating_sub(REMOVAL_KEPT_MS))
     .execute(&mut *connection)
     .await?;
-    match forgotten.rows_affected() {
-        0 => Err(DirectoryError::TooManyDevices(user.clone())),
+    match forgotten {
+        0 => Err(DirectoryError::TooManyDevices(user.clone()).into()),
         _ => Ok(()),
     }
 }
 
-pub(super) async fn list(readers: &SqlitePool, user: &UserId) -> Result<Vec<DeviceRecord>> {
-    let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+pub(super) async fn list<D: Db>(readers: &Pool<D>, user: &UserId) -> Result<Vec<DeviceRecord>> {
+    let rows: Vec<(String, i64, i64)> = statement::<D>(
         "SELECT device_id, created_ms, last_seen_ms FROM devices WHERE user_id = $1 AND present ORDER BY device_id",
     )
     .bind(user.as_str())
@@ -91,17 +93,18 @@ fn record((id, created, last_seen): (String, i64, i64)) -> Result<DeviceRecord> 
 
 /// Remembers the removal also of a device that was not there: a token may be bound to one that never said hello. The
 /// time only goes forward, so that a clock that jumped back revives no token.
-pub(super) async fn remove(writer: &SqlitePool, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<bool> {
+pub(super) async fn remove<D: Db>(writer: &Pool<D>, user: &UserId, device: &DeviceId, now: UnixMillis) -> Result<bool> {
     let mut transaction = begin_write(writer).await?;
-    let was: Option<(bool,)> = sqlx::query_as("SELECT present FROM devices WHERE user_id = $1 AND device_id = $2")
+    lock_user::<D>(&mut transaction, user.as_str()).await?;
+    let was: Option<(bool,)> = statement::<D>("SELECT present FROM devices WHERE user_id = $1 AND device_id = $2")
         .bind(user.as_str())
         .bind(device.as_str())
         .fetch_optional(&mut *transaction)
         .await?;
     if was.is_none() {
-        make_room(&mut transaction, user, now).await?;
+        make_room::<D>(&mut transaction, user, now).await?;
     }
-    sqlx::query(
+    statement::<D>(
         "INSERT INTO devices (user_id, device_id, present, created_ms, last_seen_ms, removed_ms)
          SELECT user_id, $2, FALSE, $3, $3, $3 FROM users WHERE user_id = $1
          ON CONFLICT (user_id, device_id) DO UPDATE SET
@@ -118,9 +121,13 @@ pub(super) async fn remove(writer: &SqlitePool, user: &UserId, device: &DeviceId
     Ok(was.is_some_and(|(present,)| present))
 }
 
-pub(super) async fn removed_at(readers: &SqlitePool, user: &UserId, device: &DeviceId) -> Result<Option<UnixMillis>> {
+pub(super) async fn removed_at<D: Db>(
+    readers: &Pool<D>,
+    user: &UserId,
+    device: &DeviceId,
+) -> Result<Option<UnixMillis>> {
     let row: Option<(Option<i64>,)> =
-        sqlx::query_as("SELECT removed_ms FROM devices WHERE user_id = $1 AND device_id = $2")
+        statement::<D>("SELECT removed_ms FROM devices WHERE user_id = $1 AND device_id = $2")
             .bind(user.as_str())
             .bind(device.as_str())
             .fetch_optional(readers)

@@ -1,10 +1,10 @@
 //! Between rows and domain values, and lists of ids in statements.
 
-use super::error::damaged;
+use super::error::{Failed, damaged};
 use crate::domain::{ConversationId, Kind, Member, Role, Seq, UserId};
 use crate::storage::DirectoryError;
 
-type Result<T> = std::result::Result<T, DirectoryError>;
+type Result<T> = std::result::Result<T, Failed>;
 
 /// Ids in one statement: SQLite takes 32,766 parameters and Postgres 65,535, but planning time grows with the list.
 pub(super) const IDS_PER_STATEMENT_MAX: usize = 256;
@@ -48,7 +48,8 @@ pub(super) fn limit_to_db(limit: usize) -> i64 {
 }
 
 pub(super) fn seq_to_db(seq: Seq) -> Result<i64> {
-    i64::try_from(seq.0).map_err(|_| DirectoryError::Unavailable(format!("seq {seq} is beyond what can be stored")))
+    i64::try_from(seq.0)
+        .map_err(|_| DirectoryError::Unavailable(format!("seq {seq} is beyond what can be stored")).into())
 }
 
 pub(super) fn seq_from_db(value: i64) -> Result<Seq> {

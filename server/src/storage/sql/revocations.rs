@@ -1,14 +1,15 @@
 //! Tokens that stopped working before they expired.
 
-use sqlx::sqlite::SqlitePool;
+use sqlx::Pool;
 
-use super::error::damaged;
-use super::sql::{limit_to_db, user_from_db};
-use super::users::{UserRow, record};
+use super::db::{Db, statement};
+use super::error::{Failed, damaged};
+use super::users::record;
+use super::values::{limit_to_db, user_from_db};
 use crate::domain::{DeviceId, UnixMillis, UserId};
 use crate::storage::{DirectoryError, Revocation, UserRecord};
 
-type Result<T> = std::result::Result<T, DirectoryError>;
+type Result<T> = std::result::Result<T, Failed>;
 
 /// What was revoked after a place in the order of time, user and device. An absent user or device is the empty text, which
 /// sorts before every id.
@@ -20,9 +21,11 @@ pub(super) const LIST: &str = "SELECT tokens_revoked_ms AS at_ms, user_id, '' AS
      ORDER BY 1, 2, 3 LIMIT $4";
 
 /// The time only goes forward, so that a clock that jumped back revives no token.
-pub(super) async fn revoke(writer: &SqlitePool, id: &UserId, now: UnixMillis) -> Result<UserRecord> {
-    let row = sqlx::query_as::<_, UserRow>(
-        "UPDATE users SET tokens_revoked_ms = MAX(COALESCE(tokens_revoked_ms, $2), $2) WHERE user_id = $1
+pub(super) async fn revoke<D: Db>(writer: &Pool<D>, id: &UserId, now: UnixMillis) -> Result<UserRecord> {
+    let row = statement::<D>(
+        "UPDATE users SET tokens_revoked_ms =
+             CASE WHEN tokens_revoked_ms > $2 THEN tokens_revoked_ms ELSE $2 END
+         WHERE user_id = $1
          RETURNING user_id, display_name, deactivated, tokens_revoked_ms",
     )
     .bind(id.as_str())
@@ -32,13 +35,13 @@ pub(super) async fn revoke(writer: &SqlitePool, id: &UserId, now: UnixMillis) ->
     record(row.ok_or_else(|| DirectoryError::NoSuchUser(id.clone()))?)
 }
 
-pub(super) async fn list(
-    readers: &SqlitePool,
+pub(super) async fn list<D: Db>(
+    readers: &Pool<D>,
     since: UnixMillis,
     after: Option<&Revocation>,
     limit: usize,
 ) -> Result<Vec<Revocation>> {
-    let rows: Vec<(i64, String, String)> = sqlx::query_as(LIST)
+    let rows: Vec<(i64, String, String)> = statement::<D>(LIST)
         .bind(after.map_or(since, |after| after.at).0)
         .bind(after.map_or("", |after| after.user.as_str()))
         .bind(

@@ -1,14 +1,15 @@
-//! Opening the database: pragmas, pools, migrations, patience.
+//! SQLite: pragmas, pools, migrations, patience, and what it says differently.
 
-use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::SqlSafeStr;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, Sqlite, Transaction};
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Sqlite};
 
+use super::SqlDirectory;
+use super::db::{Bound, Db, runs_queries};
+use super::migrations::{migration, not_migrated};
 use crate::storage::DirectoryError;
 
 type Result<T> = std::result::Result<T, DirectoryError>;
@@ -35,11 +36,16 @@ impl Default for Patience {
     }
 }
 
-/// Users, devices, conversations in one SQLite file.
-pub struct SqliteDirectory {
-    writer: SqlitePool,
-    readers: SqlitePool,
-    patience: Patience,
+/// Users, devices, conversations in one SQLite file: one writer, a few readers.
+pub type SqliteDirectory = SqlDirectory<Sqlite>;
+
+impl Db for Sqlite {
+    // Holds the write lock from its start, so that what it read stays true until it commits.
+    const BEGIN_WRITE: &'static str = "BEGIN IMMEDIATE";
+    const BEGIN_READ: &'static str = "BEGIN";
+    const LOCK_USER: Option<&'static str> = None;
+
+    runs_queries!();
 }
 
 impl SqliteDirectory {
@@ -73,36 +79,9 @@ impl SqliteDirectory {
         Ok(Self {
             writer,
             readers,
-            patience,
+            patience: patience.call,
         })
     }
-
-    /// Waits for running calls, then closes the file.
-    pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
-    }
-
-    pub(super) fn writer(&self) -> &SqlitePool {
-        &self.writer
-    }
-
-    pub(super) fn readers(&self) -> &SqlitePool {
-        &self.readers
-    }
-
-    /// Gives a call up when it takes too long; its transaction is rolled back unless it was already committing.
-    pub(super) async fn in_time<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        match tokio::time::timeout(self.patience.call, call).await {
-            Ok(result) => result,
-            Err(_) => Err(DirectoryError::Unavailable("no answer in time".to_owned())),
-        }
-    }
-}
-
-/// A transaction that holds the write lock from its start, so that what it read stays true until it commits.
-pub(super) async fn begin_write(writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>> {
-    Ok(writer.begin_with("BEGIN IMMEDIATE").await?)
 }
 
 fn pool(connections: u32, patience: Patience) -> SqlitePoolOptions {
@@ -122,21 +101,12 @@ pub(super) fn migrations() -> Migrator {
         migration(
             1,
             "directory",
-            include_str!("../../../../migrations/sqlite/0001_directory.sql"),
+            include_str!("../../../migrations/sqlite/0001_directory.sql"),
         ),
         migration(
             2,
             "revocation",
-            include_str!("../../../../migrations/sqlite/0002_revocation.sql"),
+            include_str!("../../../migrations/sqlite/0002_revocation.sql"),
         ),
     ])
-}
-
-fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {
-    let kind = MigrationType::Simple;
-    Migration::new(version, description.into(), kind, sql.into_sql_str(), false)
-}
-
-fn not_migrated(error: sqlx::migrate::MigrateError) -> DirectoryError {
-    DirectoryError::Unavailable(format!("its schema cannot be brought up to date: {error}"))
 }

@@ -4,15 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::open::migrations;
-use super::users::{BLOCKED, others_text};
-use super::views::{SHARES, views_text};
-use super::{Patience, SqliteDirectory, revocations};
-use crate::domain::{UnixMillis, UserId};
+use super::super::sqlite::migrations;
+use super::super::users::{BLOCKED, others_text};
+use super::super::views::{SHARES, views_text};
+use super::super::{Patience, SqliteDirectory, revocations};
+use super::{NOW, text_of, user};
 use crate::storage::contract::directory::directory_contract;
 use crate::storage::{Directory, DirectoryError};
-
-const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
 
 /// A call may take long on a busy machine; a lock that is not ours is given up at once.
 const PATIENT: Patience = Patience {
@@ -34,18 +32,6 @@ mod contract {
     use super::{directory_contract, fresh};
 
     directory_contract!(fresh().await);
-}
-
-fn user(name: &str) -> UserId {
-    UserId::parse(name).unwrap()
-}
-
-fn text_of<T>(result: Result<T, DirectoryError>) -> String {
-    match result {
-        Err(DirectoryError::Unavailable(text)) => text,
-        Err(other) => panic!("another error: {other}"),
-        Ok(_) => panic!("it was done"),
-    }
 }
 
 async fn pragma(pool: &sqlx::SqlitePool, name: &'static str) -> String {

@@ -2,60 +2,43 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::AssertSqlSafe;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{FromRow, Row};
+use sqlx::{AssertSqlSafe, Pool};
 
 use super::conversations::span;
-use super::error::is_missing_reference;
+use super::db::{Db, row, statement};
+use super::error::{Failed, is_missing_reference};
 use super::projection::unknown_conversation;
-use super::sql::{
+use super::users::select_others;
+use super::values::{
     id_from_db, id_lists, id_to_db, kind_from_db, optional_seq_from_db, placeholders, role_from_db, seq_to_db,
     user_from_db,
 };
-use super::users::select_others;
 use crate::domain::roster::Standing;
 use crate::domain::{ConversationId, UnixMillis, UserId};
-use crate::storage::{ConversationView, DirectoryError, Settings, SettingsPatch};
+use crate::storage::{ConversationView, Settings, SettingsPatch};
 
-type Result<T> = std::result::Result<T, DirectoryError>;
+type Result<T> = std::result::Result<T, Failed>;
 
-/// One stay of the user, or none, with what is the same in all rows of the conversation.
-struct ViewRow {
-    id: Vec<u8>,
-    kind: i16,
-    name: String,
-    direct_low: Option<String>,
-    direct_high: Option<String>,
-    muted_until_ms: Option<i64>,
-    archived: Option<bool>,
-    unread_from_seq: Option<i64>,
-    joined_seq: Option<i64>,
-    left_seq: Option<i64>,
-    role: Option<i16>,
-}
-
-impl FromRow<'_, SqliteRow> for ViewRow {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get("conversation_id")?,
-            kind: row.try_get("kind")?,
-            name: row.try_get("name")?,
-            direct_low: row.try_get("direct_low")?,
-            direct_high: row.try_get("direct_high")?,
-            muted_until_ms: row.try_get("muted_until_ms")?,
-            archived: row.try_get("archived")?,
-            unread_from_seq: row.try_get("unread_from_seq")?,
-            joined_seq: row.try_get("joined_seq")?,
-            left_seq: row.try_get("left_seq")?,
-            role: row.try_get("role")?,
-        })
+row! {
+    /// One stay of the user, or none, with what is the same in all rows of the conversation.
+    struct ViewRow {
+        conversation_id: Vec<u8>,
+        kind: i16,
+        name: String,
+        direct_low: Option<String>,
+        direct_high: Option<String>,
+        muted_until_ms: Option<i64>,
+        archived: Option<bool>,
+        unread_from_seq: Option<i64>,
+        joined_seq: Option<i64>,
+        left_seq: Option<i64>,
+        role: Option<i16>,
     }
 }
 
 /// One statement per list of ids, so that standing, name and settings of a conversation are of one moment.
-pub(super) async fn views(
-    readers: &SqlitePool,
+pub(super) async fn views<D: Db>(
+    readers: &Pool<D>,
     user: &UserId,
     ids: &[ConversationId],
 ) -> Result<BTreeMap<ConversationId, ConversationView>> {
@@ -83,9 +66,9 @@ pub(super) fn views_text(ids: usize) -> String {
     )
 }
 
-async fn read_rows(readers: &SqlitePool, user: &UserId, list: &[ConversationId]) -> Result<Vec<ViewRow>> {
+async fn read_rows<D: Db>(readers: &Pool<D>, user: &UserId, list: &[ConversationId]) -> Result<Vec<ViewRow>> {
     let text = views_text(list.len());
-    let mut query = sqlx::query_as::<_, ViewRow>(AssertSqlSafe(text)).bind(user.as_str());
+    let mut query = statement::<D>(AssertSqlSafe(text)).bind(user.as_str());
     for id in list {
         query = query.bind(id_to_db(*id));
     }
@@ -93,7 +76,7 @@ async fn read_rows(readers: &SqlitePool, user: &UserId, list: &[ConversationId])
 }
 
 fn add_row(views: &mut BTreeMap<ConversationId, ConversationView>, user: &UserId, row: ViewRow) -> Result<()> {
-    let id = id_from_db(&row.id)?;
+    let id = id_from_db(&row.conversation_id)?;
     let stay = match (row.joined_seq, row.role) {
         (Some(joined), Some(role)) => Some((span(joined, row.left_seq)?, role_from_db(role)?)),
         _ => None,
@@ -126,7 +109,7 @@ fn view_without_standing(user: &UserId, row: ViewRow) -> Result<ConversationView
     })
 }
 
-type SettingsRow = (Option<i64>, bool, Option<i64>);
+pub(super) type SettingsRow = (Option<i64>, bool, Option<i64>);
 
 fn settings((muted_until, archived, unread_from): SettingsRow) -> Result<Settings> {
     Ok(Settings {
@@ -136,14 +119,14 @@ fn settings((muted_until, archived, unread_from): SettingsRow) -> Result<Setting
     })
 }
 
-pub(super) async fn update_settings(
-    writer: &SqlitePool,
+pub(super) async fn update_settings<D: Db>(
+    writer: &Pool<D>,
     user: &UserId,
     id: ConversationId,
     patch: SettingsPatch,
 ) -> Result<Settings> {
     let unread_from = patch.unread_from.flatten().map(seq_to_db).transpose()?;
-    let row = sqlx::query_as::<_, SettingsRow>(
+    let written = statement::<D>(
         "INSERT INTO settings (user_id, conversation_id, muted_until_ms, archived, unread_from_seq)
          VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (user_id, conversation_id) DO UPDATE SET
@@ -162,8 +145,8 @@ pub(super) async fn update_settings(
     .bind(patch.unread_from.is_some())
     .fetch_one(writer)
     .await;
-    match row {
-        Err(error) if is_missing_reference(&error) => Err(unknown_conversation(id)),
+    match written {
+        Err(error) if is_missing_reference(&error) => Err(unknown_conversation(id).into()),
         other => settings(other?),
     }
 }
@@ -174,6 +157,6 @@ pub(super) const SHARES: &str = "EXISTS (SELECT 1 FROM standings mine
     WHERE mine.user_id = $1 AND mine.left_seq IS NULL
       AND theirs.user_id = other.column1 AND theirs.left_seq IS NULL)";
 
-pub(super) async fn sharing(readers: &SqlitePool, user: &UserId, others: &[UserId]) -> Result<Vec<UserId>> {
+pub(super) async fn sharing<D: Db>(readers: &Pool<D>, user: &UserId, others: &[UserId]) -> Result<Vec<UserId>> {
     select_others(readers, user, others, SHARES).await
 }

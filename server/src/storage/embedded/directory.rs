@@ -1,0 +1,3 @@
+//! The directory beside the embedded log: the SQL one on a SQLite file.
+
+pub use crate::storage::sql::{Patience, SqliteDirectory};
