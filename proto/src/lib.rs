@@ -11,7 +11,7 @@ mod generated {
     include!("gen/mod.rs");
 }
 
-pub use generated::stonechat::{admin, v1};
+pub use generated::stonechat::{admin, node, v1};
 
 /// Serialized `google.protobuf.FileDescriptorSet` of the whole contract, for reflection and for the rpc matrix test.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/descriptor.bin");

@@ -5,6 +5,11 @@ pub mod stonechat {
             include!("stonechat.admin.v1.rs");
         }
     }
+    pub mod node {
+        pub mod v1 {
+            include!("stonechat.node.v1.rs");
+        }
+    }
     pub mod v1 {
         include!("stonechat.v1.rs");
     }

@@ -1,0 +1,1 @@
+//! The contract on a server and on a cluster.
