@@ -240,6 +240,12 @@ impl Fleet {
         others.collect()
     }
 
+    /// Breaks every connection, as a network would.
+    #[cfg(test)]
+    pub(super) fn break_all(&self) {
+        lock(&self.links).values().for_each(|(link, _)| link.break_up());
+    }
+
     /// Follows the slots of a cluster, for ever.
     pub(super) async fn follow(self: Arc<Self>) {
         loop {

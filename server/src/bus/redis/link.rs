@@ -122,6 +122,13 @@ impl Link {
         Err(unanswered)
     }
 
+    #[cfg(test)]
+    pub(super) fn break_up(&self) {
+        if let Some(live) = &*lock(&self.live) {
+            live.broken.notify_one();
+        }
+    }
+
     /// Forgets these connections, unless there are newer ones.
     fn fell(&self, broken: &Arc<Notify>) {
         let mut live = lock(&self.live);
