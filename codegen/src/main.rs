@@ -11,6 +11,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const OUT_DIR: &str = "proto/src/gen";
 const DESCRIPTOR_FILE: &str = "descriptor.bin";
+const BETWEEN_NODES: &str = "stonechat/node/";
 
 fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -33,6 +34,8 @@ fn generate(proto_root: &Path, out: &Path) -> Result<()> {
     files.sort();
     let descriptors = protox::compile(&files, [proto_root])?;
     let mut stripped = descriptors.clone();
+    // What nodes tell each other is no part of the contract that clients see by reflection.
+    stripped.file.retain(|file| !file.name().starts_with(BETWEEN_NODES));
     for file in &mut stripped.file {
         file.source_code_info = None;
     }

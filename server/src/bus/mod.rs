@@ -5,6 +5,7 @@
 pub(crate) mod contract;
 pub mod embedded;
 mod nodes;
+pub mod redis;
 
 pub use nodes::NodeRecord;
 
@@ -74,6 +75,9 @@ pub enum Event {
     },
     /// A frame for a session that came by Submit.
     Control(SessionControl),
+    /// Events may have been lost. Never published: [`Publisher::lost`] puts it there, so that a subscriber to whom
+    /// nothing else comes looks too.
+    Lost,
 }
 
 /// Session frames that came by Submit.
@@ -151,7 +155,8 @@ pub trait Bus: Send + Sync {
     /// Forgets what a session said.
     async fn clear_status(&self, user: &UserId, session: &SessionId);
 
-    /// All records of these users, in the order asked, expired ones included.
+    /// All records of these users, in the order asked, expired ones included. A bus that knows that a gateway lives or is
+    /// gone says so: by a later `valid_until`, or by leaving out its records.
     async fn statuses(&self, users: &[UserId]) -> Vec<Vec<StatusRecord>>;
 
     /// Says that a node is alive, for so long.
@@ -184,6 +189,14 @@ impl Publisher {
         if self.events.try_send(event).is_err() {
             meters().bus_events_lost.inc();
             self.lagged.store(true, Ordering::Release);
+        }
+    }
+
+    /// Tells the subscriber that events may have been lost, and wakes it.
+    pub fn lost(&self) {
+        if !self.lagged.swap(true, Ordering::AcqRel) {
+            // Where there is no room, there are events that wake it.
+            let _ = self.events.try_send(Event::Lost);
         }
     }
 }

@@ -14,7 +14,8 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
         "storage",
         &["domain", "wire::entry", "wire::content", "telemetry::meters"],
     ),
-    ("bus", &["domain", "storage", "telemetry::meters"]),
+    // An event between nodes carries entries as they are stored.
+    ("bus", &["domain", "storage", "wire::entry", "telemetry::meters"]),
     (
         "conversation",
         &["domain", "storage", "bus", "telemetry::meters", "telemetry::traces"],
@@ -100,9 +101,10 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
 const DOMAIN_ALONE: [&str; 2] = ["server/src/wire/entry", "server/src/wire/content"];
 
 /// An outside crate, and the only places of the server that may name it.
-const ONLY_IN: [(&str, &[&str]); 18] = [
+const ONLY_IN: [(&str, &[&str]); 19] = [
     ("fjall", &["storage/embedded/"]),
     ("sqlx", &["storage/sql/"]),
+    ("redis", &["bus/redis/"]),
     ("jsonwebtoken", &["auth/"]),
     (
         "tonic",
@@ -112,6 +114,7 @@ const ONLY_IN: [(&str, &[&str]); 18] = [
         "stonechat_proto",
         &[
             "api/",
+            "bus/redis/",
             "cluster/",
             "gateway/",
             "operator/",

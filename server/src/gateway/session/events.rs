@@ -49,7 +49,8 @@ impl Session {
             }
             Event::Replaced { device, stream, by } => self.replaced(&device, &stream, &by),
             Event::Revoked { device, at } => self.revoked(device.as_ref(), at),
-            Event::Presence(_) | Event::Control(_) => {}
+            // Lost did its work by being an event: the mark was looked at above.
+            Event::Presence(_) | Event::Control(_) | Event::Lost => {}
         }
     }
 

@@ -1,0 +1,102 @@
+//! Every kind of event survives its way over Redis.
+
+use std::sync::Arc;
+
+use stonechat_host::Host;
+
+use super::*;
+use crate::wire::entry::samples;
+
+const ORIGIN: Origin = [7; 16];
+
+fn there_and_back(event: &Event) -> Event {
+    let host = Host::system();
+    let bytes = encode(event, &ORIGIN, &host);
+    let header = header(&bytes).expect("our own version");
+    assert_eq!(header.origin, ORIGIN);
+    assert_eq!(header.ordered, is_ordered(event));
+    decode(bytes, &host).expect("our own kind")
+}
+
+#[test]
+fn events_survive_the_way() {
+    let user = UserId::parse("ada").unwrap();
+    let conversation = ConversationId([3; 16]);
+    let device = DeviceId::parse("phone").unwrap();
+    let events = [
+        Event::Receipts(Arc::new(ReceiptsMoved {
+            conversation,
+            members: vec![(user.clone(), Seq(4), Seq(3))],
+            delivered_to_all: Seq(4),
+            read_by_all: Seq(2),
+        })),
+        Event::OwnRow(conversation),
+        Event::Typing {
+            conversation,
+            user: user.clone(),
+            stopped: true,
+        },
+        Event::Presence(UserPresence {
+            user,
+            status: Status::Busy,
+            last_active: Some(UnixMillis(0)),
+        }),
+        Event::Replaced {
+            device: device.clone(),
+            stream: StreamName::default(),
+            by: SessionId::parse("0f.phone").unwrap(),
+        },
+        Event::Revoked {
+            device: Some(device),
+            at: UnixMillis(9),
+        },
+        Event::Revoked {
+            device: None,
+            at: UnixMillis(9),
+        },
+        Event::Control(SessionControl {
+            frames: vec![Bytes::from_static(b"one"), Bytes::new()],
+        }),
+    ];
+    for event in &events {
+        assert_eq!(format!("{:?}", there_and_back(event)), format!("{event:?}"));
+    }
+}
+
+#[test]
+fn entries_keep_their_bytes_and_the_time_of_their_ack() {
+    let stored: Vec<Arc<StoredEntry>> = samples::all()
+        .into_iter()
+        .map(|entry| {
+            let wire = entry::encode(&entry);
+            Arc::new(StoredEntry { entry, wire })
+        })
+        .collect();
+    let acked = stonechat_host::monotonic();
+    let Event::Entries(back, when) = there_and_back(&Event::Entries(stored.clone().into(), Some(acked))) else {
+        panic!("another event came back");
+    };
+    assert_eq!(back.len(), stored.len());
+    for (one, other) in back.iter().zip(&stored) {
+        assert_eq!((&one.entry, &one.wire), (&other.entry, &other.wire));
+    }
+    let when = when.expect("just now");
+    assert!(when.max(acked) - when.min(acked) < Duration::from_secs(1));
+    let Event::Entries(_, None) = there_and_back(&Event::Entries(stored.into(), None)) else {
+        panic!("a time from nowhere");
+    };
+}
+
+#[test]
+fn what_is_not_known_is_not_guessed() {
+    let host = Host::system();
+    let mut bytes = encode(&Event::OwnRow(ConversationId([1; 16])), &ORIGIN, &host).to_vec();
+    assert!(header(&bytes[..HEADER - 1]).is_none());
+    // A kind of a later version: field 100, empty.
+    let later = [&bytes[..HEADER], &[0xa2, 0x06, 0x00]].concat();
+    assert!(header(&later).is_some());
+    assert!(decode(later.into(), &host).is_none());
+    assert!(decode(Bytes::new(), &host).is_none());
+    bytes[0] = VERSION + 1;
+    assert!(header(&bytes).is_none());
+}

@@ -1,0 +1,157 @@
+//! Who in this process subscribed to what: many local subscriptions of a topic share one of Redis.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::bus::{Event, Publisher, Subscription, Topic};
+
+/// One local subscription.
+struct Local {
+    number: u64,
+    publisher: Publisher,
+    /// Waits for Redis to confirm.
+    waiter: Option<oneshot::Sender<()>>,
+}
+
+/// The local subscriptions of one topic.
+#[derive(Default)]
+struct Joined {
+    locals: Vec<Local>,
+    /// Redis confirmed, and did not break since.
+    confirmed: bool,
+}
+
+#[derive(Default)]
+struct TopicMap {
+    next: u64,
+    joined: BTreeMap<Topic, Joined>,
+}
+
+/// The local subscriptions. Bounded by the sessions that subscribe: a topic leaves with its last subscription.
+#[derive(Default)]
+pub(super) struct Topics(Mutex<TopicMap>);
+
+/// A new local subscription.
+pub(super) struct Added {
+    pub(super) number: u64,
+    pub(super) subscription: Subscription,
+    /// Completes when Redis confirmed; `None` when it has already.
+    pub(super) confirmed: Option<oneshot::Receiver<()>>,
+}
+
+/// A panic elsewhere leaves these maps whole: every change to them is a single call.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Topics {
+    /// Adds a subscription; `guard` makes what unsubscribes it when it is dropped, of its number.
+    pub(super) fn add<G: Send + Sync + 'static>(&self, topic: &Topic, guard: impl FnOnce(u64) -> G) -> Added {
+        let mut map = lock(&self.0);
+        let number = map.next;
+        map.next += 1;
+        let (publisher, subscription) = Subscription::channel(Box::new(guard(number)));
+        let joined = map.joined.entry(topic.clone()).or_default();
+        let (waiter, confirmed) = if joined.confirmed {
+            (None, None)
+        } else {
+            let (sender, receiver) = oneshot::channel();
+            (Some(sender), Some(receiver))
+        };
+        joined.locals.push(Local {
+            number,
+            publisher,
+            waiter,
+        });
+        Added {
+            number,
+            subscription,
+            confirmed,
+        }
+    }
+
+    /// Takes a subscription away; true when it was the last of its topic.
+    pub(super) fn remove(&self, topic: &Topic, number: u64) -> bool {
+        let mut map = lock(&self.0);
+        let Some(joined) = map.joined.get_mut(topic) else {
+            return false;
+        };
+        joined.locals.retain(|local| local.number != number);
+        let last = joined.locals.is_empty();
+        if last {
+            map.joined.remove(topic);
+        }
+        last
+    }
+
+    /// Whether anybody here subscribed.
+    pub(super) fn has(&self, topic: &Topic) -> bool {
+        lock(&self.0).joined.contains_key(topic)
+    }
+
+    /// How many here subscribed.
+    pub(super) fn count(&self, topic: &Topic) -> usize {
+        lock(&self.0).joined.get(topic).map_or(0, |joined| joined.locals.len())
+    }
+
+    /// Hands an event to all who subscribed here; returns how many.
+    pub(super) fn offer(&self, topic: &Topic, event: &Event) -> usize {
+        let map = lock(&self.0);
+        let locals = map.joined.get(topic).map_or(&[][..], |joined| &joined.locals);
+        for local in locals {
+            local.publisher.offer(event.clone());
+        }
+        locals.len()
+    }
+
+    /// Redis confirmed a topic. Who did not wait for it, or no longer, may have missed events until now.
+    pub(super) fn confirm(&self, topic: &Topic) {
+        let mut map = lock(&self.0);
+        let Some(joined) = map.joined.get_mut(topic) else {
+            return;
+        };
+        if std::mem::replace(&mut joined.confirmed, true) {
+            return;
+        }
+        for local in &mut joined.locals {
+            let told = local.waiter.take().is_some_and(|waiter| waiter.send(()).is_ok());
+            if !told {
+                local.publisher.lost();
+            }
+        }
+    }
+
+    /// Tells one subscription that it starts without Redis.
+    pub(super) fn unconfirmed(&self, topic: &Topic, number: u64) {
+        let map = lock(&self.0);
+        let locals = map.joined.get(topic).map_or(&[][..], |joined| &joined.locals);
+        for local in locals.iter().filter(|local| local.number == number) {
+            local.publisher.lost();
+        }
+    }
+
+    /// Events of these topics are lost from now on, until Redis confirms them again.
+    pub(super) fn broke(&self, which: impl Fn(&Topic) -> bool) {
+        let mut map = lock(&self.0);
+        for (_, joined) in map.joined.iter_mut().filter(|(topic, _)| which(topic)) {
+            if std::mem::take(&mut joined.confirmed) {
+                joined.locals.iter().for_each(|local| local.publisher.lost());
+            }
+        }
+    }
+
+    /// Tells all of these topics that something for them could not be read.
+    pub(super) fn lost(&self, topic: &Topic) {
+        let map = lock(&self.0);
+        let locals = map.joined.get(topic).map_or(&[][..], |joined| &joined.locals);
+        locals.iter().for_each(|local| local.publisher.lost());
+    }
+
+    /// Topics that somebody here wants, of these.
+    pub(super) fn wanted(&self, which: impl Fn(&Topic) -> bool) -> Vec<Topic> {
+        let map = lock(&self.0);
+        map.joined.keys().filter(|topic| which(topic)).cloned().collect()
+    }
+}
