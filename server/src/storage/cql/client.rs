@@ -1,5 +1,6 @@
 //! The session with the servers: how each kind of request is sent, and how many were.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,18 +17,20 @@ use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, SerialConsistency};
 use scylla::value::{CqlValue, Row};
-use std::ops::ControlFlow;
 
 use super::{CqlError, CqlOptions};
 
-/// A plain request: the servers' own limits are 2 to 5 s, so that their answer comes first.
+/// The servers' own limits are 2 to 5 s, so that their answer comes first; far below the time within which a change
+/// settles (`stamps`), so that one which was given up is tried again before.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
-/// Below the time within which a change's stamp must be seen ([`super::stamps::SETTLES_WITHIN`]).
+/// A server that does not answer within this is taken for away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Schema statements: a cluster agrees on them in seconds.
 const SCHEMA_TIMEOUT: Duration = Duration::from_secs(60);
 /// Rows of one page of an answer: a user's whole inbox in one request, as a rule.
 const PAGE_ROWS: i32 = 5_000;
+/// How often servers are asked whether they agree on the schema: one node does at once.
+const AGREEMENT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Values of one statement, in its order.
 pub(super) type Values = Vec<CqlValue>;
@@ -39,6 +42,22 @@ pub(super) struct Client {
     session: Session,
     operations: AtomicU64,
     foreign_writes: AtomicU64,
+    #[cfg(test)]
+    pub(super) faults: std::sync::Mutex<std::collections::VecDeque<Fault>>,
+}
+
+/// What a test lets happen to the next conditional write of the log.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Nothing.
+    Pass,
+    /// It is done, and the answer is lost.
+    LostAnswer,
+    /// It is lost on the way.
+    LostRequest,
+    /// It is done twice, and the second answer counts.
+    Twice,
 }
 
 impl Client {
@@ -46,9 +65,7 @@ impl Client {
         let mut balance = DefaultPolicy::builder().token_aware(true);
         if let Some(datacenter) = &options.datacenter {
             // The home region alone: a conditional write elsewhere would not meet the home's quorum (D18).
-            balance = balance
-                .prefer_datacenter(datacenter.clone())
-                .permit_dc_failover(false);
+            balance = balance.prefer_datacenter(datacenter.clone()).permit_dc_failover(false);
         }
         // No retries and no speculative executions: a conditional batch must not be sent twice by the driver, for the
         // second answer would be "not applied" (D2). What may be repeated is repeated by who knows that it may.
@@ -64,6 +81,9 @@ impl Client {
             .known_nodes(&options.servers)
             .connection_timeout(CONNECT_TIMEOUT)
             .schema_agreement_timeout(SCHEMA_TIMEOUT)
+            .schema_agreement_interval(AGREEMENT_INTERVAL)
+            // Of the others' tables nothing is needed, and there may be many.
+            .keyspaces_to_fetch([&options.keyspace])
             .default_execution_profile_handle(profile.into_handle())
             .tcp_nodelay(true);
         if let (Some(user), Some(password)) = (&options.user, &options.password) {
@@ -73,6 +93,8 @@ impl Client {
             session: builder.build().await?,
             operations: AtomicU64::new(0),
             foreign_writes: AtomicU64::new(0),
+            #[cfg(test)]
+            faults: std::sync::Mutex::default(),
         })
     }
 
@@ -177,10 +199,36 @@ impl Client {
     /// rest differs between servers.
     pub(super) async fn decide(&self, steps: Steps<'_>) -> Result<bool, CqlError> {
         let result = self.batch(BatchType::Logged, steps).await?.into_rows_result()?;
-        let first: Row = result.first_row().map_err(|error| CqlError::Answer(error.to_string()))?;
+        let first: Row = result
+            .first_row()
+            .map_err(|error| CqlError::Answer(error.to_string()))?;
         match first.columns.first() {
             Some(Some(CqlValue::Boolean(applied))) => Ok(*applied),
-            other => Err(CqlError::Answer(format!("a conditional batch was answered with {other:?}"))),
+            other => Err(CqlError::Answer(format!(
+                "a conditional batch was answered with {other:?}"
+            ))),
+        }
+    }
+
+    /// A conditional write of the log, with what the test wants to happen to it.
+    #[cfg(test)]
+    pub(super) async fn decide_faulty(&self, steps: Steps<'_>) -> Result<bool, CqlError> {
+        let fault = self.faults.lock().expect("no panic").pop_front();
+        let timeout = || {
+            let error = scylla::errors::ExecutionError::RequestTimeout(REQUEST_TIMEOUT);
+            Err(CqlError::Request(error))
+        };
+        match fault.unwrap_or(Fault::Pass) {
+            Fault::Pass => self.decide(steps).await,
+            Fault::LostRequest => timeout(),
+            Fault::LostAnswer => {
+                self.decide(steps).await?;
+                timeout()
+            }
+            Fault::Twice => {
+                self.decide(steps.clone()).await?;
+                self.decide(steps).await
+            }
         }
     }
 

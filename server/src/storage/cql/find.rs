@@ -26,7 +26,9 @@ impl Inner {
         // Newest first: most retries come soon.
         let buckets = (self.bucket_of(known_head)..=newest.bucket).rev();
         let reads = buckets.map(|bucket| self.id_in(Place { conversation, bucket }, &key));
-        let found = stream::iter(reads).buffered(READS_AT_ONCE).try_filter_map(async |found| Ok(found));
+        let found = stream::iter(reads)
+            .buffered(READS_AT_ONCE)
+            .try_filter_map(async |found| Ok(found));
         std::pin::pin!(found).try_next().await
     }
 
@@ -60,7 +62,9 @@ impl Inner {
         let reads = (0..newest.bucket)
             .rev()
             .map(|bucket| self.newest_in(conversation, bucket, &key));
-        let found = stream::iter(reads).buffered(READS_AT_ONCE).try_filter_map(async |found| Ok(found));
+        let found = stream::iter(reads)
+            .buffered(READS_AT_ONCE)
+            .try_filter_map(async |found| Ok(found));
         std::pin::pin!(found).try_next().await
     }
 

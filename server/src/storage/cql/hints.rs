@@ -20,7 +20,9 @@ pub(super) struct Hints {
 impl Hints {
     pub(super) async fn prepare(client: &Client) -> Result<Self, CqlError> {
         Ok(Self {
-            get: client.prepare("SELECT bucket FROM hints WHERE conversation = ?").await?,
+            get: client
+                .prepare("SELECT bucket FROM hints WHERE conversation = ?")
+                .await?,
             // The write time is the value: the highest bucket stays, whatever the order of writes.
             raise: client
                 .prepare("UPDATE hints USING TIMESTAMP ? SET bucket = ? WHERE conversation = ?")

@@ -67,11 +67,7 @@ fn row_of(id: ConversationId, columns: HeadColumns) -> Result<Option<InboxRow>, 
 }
 
 impl Inner {
-    pub(super) async fn inbox_row_of(
-        &self,
-        user: &UserId,
-        id: ConversationId,
-    ) -> Result<Option<InboxRow>, CqlError> {
+    pub(super) async fn inbox_row_of(&self, user: &UserId, id: ConversationId) -> Result<Option<InboxRow>, CqlError> {
         let key = vec![text(user.as_str()), conversation(id)];
         let row: Option<HeadColumns> = self.client.row(&self.inbox.one, key).await?;
         row.map_or(Ok(None), |columns| row_of(id, columns))
@@ -102,13 +98,7 @@ impl Inner {
     }
 
     /// A reader between the two sees a row of before or after: what another node writes meanwhile costs a stamp too many.
-    async fn raise_row(
-        &self,
-        user: &UserId,
-        id: ConversationId,
-        head: InboxHead,
-        touch: bool,
-    ) -> Result<(), CqlError> {
+    async fn raise_row(&self, user: &UserId, id: ConversationId, head: InboxHead, touch: bool) -> Result<(), CqlError> {
         let before = self.inbox_row_of(user, id).await?;
         let Some(head) = raised_head(before, head, touch) else {
             return Ok(());

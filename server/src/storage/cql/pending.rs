@@ -122,7 +122,9 @@ impl Pending {
 
 fn shard_of(id: ConversationId) -> i8 {
     // Ids are random in all but a few bits; below 64, so never negative.
-    let sum = id.0.iter().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(*byte));
+    let sum =
+        id.0.iter()
+            .fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(*byte));
     (sum % SHARDS).cast_signed()
 }
 
@@ -156,7 +158,12 @@ impl Inner {
         let mut values = row_key(id, from, &self.pending.owner);
         values.push(signed(self.host.clock.unix_ms()));
         self.client.write(&self.pending.insert, values).await?;
-        self.pending.known().entry(id).or_default().own.insert(from, Some(since));
+        self.pending
+            .known()
+            .entry(id)
+            .or_default()
+            .own
+            .insert(from, Some(since));
         Ok(())
     }
 
@@ -174,7 +181,10 @@ impl Inner {
             all.retain(|_, known| !known.is_idle());
             let is_due = |known: &Known| {
                 known.own.keys().any(|from| *from <= known.done)
-                    || known.others.iter().any(|(from, _, written)| *from <= known.done && *written < old)
+                    || known
+                        .others
+                        .iter()
+                        .any(|(from, _, written)| *from <= known.done && *written < old)
             };
             let due = all.iter().filter(|(_, known)| is_due(known));
             due.map(|(id, _)| *id).take(SWEPT_MAX).collect()
@@ -221,7 +231,9 @@ impl Inner {
         };
         let others: Vec<(Seq, Vec<u8>, i64)> = others;
         for from in own.keys() {
-            let deleted = self.client.write(&self.pending.delete, row_key(id, *from, &self.pending.owner));
+            let deleted = self
+                .client
+                .write(&self.pending.delete, row_key(id, *from, &self.pending.owner));
             if let Err(error) = deleted.await {
                 let mut all = self.pending.known();
                 let known = all.entry(id).or_default();
@@ -232,14 +244,17 @@ impl Inner {
             }
         }
         for (from, owner, _) in others {
-            self.client.write(&self.pending.delete, row_key(id, from, &owner)).await?;
+            self.client
+                .write(&self.pending.delete, row_key(id, from, &owner))
+                .await?;
         }
         Ok(())
     }
 
     /// Every conversation with rows, with its oldest seq that may not have been fanned out.
     pub(super) async fn all_pending(&self) -> Result<Vec<(ConversationId, Seq)>, CqlError> {
-        let shards = (0..SHARDS.cast_signed()).map(|shard| self.pending_rows(&self.pending.of_shard, vec![kind(shard)]));
+        let shards =
+            (0..SHARDS.cast_signed()).map(|shard| self.pending_rows(&self.pending.of_shard, vec![kind(shard)]));
         let rows: Vec<Vec<Row>> = stream::iter(shards).buffered(REQUESTS_AT_ONCE).try_collect().await?;
         let mut oldest: BTreeMap<ConversationId, Seq> = BTreeMap::new();
         for row in rows.into_iter().flatten() {
@@ -275,7 +290,10 @@ impl Inner {
         let mut all = self.pending.known();
         for row in read.iter().filter(|row| row.owner != self.pending.owner) {
             let others = &mut all.entry(row.id).or_default().others;
-            if !others.iter().any(|(from, owner, _)| (from, owner) == (&row.from, &row.owner)) {
+            if !others
+                .iter()
+                .any(|(from, owner, _)| (from, owner) == (&row.from, &row.owner))
+            {
                 others.push((row.from, row.owner.clone(), row.written));
             }
         }

@@ -130,7 +130,10 @@ impl Inner {
 
     /// Before the batch: marks and notes in older buckets. They may stand there for nothing.
     pub(super) async fn note_reach(&self, conversation: ConversationId, reach: &Reach) -> Result<(), CqlError> {
-        let marks = reach.marks.iter().map(|(bucket, target, by)| (*bucket, MARK, *target, by.0));
+        let marks = reach
+            .marks
+            .iter()
+            .map(|(bucket, target, by)| (*bucket, MARK, *target, by.0));
         let edits = reach
             .edits
             .iter()
@@ -183,8 +186,8 @@ impl Inner {
 
     async fn open_mark_counts(&self, place: Place, target: Seq, by: Seq) -> Result<bool, CqlError> {
         let redaction = self.entry_at(place.conversation, by, Strength::Serial).await?;
-        let redaction = redaction
-            .ok_or_else(|| CqlError::Damaged(format!("entry {by} of {} is missing", place.conversation)))?;
+        let redaction =
+            redaction.ok_or_else(|| CqlError::Damaged(format!("entry {by} of {} is missing", place.conversation)))?;
         let counts = matches!(redaction.entry.body, Body::Redacted { target: of, .. } if of == target);
         if let Err(error) = self.settle_mark(place, target, by, counts).await {
             // Readers go on to look at the mark.

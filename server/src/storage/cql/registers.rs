@@ -161,11 +161,7 @@ impl Inner {
         Ok(rows.into_iter().flatten().collect())
     }
 
-    pub(super) async fn markers_of(
-        &self,
-        user: &UserId,
-        ids: &[ConversationId],
-    ) -> Result<Vec<MarkerSet>, CqlError> {
+    pub(super) async fn markers_of(&self, user: &UserId, ids: &[ConversationId]) -> Result<Vec<MarkerSet>, CqlError> {
         let statements = (&self.registers.some, &self.registers.all);
         let rows: Vec<MarkerRow> = self.rows_of(statements, user, OWN, ids).await?;
         let sets = rows.into_iter().map(|row| self.marker_set(user, row));
@@ -173,11 +169,7 @@ impl Inner {
         Ok(ids.iter().map(|id| sets.get(id).copied().unwrap_or_default()).collect())
     }
 
-    pub(super) async fn markers_in(
-        &self,
-        id: ConversationId,
-        users: &[UserId],
-    ) -> Result<Vec<MarkerSet>, CqlError> {
+    pub(super) async fn markers_in(&self, id: ConversationId, users: &[UserId]) -> Result<Vec<MarkerSet>, CqlError> {
         let users = users.iter().cloned();
         let reads = users.map(|user| async move { self.markers_of(&user, &[id]).await });
         let sets: Vec<Vec<MarkerSet>> = stream::iter(reads).buffered(USERS_AT_ONCE).try_collect().await?;

@@ -89,7 +89,9 @@ fn text_of(row: &Row, column: usize) -> Option<String> {
 }
 
 async fn make_keyspace(client: &Client, options: &CqlOptions) -> Result<(), CqlError> {
-    let local = client.ask("SELECT data_center, release_version FROM system.local").await?;
+    let local = client
+        .ask("SELECT data_center, release_version FROM system.local")
+        .await?;
     let local = local.into_iter().next().unwrap_or_default();
     let found = text_of(&local, 0);
     let datacenter = options.datacenter.clone().or(found).unwrap_or_default();
@@ -98,7 +100,11 @@ async fn make_keyspace(client: &Client, options: &CqlOptions) -> Result<(), CqlE
         check_cassandra(&text_of(&local, 1).unwrap_or_default())?;
     }
     // Conditional statements with tablets hold only on the newest servers (D4); Cassandra does not know the option.
-    let tablets = if scylla { " AND tablets = {'enabled': false}" } else { "" };
+    let tablets = if scylla {
+        " AND tablets = {'enabled': false}"
+    } else {
+        ""
+    };
     let (keyspace, copies) = (&options.keyspace, options.replication);
     info!(keyspace, datacenter, copies, "making the keyspace");
     client
@@ -110,7 +116,10 @@ async fn make_keyspace(client: &Client, options: &CqlOptions) -> Result<(), CqlE
 }
 
 async fn is_scylla(client: &Client) -> Result<bool, CqlError> {
-    Ok(tables(client, "system").await?.iter().any(|table| table == "scylla_local"))
+    Ok(tables(client, "system")
+        .await?
+        .iter()
+        .any(|table| table == "scylla_local"))
 }
 
 fn check_cassandra(version: &str) -> Result<(), CqlError> {

@@ -1,9 +1,17 @@
 //! The contract suites against real CQL servers, and what only this store promises. `scripts/cassandra` starts a server.
 
+mod buckets;
+mod markers;
+mod pending;
+mod redaction;
+mod unknown;
+
 use std::sync::Arc;
 
+use scylla::value::CqlValue;
 use stonechat_host::Host;
 
+use super::client::Fault;
 use super::{BUCKET_SEQS, CqlOptions, CqlStore};
 use crate::storage::contract::services::{CQL, service};
 use crate::storage::{Markers, MessageLog};
@@ -23,9 +31,33 @@ fn options(bucket_seqs: u64) -> Option<CqlOptions> {
     })
 }
 
+async fn open(options: &CqlOptions) -> CqlStore {
+    let store = CqlStore::open(options.clone(), &Host::system()).await;
+    store.expect("opens")
+}
+
 async fn fresh(bucket_seqs: u64) -> Option<CqlStore> {
-    let store = CqlStore::open(options(bucket_seqs)?, &Host::system()).await;
-    Some(store.expect("opens"))
+    Some(open(&options(bucket_seqs)?).await)
+}
+
+/// Two nodes on one keyspace.
+async fn two(bucket_seqs: u64) -> Option<(CqlStore, CqlStore)> {
+    let options = options(bucket_seqs)?;
+    Some((open(&options).await, open(&options).await))
+}
+
+impl CqlStore {
+    /// Lets things happen to its next conditional writes of the log.
+    fn let_happen(&self, faults: &[Fault]) {
+        let mut queue = self.inner.client.faults.lock().expect("no panic");
+        queue.extend(faults);
+    }
+
+    /// A statement as somebody with a console would send it.
+    async fn by_hand(&self, text: &str, values: Vec<CqlValue>) {
+        let statement = self.inner.client.prepare(text).await.expect("well-formed");
+        self.inner.client.write(&statement, values).await.expect("written");
+    }
 }
 
 crate::message_log_contract!(log, || async {
@@ -33,7 +65,7 @@ crate::message_log_contract!(log, || async {
         .await
         .map(|store| (Arc::new(store) as Arc<dyn MessageLog>, ()))
 });
-crate::markers_contract!(markers, || async {
+crate::markers_contract!(markers_suite, || async {
     fresh(BUCKET_SEQS)
         .await
         .map(|store| (Arc::new(store) as Arc<dyn Markers>, ()))
