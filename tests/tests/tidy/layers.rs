@@ -95,8 +95,9 @@ const MAY_NAME: [(&str, &[&str]); 16] = [
 const DOMAIN_ALONE: [&str; 2] = ["server/src/wire/entry", "server/src/wire/content"];
 
 /// An outside crate, and the only places of the server that may name it.
-const ONLY_IN: [(&str, &[&str]); 18] = [
+const ONLY_IN: [(&str, &[&str]); 19] = [
     ("fjall", &["storage/embedded/"]),
+    ("scylla", &["storage/cql/"]),
     (
         "sqlx",
         &["storage/embedded/directory/", "storage/embedded/directory.rs"],

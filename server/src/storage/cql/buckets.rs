@@ -68,16 +68,16 @@ impl Inner {
     /// damaged, and it never starts again at 1 (D7, D8).
     pub(super) async fn newest(&self, conversation: ConversationId) -> Result<Option<Newest>, CqlError> {
         let hint = self.hints.newest(&self.client, conversation).await?;
-        let mut newest = None;
+        let mut newest: Option<Newest> = None;
         let mut bucket = hint.unwrap_or(0);
-        loop {
+        let newest = loop {
             let place = Place { conversation, bucket };
             let Some(head) = self.head_of(place, Strength::Quorum).await? else {
                 if newest.is_none() && hint.is_some() {
                     let why = format!("{conversation} had a head in bucket {bucket}, and it is gone");
                     return Err(CqlError::Damaged(why));
                 }
-                return Ok(newest);
+                break newest;
             };
             if self.bucket_of(head.seq) != bucket {
                 let why = format!("bucket {bucket} of {conversation} has its head at {}", head.seq);
@@ -86,9 +86,16 @@ impl Inner {
             self.hints.saw(conversation, bucket);
             newest = Some(Newest { bucket, head });
             if head.seq < self.last_of(bucket) {
-                return Ok(newest);
+                break newest;
             }
             bucket += 1;
+        };
+        if let Some(newest) = newest
+            && hint.is_none_or(|hint| hint < newest.bucket)
+        {
+            // Whoever opened it may have died before it noted that.
+            self.hints.opened(&self.client, conversation, newest.bucket).await;
         }
+        Ok(newest)
     }
 }

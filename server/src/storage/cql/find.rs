@@ -23,8 +23,10 @@ impl Inner {
             return Ok(None);
         };
         let key = id_key(sender, id);
+        // A client cannot have been further than the log is.
+        let oldest = self.bucket_of(known_head).min(newest.bucket);
         // Newest first: most retries come soon.
-        let buckets = (self.bucket_of(known_head)..=newest.bucket).rev();
+        let buckets = (oldest..=newest.bucket).rev();
         let reads = buckets.map(|bucket| self.id_in(Place { conversation, bucket }, &key));
         let found = stream::iter(reads)
             .buffered(READS_AT_ONCE)

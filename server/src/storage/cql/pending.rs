@@ -27,9 +27,9 @@ const REQUESTS_AT_ONCE: usize = 16;
 const SWEPT_MAX: usize = 2_000;
 /// For so long a node relies on a row that it wrote, without writing another.
 const TRUSTED_FOR: Duration = Duration::from_secs(10);
-/// Rows of others are deleted when they are older: well above the time they are trusted, a request's time, and the
-/// difference of two clocks.
-const OTHERS_AFTER_MS: i64 = 60_000;
+/// Rows of others are deleted when they are older: well above the time they are trusted, that of an append whose outcome
+/// is looked for (two minutes at worst), and the difference of two clocks. What landed on them has landed by then.
+const OTHERS_AFTER_MS: i64 = 300_000;
 
 pub(super) struct Pending {
     insert: PreparedStatement,
@@ -57,13 +57,21 @@ struct Known {
 
 impl Known {
     fn is_covered(&self, first: Seq) -> bool {
-        let fresh = |at: &Option<Instant>| at.is_some_and(|at| monotonic() - at < TRUSTED_FOR);
-        self.own.range(..=first).any(|(_, at)| fresh(at))
+        self.own.range(..=first).any(|(_, at)| is_fresh(*at))
+    }
+
+    /// Whether a row that stays covers everything that is not fanned out.
+    fn is_covered_behind(&self) -> bool {
+        self.own.get(&self.done.next()).is_some_and(|at| is_fresh(*at))
     }
 
     fn is_idle(&self) -> bool {
         self.own.is_empty() && self.others.is_empty() && self.flying == 0
     }
+}
+
+fn is_fresh(written: Option<Instant>) -> bool {
+    written.is_some_and(|at| monotonic() - at < TRUSTED_FOR)
 }
 
 /// An append under way: its row stays as long as this lives.
@@ -223,13 +231,12 @@ impl Inner {
             }
             let own = std::mem::replace(&mut known.own, rest);
             let done = known.done;
-            let (gone, stay) = std::mem::take(&mut known.others)
+            let (gone, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut known.others)
                 .into_iter()
                 .partition(|(from, _, written)| *from <= done && *written < old);
             known.others = stay;
             (own, gone)
         };
-        let others: Vec<(Seq, Vec<u8>, i64)> = others;
         for from in own.keys() {
             let deleted = self
                 .client
@@ -243,7 +250,22 @@ impl Inner {
                 return Err(error);
             }
         }
-        for (from, owner, _) in others {
+        self.delete_others(id, others).await
+    }
+
+    /// Deletes rows of others, unless the log went on since: then they may cover what their owner appended and did not
+    /// fan out. They are read again by whoever takes over.
+    async fn delete_others(&self, id: ConversationId, rows: Vec<(Seq, Vec<u8>, i64)>) -> Result<(), CqlError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let head = self.newest(id).await?.map_or(Seq::ZERO, |newest| newest.head.seq);
+        let done = self.pending.known().get(&id).map_or(Seq::ZERO, |known| known.done);
+        if head > done {
+            self.pending.known().entry(id).or_default().others.extend(rows);
+            return Ok(());
+        }
+        for (from, owner, _) in rows {
             self.client
                 .write(&self.pending.delete, row_key(id, from, &owner))
                 .await?;
@@ -311,12 +333,5 @@ impl Inner {
             Err(error) => return Err(error),
         };
         Ok((from <= head).then_some((id, from)))
-    }
-}
-
-impl Known {
-    /// Whether a row that stays covers everything that is not fanned out.
-    fn is_covered_behind(&self) -> bool {
-        self.own.get(&self.done.next()).is_some_and(Option::is_some)
     }
 }

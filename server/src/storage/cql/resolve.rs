@@ -18,10 +18,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 enum Found {
     /// Its entries are there.
     Ours,
-    /// Its first seq holds another batch's entry, or the head is elsewhere.
+    /// Its first seq holds another batch's entry.
     Others,
-    /// The head has not moved: it may still come.
-    Unmoved,
+    /// Its first seq holds nothing: it may still come.
+    Nothing,
 }
 
 impl Inner {
@@ -48,9 +48,11 @@ impl Inner {
                 Ok(Found::Others) => return Err(AppendError::Conflict),
                 // A serial read need not end what only a minority has accepted. The same batch at the same head does: it
                 // is applied now, or refused by itself.
-                Ok(Found::Unmoved) => match self.log.decide(&self.client, place, writes).await {
+                Ok(Found::Nothing) => match self.log.decide(&self.client, place, writes).await {
                     Ok(true) => return Ok(()),
-                    Ok(false) => doubt = CqlError::Answer("refused, and it is not clear by whom".to_owned()),
+                    // What refuses it stands for ever: the head never comes back, nor is an id let go. So the first
+                    // sending will not be applied any more either, if it was not before.
+                    Ok(false) => return self.refused(batch, place, append_id).await,
                     Err(error) => doubt = error,
                 },
                 Err(error) => doubt = error,
@@ -66,7 +68,7 @@ impl Inner {
     async fn refused(&self, batch: &AppendBatch, place: Place, append_id: [u8; 16]) -> Result<(), AppendError> {
         match self.look(batch, place, append_id).await {
             Ok(Found::Ours) => Ok(()),
-            Ok(Found::Others | Found::Unmoved) => Err(AppendError::Conflict),
+            Ok(Found::Others | Found::Nothing) => Err(AppendError::Conflict),
             Err(CqlError::Damaged(why)) => Err(AppendError::Corrupt(why)),
             Err(error) => Err(AppendError::Unknown(error.to_string())),
         }
@@ -80,11 +82,7 @@ impl Inner {
         Ok(match writer {
             Some((Some(writer),)) if writer == append_id => Found::Ours,
             Some(_) => Found::Others,
-            // One partition, one order: the entry was not there, and the head is read after it.
-            None => match self.head_of(place, Strength::Serial).await? {
-                Some(head) if head.seq >= first => Found::Others,
-                _ => Found::Unmoved,
-            },
+            None => Found::Nothing,
         })
     }
 }
