@@ -20,11 +20,13 @@ use crate::storage::{Markers, MessageLog};
 fn options(bucket_seqs: u64) -> Option<CqlOptions> {
     let servers = service(CQL)?;
     let name = u128::from_be_bytes(Host::system().random.bytes16());
+    let servers: Vec<String> = servers.split(',').map(str::to_owned).collect();
     Some(CqlOptions {
-        servers: servers.split(',').map(str::to_owned).collect(),
+        // Every server has everything: on three, a quorum is two.
+        replication: u8::try_from(servers.len()).expect("a few"),
+        servers,
         keyspace: format!("test_{name:032x}"),
         datacenter: None,
-        replication: 1,
         user: None,
         password: None,
         bucket_seqs,
