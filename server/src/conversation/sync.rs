@@ -31,6 +31,12 @@ impl Conversations {
         let has_more = rows.len() > limit;
         rows.truncate(limit);
         let newest = rows.last().map_or(after, |row| row.change);
+        // Who has everything starts again where nothing can appear any more (I5).
+        let newest = if has_more {
+            newest
+        } else {
+            self.markers().settled(newest)
+        };
         Ok(ListPage {
             rows: self.summaries(user, caller.device.as_ref(), &rows).await?,
             next_cursor: self.write_cursor(newest),
@@ -119,7 +125,7 @@ impl Conversations {
         }
         let (store, stamp) = cursor.split_at_checked(CURSOR_BYTES - 8)?;
         let change = ChangeStamp(u64::from_be_bytes(stamp.try_into().ok()?));
-        (store == self.markers().store_id() && change <= self.markers().newest_change()).then_some(change)
+        (store == self.markers().store_id() && self.markers().may_have_given(change)).then_some(change)
     }
 
     /// The cursor that stands for a stamp.

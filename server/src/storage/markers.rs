@@ -187,6 +187,17 @@ pub trait Markers: Send + Sync {
     /// Random id of this store: a cursor of another store is worth nothing here (D20).
     fn store_id(&self) -> [u8; 16];
 
-    /// The newest stamp given out: a cursor above it is not of this store's present state.
+    /// The newest stamp that this node gave out. A store with several writers does not know those of the others.
     fn newest_change(&self) -> ChangeStamp;
+
+    /// Whether a stamp may have been given out by this store: a cursor above that is not of its present state.
+    fn may_have_given(&self, change: ChangeStamp) -> bool {
+        change <= self.newest_change()
+    }
+
+    /// How far somebody who has read every row up to `newest` may start later: where several nodes give stamps, a lower
+    /// one may become visible after a higher one was read. Where one does, it is `newest` itself.
+    fn settled(&self, newest: ChangeStamp) -> ChangeStamp {
+        newest
+    }
 }

@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod cql;
 pub mod directory;
 pub mod embedded;
 pub mod log;

@@ -101,10 +101,11 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
 const DOMAIN_ALONE: [&str; 2] = ["server/src/wire/entry", "server/src/wire/content"];
 
 /// An outside crate, and the only places of the server that may name it.
-const ONLY_IN: [(&str, &[&str]); 19] = [
+const ONLY_IN: [(&str, &[&str]); 20] = [
     ("fjall", &["storage/embedded/"]),
     ("sqlx", &["storage/sql/"]),
     ("redis", &["bus/redis/"]),
+    ("scylla", &["storage/cql/"]),
     ("jsonwebtoken", &["auth/"]),
     (
         "tonic",

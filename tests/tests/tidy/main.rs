@@ -1,5 +1,6 @@
 //! Rules on the project's own text, which no compiler holds: layers, headers, lengths, leftovers, logs, links.
 
+mod cql;
 mod layers;
 mod rules;
 mod source;
@@ -19,6 +20,11 @@ fn hold(extension: &str, rules: &[Rule]) {
 #[test]
 fn arrows_point_one_way() {
     hold("rs", &[layers::findings]);
+}
+
+#[test]
+fn the_log_is_written_on_one_path_and_registers_at_no_clock() {
+    hold("rs", &[cql::findings]);
 }
 
 #[test]

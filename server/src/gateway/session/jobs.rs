@@ -70,7 +70,9 @@ impl Session {
         let (gateway, who) = (Arc::clone(&self.gateway), Arc::clone(&self.who));
         self.job(async move {
             let markers = gateway.on.conversations.markers();
-            markers.raise_synced(&who.user, &who.device, stamp).await;
+            // The device has every row that was visible; one below the stamp may still become so.
+            let settled = markers.settled(stamp);
+            markers.raise_synced(&who.user, &who.device, settled).await;
             Done::Nothing
         });
     }

@@ -1,0 +1,107 @@
+//! What can go wrong with CQL servers, and what each failure says about the outcome.
+
+use scylla::errors::{
+    DbError, ExecutionError, IntoRowsResultError, NewSessionError, PrepareError, RequestAttemptError, RowsError,
+};
+use scylla::statement::Consistency;
+
+use crate::storage::{AppendError, MarkerError, ReadError};
+
+/// The store cannot be opened, or a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CqlError {
+    /// No server was reached.
+    #[error("no CQL server answers: {0}")]
+    Connect(#[from] NewSessionError),
+    /// A request failed.
+    #[error("a CQL request failed: {0}")]
+    Request(#[from] ExecutionError),
+    /// A statement was refused when it was prepared.
+    #[error("the CQL server refuses a statement: {0}")]
+    Prepare(#[from] PrepareError),
+    /// An answer has another shape than asked for.
+    #[error("the CQL server answers in another form: {0}")]
+    Answer(String),
+    /// What is stored contradicts itself.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// The servers or the keyspace are not fit for the log.
+    #[error("these CQL servers cannot be used: {0}")]
+    Unfit(String),
+}
+
+impl CqlError {
+    /// Whether a conditional statement that failed with this has certainly had no effect: it was never sent, or refused
+    /// before anything was proposed. Everything else leaves the outcome open (D1, D2).
+    pub(super) fn is_refusal(&self) -> bool {
+        let Self::Request(error) = self else { return false };
+        match error {
+            ExecutionError::BadQuery(_)
+            | ExecutionError::EmptyPlan
+            | ExecutionError::PrepareError(_)
+            | ExecutionError::ConnectionPoolError(_) => true,
+            ExecutionError::LastAttemptError(attempt) => is_refused(attempt),
+            _ => false,
+        }
+    }
+}
+
+fn is_refused(attempt: &RequestAttemptError) -> bool {
+    match attempt {
+        RequestAttemptError::SerializationError(_)
+        | RequestAttemptError::CqlRequestSerialization(_)
+        | RequestAttemptError::UnableToAllocStreamId => true,
+        RequestAttemptError::DbError(error, _) => match error {
+            DbError::SyntaxError | DbError::Invalid | DbError::Unauthorized | DbError::IsBootstrapping => true,
+            // With a serial level nothing was proposed; with another, what was proposed is already decided.
+            DbError::Unavailable { consistency, .. } => {
+                matches!(consistency, Consistency::Serial | Consistency::LocalSerial)
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+impl From<IntoRowsResultError> for CqlError {
+    fn from(error: IntoRowsResultError) -> Self {
+        Self::Answer(error.to_string())
+    }
+}
+
+impl From<RowsError> for CqlError {
+    fn from(error: RowsError) -> Self {
+        Self::Answer(error.to_string())
+    }
+}
+
+impl From<scylla::errors::DeserializationError> for CqlError {
+    fn from(error: scylla::errors::DeserializationError) -> Self {
+        Self::Answer(error.to_string())
+    }
+}
+
+impl From<CqlError> for ReadError {
+    fn from(error: CqlError) -> Self {
+        match error {
+            CqlError::Damaged(why) => Self::Corrupt(why),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl From<CqlError> for MarkerError {
+    fn from(error: CqlError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// For what comes before an append's conditional batch: nothing was appended.
+impl From<CqlError> for AppendError {
+    fn from(error: CqlError) -> Self {
+        match error {
+            CqlError::Damaged(why) => Self::Corrupt(why),
+            other => Self::NotDone(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The inbox index: one partition for each user, one row for each conversation, overwritten in place.
+//!
+//! What changed is found by reading the partition: one request for thousands of conversations. Rows ordered by their change
+//! would have to be deleted with each message, and a reader would wade through what was deleted.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use scylla::statement::prepared::PreparedStatement;
+
+use super::client::Client;
+use super::rows::{conversation, number, read_conversation, read_number, signed, text};
+use super::{CqlError, Inner};
+use crate::domain::{ConversationId, Ordinal, Seq, UnixMillis, UserId};
+use crate::storage::rules::raised_head;
+use crate::storage::{ChangeStamp, InboxHead, InboxRow};
+
+/// Users at a time of one fan-out.
+const USERS_AT_ONCE: usize = 64;
+
+pub(super) struct Inbox {
+    one: PreparedStatement,
+    all: PreparedStatement,
+    raise_head: PreparedStatement,
+    raise_change: PreparedStatement,
+}
+
+type HeadColumns = (Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+type Row = (Vec<u8>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+
+impl Inbox {
+    pub(super) async fn prepare(client: &Client) -> Result<Self, CqlError> {
+        const HERE: &str = "WHERE user = ? AND conversation = ?";
+        // Two registers, each written at its own value: the highest head and the latest change stay.
+        Ok(Self {
+            one: client
+                .prepare(&format!("SELECT head, ordinal, time, change FROM inbox {HERE}"))
+                .await?,
+            all: client
+                .prepare("SELECT conversation, head, ordinal, time, change FROM inbox WHERE user = ?")
+                .await?,
+            raise_head: client
+                .prepare(&format!(
+                    "UPDATE inbox USING TIMESTAMP ? SET head = ?, ordinal = ?, time = ? {HERE}"
+                ))
+                .await?,
+            raise_change: client
+                .prepare(&format!("UPDATE inbox USING TIMESTAMP ? SET change = ? {HERE}"))
+                .await?,
+        })
+    }
+}
+
+/// A row is there once it has a change.
+fn row_of(id: ConversationId, columns: HeadColumns) -> Result<Option<InboxRow>, CqlError> {
+    let (head, ordinal, time, Some(change)) = columns else {
+        return Ok(None);
+    };
+    let number = |value: Option<i64>, what| read_number(value.unwrap_or(0), what);
+    Ok(Some(InboxRow {
+        conversation: id,
+        head: InboxHead {
+            seq: Seq(number(head, "an inbox head")?),
+            ordinal: Ordinal(number(ordinal, "an inbox ordinal")?),
+            time: UnixMillis(time.unwrap_or(0)),
+        },
+        change: ChangeStamp(read_number(change, "a change stamp")?),
+    }))
+}
+
+impl Inner {
+    pub(super) async fn inbox_row_of(&self, user: &UserId, id: ConversationId) -> Result<Option<InboxRow>, CqlError> {
+        let key = vec![text(user.as_str()), conversation(id)];
+        let row: Option<HeadColumns> = self.client.row(&self.inbox.one, key).await?;
+        row.map_or(Ok(None), |columns| row_of(id, columns))
+    }
+
+    /// All rows of a user, oldest change first.
+    pub(super) async fn inbox_of(&self, user: &UserId) -> Result<Vec<InboxRow>, CqlError> {
+        let rows: Vec<Row> = self.client.rows(&self.inbox.all, vec![text(user.as_str())]).await?;
+        let mut all = Vec::with_capacity(rows.len());
+        for (id, head, ordinal, time, change) in rows {
+            all.extend(row_of(read_conversation(&id)?, (head, ordinal, time, change))?);
+        }
+        // Two nodes may have given out the same stamp: then the id decides, alike in every reading.
+        all.sort_unstable_by_key(|row| (row.change, row.conversation));
+        Ok(all)
+    }
+
+    pub(super) async fn raise_rows(
+        &self,
+        users: &[UserId],
+        id: ConversationId,
+        head: InboxHead,
+        touch: bool,
+    ) -> Result<(), CqlError> {
+        let users = users.iter().cloned();
+        let raises = users.map(|user| async move { self.raise_row(&user, id, head, touch).await });
+        stream::iter(raises).buffer_unordered(USERS_AT_ONCE).try_collect().await
+    }
+
+    /// A reader between the two sees a row of before or after: what another node writes meanwhile costs a stamp too many.
+    async fn raise_row(&self, user: &UserId, id: ConversationId, head: InboxHead, touch: bool) -> Result<(), CqlError> {
+        let before = self.inbox_row_of(user, id).await?;
+        let Some(head) = raised_head(before, head, touch) else {
+            return Ok(());
+        };
+        let key = [text(user.as_str()), conversation(id)];
+        let change = self.stamps.next();
+        let mut values = vec![number(change.0), number(change.0)];
+        values.extend(key.clone());
+        let mut steps = vec![(&self.inbox.raise_change, values)];
+        if before.is_none_or(|before| head.seq > before.head.seq) {
+            let mut values = vec![number(head.seq.0 + 1), number(head.seq.0)];
+            values.extend([number(head.ordinal.0), signed(head.time.0)]);
+            values.extend(key);
+            steps.push((&self.inbox.raise_head, values));
+        }
+        self.client.write_all(steps).await
+    }
+}

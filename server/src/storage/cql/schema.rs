@@ -1,0 +1,187 @@
+//! The keyspace and its tables, and which version of them this is.
+
+use scylla::value::{CqlValue, Row};
+use stonechat_host::Host;
+use tracing::info;
+
+use super::client::Client;
+use super::rows::{blob, text};
+use super::{CqlError, CqlOptions};
+
+/// Version of the tables below. A keyspace of a higher one belongs to a newer release.
+const VERSION: u64 = 1;
+/// Oldest Apache Cassandra: before it, conditional writes and range movements lose each other.
+const CASSANDRA_MAJOR_MIN: u32 = 4;
+
+/// Statements that lead from version `n` to `n + 1`, each of which may be repeated.
+const MIGRATIONS: [&[&str]; 1] = [&[
+    // Rows by kind: entries, ids, newest ids, edits, marks. Statics: the head of the bucket. Nothing in it ever expires,
+    // or a conversation would start again at 1 (D8).
+    "CREATE TABLE IF NOT EXISTS log (conversation blob, bucket bigint, kind tinyint, seq bigint, key blob, \
+     head bigint static, ordinal bigint static, epoch bigint static, time bigint static, floor bigint static, \
+     append_id blob static, written_by blob, wire blob, payload blob, place bigint, state tinyint, \
+     PRIMARY KEY ((conversation, bucket), kind, seq, key)) \
+     WITH default_time_to_live = 0",
+    "CREATE TABLE IF NOT EXISTS hints (conversation blob PRIMARY KEY, bucket bigint)",
+    "CREATE TABLE IF NOT EXISTS pending (shard tinyint, conversation blob, from_seq bigint, owner blob, written bigint, \
+     PRIMARY KEY (shard, conversation, from_seq, owner))",
+    "CREATE TABLE IF NOT EXISTS markers (user text, device text, conversation blob, \
+     delivered bigint, read bigint, read_ordinal bigint, read_public bigint, floor bigint, floor_ordinal bigint, \
+     position bigint, synced bigint, PRIMARY KEY (user, device, conversation)) WITH default_time_to_live = 0",
+    "CREATE TABLE IF NOT EXISTS inbox (user text, conversation blob, head bigint, ordinal bigint, time bigint, \
+     change bigint, PRIMARY KEY (user, conversation)) WITH default_time_to_live = 0",
+]];
+
+const META: &str = "CREATE TABLE IF NOT EXISTS meta (name text PRIMARY KEY, value blob)";
+/// For the proof at start: shaped as the log, but nothing of it counts.
+const PROBE: &str = "CREATE TABLE IF NOT EXISTS probe (id blob, row tinyint, head bigint static, value blob, \
+                     PRIMARY KEY (id, row))";
+
+/// Makes what is missing, and refuses what a newer release made.
+pub(super) async fn prepare(client: &Client, options: &CqlOptions) -> Result<(), CqlError> {
+    check_names(options)?;
+    if !keyspace_exists(client, &options.keyspace).await? {
+        make_keyspace(client, options).await?;
+    }
+    client.use_keyspace(&options.keyspace).await?;
+    let existing = tables(client, &options.keyspace).await?;
+    for (name, statement) in [("meta", META), ("probe", PROBE)] {
+        if !existing.iter().any(|table| table == name) {
+            client.define(statement).await?;
+        }
+    }
+    migrate(client).await
+}
+
+/// Names go into statements as text: what could end a literal is refused.
+fn check_names(options: &CqlOptions) -> Result<(), CqlError> {
+    let plain = |name: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        !name.is_empty() && name.len() <= 48 && name.bytes().all(allowed)
+    };
+    let keyspace = plain(&options.keyspace) && !options.keyspace.contains('-');
+    if !keyspace || !options.datacenter.as_deref().is_none_or(plain) {
+        let why = "names of keyspace and data centre are 1 to 48 characters of [A-Za-z0-9_], the latter also with -";
+        return Err(CqlError::Unfit(why.to_owned()));
+    }
+    if options.bucket_seqs < super::super::rules::BATCH_ENTRIES_MAX as u64 {
+        return Err(CqlError::Unfit("a bucket must hold a whole batch".to_owned()));
+    }
+    Ok(())
+}
+
+async fn keyspace_exists(client: &Client, keyspace: &str) -> Result<bool, CqlError> {
+    let ask = format!("SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = '{keyspace}'");
+    Ok(!client.ask(&ask).await?.is_empty())
+}
+
+async fn tables(client: &Client, keyspace: &str) -> Result<Vec<String>, CqlError> {
+    let ask = format!("SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'");
+    let rows = client.ask(&ask).await?;
+    Ok(rows.iter().filter_map(|row| text_of(row, 0)).collect())
+}
+
+fn text_of(row: &Row, column: usize) -> Option<String> {
+    match row.columns.get(column)? {
+        Some(CqlValue::Text(text) | CqlValue::Ascii(text)) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+async fn make_keyspace(client: &Client, options: &CqlOptions) -> Result<(), CqlError> {
+    let local = client
+        .ask("SELECT data_center, release_version FROM system.local")
+        .await?;
+    let local = local.into_iter().next().unwrap_or_default();
+    let found = text_of(&local, 0);
+    let datacenter = options.datacenter.clone().or(found).unwrap_or_default();
+    let scylla = is_scylla(client).await?;
+    if !scylla {
+        check_cassandra(&text_of(&local, 1).unwrap_or_default())?;
+    }
+    // Conditional statements with tablets hold only on the newest servers (D4); Cassandra does not know the option.
+    let tablets = if scylla {
+        " AND tablets = {'enabled': false}"
+    } else {
+        ""
+    };
+    let (keyspace, copies) = (&options.keyspace, options.replication);
+    info!(keyspace, datacenter, copies, "making the keyspace");
+    client
+        .define(&format!(
+            "CREATE KEYSPACE IF NOT EXISTS \"{keyspace}\" WITH replication = \
+             {{'class': 'NetworkTopologyStrategy', '{datacenter}': {copies}}} AND durable_writes = true{tablets}"
+        ))
+        .await
+}
+
+async fn is_scylla(client: &Client) -> Result<bool, CqlError> {
+    Ok(tables(client, "system")
+        .await?
+        .iter()
+        .any(|table| table == "scylla_local"))
+}
+
+fn check_cassandra(version: &str) -> Result<(), CqlError> {
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    if major.is_some_and(|major| major >= CASSANDRA_MAJOR_MIN) {
+        return Ok(());
+    }
+    let why = format!("Apache Cassandra {version} is too old; {CASSANDRA_MAJOR_MIN}.0 or newer is needed");
+    Err(CqlError::Unfit(why))
+}
+
+async fn migrate(client: &Client) -> Result<(), CqlError> {
+    let version = meta_number(client, "schema").await?.unwrap_or(0);
+    if version > VERSION {
+        let why = format!("the keyspace has schema {version}; this release knows up to {VERSION}");
+        return Err(CqlError::Unfit(why));
+    }
+    let done = usize::try_from(version).unwrap_or(usize::MAX);
+    for statements in MIGRATIONS.iter().skip(done) {
+        for statement in *statements {
+            client.define(statement).await?;
+        }
+    }
+    if version < VERSION {
+        let set = client.prepare("UPDATE meta SET value = ? WHERE name = ?").await?;
+        let value = blob(&VERSION.to_be_bytes());
+        client.write(&set, vec![value, text("schema")]).await?;
+    }
+    Ok(())
+}
+
+async fn meta_number(client: &Client, name: &str) -> Result<Option<u64>, CqlError> {
+    let get = client.prepare("SELECT value FROM meta WHERE name = ?").await?;
+    let row: Option<(Vec<u8>,)> = client.row(&get, vec![text(name)]).await?;
+    let number = row.map(|(bytes,)| bytes.try_into().map(u64::from_be_bytes));
+    number
+        .transpose()
+        .map_err(|_| CqlError::Damaged(format!("{name} of the keyspace is no number")))
+}
+
+/// The random id of the keyspace, made by whoever comes first, and the size of its buckets, which must never change.
+pub(super) async fn identity(client: &Client, options: &CqlOptions, host: &Host) -> Result<[u8; 16], CqlError> {
+    let buckets = once(client, "bucket-seqs", &options.bucket_seqs.to_be_bytes()).await?;
+    if buckets != options.bucket_seqs.to_be_bytes() {
+        return Err(CqlError::Unfit("the keyspace has buckets of another size".to_owned()));
+    }
+    let id = once(client, "store-id", &host.random.bytes16()).await?;
+    let id: Result<[u8; 16], _> = id.try_into();
+    id.map_err(|_| CqlError::Damaged("the store's id is not one".to_owned()))
+}
+
+/// What is stored under a name, `value` if nothing was; all who ask get the same.
+async fn once(client: &Client, name: &str, value: &[u8]) -> Result<Vec<u8>, CqlError> {
+    let get = Client::serial(&client.prepare("SELECT value FROM meta WHERE name = ?").await?);
+    if let Some((stored,)) = client.row::<(Vec<u8>,)>(&get, vec![text(name)]).await? {
+        return Ok(stored);
+    }
+    let set = client
+        .prepare("INSERT INTO meta (name, value) VALUES (?, ?) IF NOT EXISTS")
+        .await?;
+    client.decide(vec![(&set, vec![text(name), blob(value)])]).await?;
+    let stored: Option<(Vec<u8>,)> = client.row(&get, vec![text(name)]).await?;
+    let stored = stored.ok_or_else(|| CqlError::Damaged(format!("{name} was stored and is not there")))?;
+    Ok(stored.0)
+}
