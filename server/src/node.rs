@@ -24,6 +24,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::api::{Guard, Operations, add_admin_services, add_services};
 use crate::auth::{AuthOptions, Authenticator, Jwks, JwksFile, JwksUrl, KeyError, Secret};
+use crate::bus::redis::RedisError;
 use crate::config::Config;
 use crate::conversation::{Backends, Conversations, Limits, People};
 use crate::domain::{CorrelationId, Refusal};
@@ -32,6 +33,7 @@ use crate::gateway::{Foundation, Gateway, Serving, SessionService, Web, router, 
 use crate::operator::{self, OPERATOR_CONNECTIONS_MAX};
 use crate::presence::Presence;
 use crate::storage::DirectoryError;
+use crate::storage::cql::CqlError;
 use crate::storage::embedded::OpenError;
 use crate::telemetry::meters::meters;
 use crate::tls::TlsError;
@@ -53,6 +55,23 @@ pub enum StartError {
         /// Why.
         source: DirectoryError,
     },
+    /// The data folder cannot be made.
+    #[error("the data folder {path} cannot be made: {source}")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The CQL servers cannot be used.
+    #[error("cql: {0}")]
+    Cql(#[from] CqlError),
+    /// The Postgres cannot be used.
+    #[error("postgres: {0}")]
+    Postgres(DirectoryError),
+    /// The settings of Redis cannot be used; that it is away is no error.
+    #[error("redis: {0}")]
+    Redis(#[from] RedisError),
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),

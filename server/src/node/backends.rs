@@ -6,33 +6,146 @@ use std::time::Duration;
 use stonechat_host::Host;
 
 use super::StartError;
+use crate::bus::Bus;
 use crate::bus::embedded::EmbeddedBus;
+use crate::bus::redis::{RedisBus, RedisOptions};
 use crate::config::Config;
 use crate::conversation::Backends;
+use crate::storage::cql::{CqlOptions, CqlStore};
 use crate::storage::embedded::EmbeddedStore;
 use crate::storage::embedded::directory::{Patience, SqliteDirectory};
 use crate::storage::remembered::RememberedDirectory;
+use crate::storage::sql::PostgresDirectory;
+use crate::storage::{Directory, Markers, MessageLog};
 
 /// File of the directory in the data folder.
 const DIRECTORY_FILE: &str = "directory.sqlite";
 /// A device's last hello is written down at most this often: each time is a write to disk.
 const LAST_SEEN_EXACT_TO: Duration = Duration::from_secs(60);
+/// What everything in Redis begins with: one Redis can serve other things as well.
+const REDIS_PREFIX: &str = "stonechat:";
 
-/// Opens the log, markers and directory of the data folder, which no other process may use meanwhile.
+/// Opens the log, markers, directory and bus that the settings name. What lies in the data folder no other process may use
+/// meanwhile.
 ///
 /// # Errors
 /// See [`StartError`].
 pub async fn open_backends(config: &Config, host: &Host) -> Result<Backends, StartError> {
-    let (folder, of_store) = (config.data_folder.clone(), host.clone());
-    let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, &of_store));
-    let store = Arc::new(opening.await.map_err(|error| StartError::Thread(error.to_string()))??);
+    check(config)?;
+    // The secret of tokens lies there, also when nothing else does.
+    let folder = &config.data_folder;
+    std::fs::create_dir_all(folder).map_err(|source| StartError::Folder {
+        path: folder.clone(),
+        source,
+    })?;
+    let (log, markers) = open_log(config, host).await?;
+    Ok(Backends {
+        log,
+        markers,
+        directory: open_directory(config).await?,
+        bus: open_bus(config, host).await?,
+    })
+}
+
+/// What several nodes share must all be shared, or they would contradict each other.
+fn check(config: &Config) -> Result<(), StartError> {
+    let contradiction = |why: &str| Err(StartError::Contradiction(why.to_owned()));
+    match (config.cql.is_empty(), &config.postgres) {
+        (true, Some(_)) => {
+            contradiction("postgres needs cql: a directory in one place and its log in another would part")
+        }
+        (false, None) => {
+            contradiction("cql needs postgres: a log in one place and its directory in another would part")
+        }
+        (true, None) if config.node_listen.is_some() => {
+            contradiction("node_listen needs cql and postgres: nodes share their stores")
+        }
+        _ if config.node_listen.is_some() && config.redis.is_empty() => {
+            contradiction("node_listen needs redis: nodes find each other there")
+        }
+        _ if config.node_listen.is_none() && !config.roles.core => {
+            contradiction("the role gateway alone needs node_listen: somebody else must own conversations")
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn open_log(config: &Config, host: &Host) -> Result<(Arc<dyn MessageLog>, Arc<dyn Markers>), StartError> {
+    if config.cql.is_empty() {
+        let (folder, of_store) = (config.data_folder.clone(), host.clone());
+        let opening = tokio::task::spawn_blocking(move || EmbeddedStore::open(&folder, &of_store));
+        let store = opening.await.map_err(|error| StartError::Thread(error.to_string()))?;
+        let store = Arc::new(store?);
+        return Ok((Arc::clone(&store) as _, store));
+    }
+    let options = CqlOptions {
+        servers: config.cql.clone(),
+        keyspace: config.cql_keyspace.clone(),
+        datacenter: config.cql_datacenter.clone(),
+        replication: config.cql_replication,
+        user: config.cql_user.clone(),
+        password: config.cql_password.clone(),
+        ..CqlOptions::default()
+    };
+    let store = Arc::new(CqlStore::open(options, host).await?);
+    Ok((Arc::clone(&store) as _, store))
+}
+
+async fn open_directory(config: &Config) -> Result<Arc<dyn Directory>, StartError> {
+    if let Some(url) = &config.postgres {
+        let opened = PostgresDirectory::open(url, config.postgres_connections_max).await;
+        // Not remembered: other nodes write it, too.
+        return Ok(Arc::new(opened.map_err(StartError::Postgres)?));
+    }
     let path = config.data_folder.join(DIRECTORY_FILE);
     let directory = SqliteDirectory::open(&path, Patience::default()).await;
     let directory = Arc::new(directory.map_err(|source| StartError::Directory { path, source })?);
-    Ok(Backends {
-        log: Arc::clone(&store) as _,
-        markers: store,
-        directory: Arc::new(RememberedDirectory::new(directory, LAST_SEEN_EXACT_TO)),
-        bus: Arc::new(EmbeddedBus::new()),
-    })
+    Ok(Arc::new(RememberedDirectory::new(directory, LAST_SEEN_EXACT_TO)))
+}
+
+async fn open_bus(config: &Config, host: &Host) -> Result<Arc<dyn Bus>, StartError> {
+    if config.redis.is_empty() {
+        return Ok(Arc::new(EmbeddedBus::new()));
+    }
+    let options = RedisOptions {
+        addresses: config.redis.clone(),
+        cluster: config.redis_cluster,
+        prefix: REDIS_PREFIX.to_owned(),
+    };
+    Ok(Arc::new(RedisBus::open(options, host.clone()).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut Config)) -> bool {
+        let mut config = Config::default();
+        change(&mut config);
+        matches!(check(&config), Err(StartError::Contradiction(_)))
+    }
+
+    #[test]
+    fn stores_that_would_part_are_refused() {
+        let address = || Some(std::net::SocketAddr::from(([127, 0, 0, 1], 7402)));
+        let all = |config: &mut Config| {
+            config.cql = vec!["a:9042".to_owned()];
+            config.postgres = Some("postgres://a/b".to_owned());
+            config.redis = vec!["redis://a".to_owned()];
+            config.node_listen = address();
+        };
+        assert!(!refused(|_| {}) && !refused(all));
+        assert!(refused(|config| config.cql = vec!["a:9042".to_owned()]));
+        assert!(refused(|config| config.postgres = Some("postgres://a/b".to_owned())));
+        assert!(refused(|config| config.node_listen = address()));
+        assert!(refused(|config| {
+            all(config);
+            config.redis.clear();
+        }));
+        assert!(refused(|config| {
+            all(config);
+            config.node_listen = None;
+            config.roles.core = false;
+        }));
+    }
 }
