@@ -216,7 +216,7 @@ impl Client {
         let fault = self.faults.lock().expect("no panic").pop_front();
         let timeout = || {
             let error = scylla::errors::ExecutionError::RequestTimeout(REQUEST_TIMEOUT);
-            Err(CqlError::Request(error))
+            Err(CqlError::from(error))
         };
         match fault.unwrap_or(Fault::Pass) {
             Fault::Pass => self.decide(steps).await,

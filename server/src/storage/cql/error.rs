@@ -12,13 +12,13 @@ use crate::storage::{AppendError, MarkerError, ReadError};
 pub enum CqlError {
     /// No server was reached.
     #[error("no CQL server answers: {0}")]
-    Connect(#[from] NewSessionError),
+    Connect(Box<NewSessionError>),
     /// A request failed.
     #[error("a CQL request failed: {0}")]
-    Request(#[from] ExecutionError),
+    Request(Box<ExecutionError>),
     /// A statement was refused when it was prepared.
     #[error("the CQL server refuses a statement: {0}")]
-    Prepare(#[from] PrepareError),
+    Prepare(Box<PrepareError>),
     /// An answer has another shape than asked for.
     #[error("the CQL server answers in another form: {0}")]
     Answer(String),
@@ -35,7 +35,7 @@ impl CqlError {
     /// before anything was proposed. Everything else leaves the outcome open (D1, D2).
     pub(super) fn is_refusal(&self) -> bool {
         let Self::Request(error) = self else { return false };
-        match error {
+        match &**error {
             ExecutionError::BadQuery(_)
             | ExecutionError::EmptyPlan
             | ExecutionError::PrepareError(_)
@@ -60,6 +60,24 @@ fn is_refused(attempt: &RequestAttemptError) -> bool {
             _ => false,
         },
         _ => false,
+    }
+}
+
+impl From<NewSessionError> for CqlError {
+    fn from(error: NewSessionError) -> Self {
+        Self::Connect(Box::new(error))
+    }
+}
+
+impl From<ExecutionError> for CqlError {
+    fn from(error: ExecutionError) -> Self {
+        Self::Request(Box::new(error))
+    }
+}
+
+impl From<PrepareError> for CqlError {
+    fn from(error: PrepareError) -> Self {
+        Self::Prepare(Box::new(error))
     }
 }
 

@@ -61,12 +61,13 @@ impl Inner {
             return Ok(None);
         };
         let value = read_number(value, "a position")?;
-        let cell = Cell {
+        let mut cell = Cell {
             value,
             generation: generation_of(written),
         };
         if written.cast_unsigned() != rank(cell.generation, value + 1) {
-            // It heals by itself: the next write goes on in the generation that it pretends to be of.
+            // It heals by itself: the next write is of the generation after the one that it pretends to be of.
+            cell.generation += 1;
             self.client.count_foreign_write();
             error!(%user, written, "a device's position was written past this store");
         }

@@ -7,8 +7,9 @@ use crate::storage::contract::samples::{append, batch, conversation, everything,
 use crate::storage::{AppendError, Head};
 
 async fn place_of(store: &CqlStore, number: u16, name: &ClientMsgId) -> Option<u64> {
-    let found = store.find(conversation(number), &sender("ada", "phone"), name, Seq::ZERO);
-    found.await.expect("readable").map(|prior| prior.seq.0)
+    let sender = sender("ada", "phone");
+    let found = store.find(conversation(number), &sender, name, Seq::ZERO).await;
+    found.expect("readable").map(|prior| prior.seq.0)
 }
 
 #[tokio::test]
