@@ -11,7 +11,7 @@ use crate::bus::embedded::EmbeddedBus;
 use crate::bus::redis::{RedisBus, RedisOptions};
 use crate::config::Config;
 use crate::conversation::Backends;
-use crate::storage::cql::{CqlOptions, CqlStore};
+use crate::storage::cql::{BUCKET_SEQS, CqlOptions, CqlStore};
 use crate::storage::embedded::EmbeddedStore;
 use crate::storage::embedded::directory::{Patience, SqliteDirectory};
 use crate::storage::remembered::RememberedDirectory;
@@ -85,7 +85,7 @@ async fn open_log(config: &Config, host: &Host) -> Result<(Arc<dyn MessageLog>, 
         replication: config.cql_replication,
         user: config.cql_user.clone(),
         password: config.cql_password.clone(),
-        ..CqlOptions::default()
+        bucket_seqs: BUCKET_SEQS,
     };
     let store = Arc::new(CqlStore::open(options, host).await?);
     Ok((Arc::clone(&store) as _, store))

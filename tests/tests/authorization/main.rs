@@ -21,9 +21,6 @@ const WITH_A_SESSION: [&str; 3] = [
     "/stonechat.v1.SessionService/Submit",
 ];
 
-/// Between nodes, on a listener of their own, where a certificate is what authenticates.
-const BETWEEN_NODES: &str = "/stonechat.node.v1.ForwardService/Forward";
-
 const EVERY_SCOPE: &str = "admin.users admin.tokens admin.conversations admin.messages";
 
 fn by_path() -> BTreeMap<String, Rpc> {
@@ -37,14 +34,14 @@ fn every_rpc_has_a_row() {
         seq: 0,
         late_seq: 0,
     };
-    let mut known: BTreeSet<&str> = WITH_A_SESSION.into_iter().chain([BETWEEN_NODES]).collect();
+    let mut known: BTreeSet<&str> = WITH_A_SESSION.into_iter().collect();
     known.extend(rows::public(&scene, "").iter().map(|row| row.path));
     known.extend(rows::admin(&scene, "").iter().map(|row| row.path));
     let all = by_path();
     assert_eq!(all.keys().map(String::as_str).collect::<BTreeSet<&str>>(), known);
     assert!(
         all.values()
-            .all(|rpc| !rpc.streaming || rpc.path == BETWEEN_NODES || WITH_A_SESSION.contains(&rpc.path.as_str()))
+            .all(|rpc| !rpc.streaming || WITH_A_SESSION.contains(&rpc.path.as_str()))
     );
 }
 
