@@ -11,6 +11,7 @@ mod failure;
 mod history;
 mod import;
 mod json;
+mod migrate;
 mod output;
 mod place;
 mod send;
@@ -66,6 +67,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Write all conversations of a data folder as JSON Lines
     Export(export::ExportArgs),
+    /// Move everything from one store to another, as it is: from a data folder to production, and back
+    Migrate(migrate::MigrateArgs),
 }
 
 /// Runs the command in the process's arguments.
@@ -108,6 +111,7 @@ async fn dispatch(command: Command, output: Output) -> Result<ExitCode, Failure>
         Command::Token(args) => token::run(&args, output)?,
         Command::Import(args) => return Box::pin(import::run(args, output)).await,
         Command::Export(args) => Box::pin(export::run(args)).await?,
+        Command::Migrate(args) => return Box::pin(migrate::run(args, output)).await,
     }
     Ok(ExitCode::SUCCESS)
 }
