@@ -6,6 +6,7 @@ mod admin;
 mod chat;
 mod conversations;
 mod demo;
+mod doctor;
 mod export;
 mod failure;
 mod history;
@@ -45,6 +46,8 @@ struct Cli {
 enum Command {
     /// Run a server
     Serve(serve::ServeArgs),
+    /// Examine settings, machine and stores as a server would use them
+    Doctor(doctor::DoctorArgs),
     /// Show every setting with its default and the reason for it
     Settings(settings::SettingsArgs),
     /// Run a server with users and conversations to try, and say what to type next
@@ -100,6 +103,7 @@ fn start(command: Command, output: Output) -> Result<ExitCode, Failure> {
 async fn dispatch(command: Command, output: Output) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(args) => Box::pin(serve::run(args)).await?,
+        Command::Doctor(args) => return Ok(Box::pin(doctor::run(args, output)).await),
         Command::Settings(args) => settings::run(&args, output),
         Command::Demo(args) => Box::pin(demo::run(args)).await?,
         Command::Chat(args) => return Box::pin(chat::run(args, output)).await,
