@@ -61,14 +61,12 @@ pub(super) async fn conversation(route: Route<'_>, id: ConversationId, verify: V
 /// Where runs of entries begin that are compared.
 fn places(head: Head, verify: Verify) -> Vec<Seq> {
     let run = BATCH_ENTRIES as u64;
-    let every = match verify {
-        Verify::All => run,
-        Verify::Sample | Verify::None => BUCKET,
-    };
-    let last = head.seq.0.saturating_sub(run - 1).max(1);
+    let every = if verify == Verify::All { run } else { BUCKET };
     let step = usize::try_from(every).unwrap_or(usize::MAX);
     let mut places: BTreeSet<Seq> = (1..=head.seq.0).step_by(step).map(Seq).collect();
-    places.insert(Seq(last));
+    if verify != Verify::All {
+        places.insert(Seq(head.seq.0.saturating_sub(run - 1).max(1)));
+    }
     places.into_iter().collect()
 }
 

@@ -1,5 +1,4 @@
-//! Migration between embedded and memory stores: everything is the same there, also after a stop in the middle, and
-//! nothing is mixed.
+//! Stores full of everything, a full picture of what a store holds, and a log that stops in the middle.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,14 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use stonechat_host::{Host, ManualClock, SeededRandom};
 
-use super::{MigrateError, Migrated, Refused, Verify, Watch, migrate};
+use super::super::{Migrated, Refused, Verify, Watch, migrate};
+use super::log::BUCKET;
 use crate::bus::embedded::EmbeddedBus;
 use crate::config::Config;
 use crate::conversation::{AppendRequest, Appended, Backends, Caller, Conversations, Limits};
 use crate::domain::authorization::Actor;
 use crate::domain::{
-    Change, ClientMsgId, Content, ConversationId, CorrelationId, Counted, DeviceId, MarkerSet, MessageContent, Ordinal,
-    Sender, Seq, UnixMillis, UserId,
+    Body, Change, ClientMsgId, Content, ConversationId, CorrelationId, Counted, DeviceId, Entry, MarkerSet,
+    MessageContent, Ordinal, Sender, Seq, UnixMillis, UserId,
 };
 use crate::node::open_backends;
 use crate::storage::memory::MemoryStore;
@@ -25,11 +25,11 @@ use crate::storage::{
 };
 use crate::transfer::import;
 
-const SAMPLE: &str = include_str!("../../../../tests/data/sample.jsonl");
-const NOW: UnixMillis = UnixMillis(1_000_000);
+pub(super) const SAMPLE: &str = include_str!("../../../../../tests/data/sample.jsonl");
+pub(super) const NOW: UnixMillis = UnixMillis(1_000_000);
 
 #[derive(Default)]
-struct Told(Vec<Refused>);
+pub(super) struct Told(pub(super) Vec<Refused>);
 
 impl Watch for Told {
     fn begin(&mut self, _conversations: u64) {}
@@ -49,14 +49,14 @@ impl crate::transfer::Progress for Told {
     }
 }
 
-fn host(seed: u64) -> Host {
+pub(super) fn host(seed: u64) -> Host {
     Host {
         clock: Arc::new(ManualClock::new(900_000)),
         random: Arc::new(SeededRandom::new(seed)),
     }
 }
 
-fn memory(seed: u64) -> Backends {
+pub(super) fn memory(seed: u64) -> Backends {
     let store = Arc::new(MemoryStore::new(&host(seed)));
     Backends {
         log: Arc::clone(&store) as _,
@@ -66,12 +66,12 @@ fn memory(seed: u64) -> Backends {
     }
 }
 
-struct Folder {
-    backends: Backends,
+pub(super) struct Folder {
+    pub(super) backends: Backends,
     _folder: tempfile::TempDir,
 }
 
-async fn embedded(seed: u64) -> Folder {
+pub(super) async fn embedded(seed: u64) -> Folder {
     let folder = tempfile::tempdir().unwrap();
     let config = Config {
         data_folder: folder.path().join("data"),
@@ -83,20 +83,20 @@ async fn embedded(seed: u64) -> Folder {
     }
 }
 
-fn rules(backends: &Backends) -> Conversations {
+pub(super) fn rules(backends: &Backends) -> Conversations {
     Conversations::new(backends.clone(), host(77), Limits::unpaced())
 }
 
-fn user(name: &str) -> UserId {
+pub(super) fn user(name: &str) -> UserId {
     UserId::parse(name).unwrap()
 }
 
-fn device(name: &str) -> DeviceId {
+pub(super) fn device(name: &str) -> DeviceId {
     DeviceId::parse(name).unwrap()
 }
 
 /// The sample, and on top of it what no import makes: devices, removals, blocks, markers, settings, a deactivated user.
-async fn furnish(backends: &Backends) {
+pub(super) async fn furnish(backends: &Backends) {
     let rules = rules(backends);
     import(&rules, backends, &host(5), SAMPLE.as_bytes(), &mut Told::default())
         .await
@@ -176,12 +176,12 @@ async fn furnish(backends: &Backends) {
     }
 }
 
-async fn copy(source: &Backends, target: &Backends) -> Migrated {
+pub(super) async fn copy(source: &Backends, target: &Backends) -> Migrated {
     let mut told = Told::default();
     migrate(source, target, Verify::All, NOW, &mut told).await.unwrap()
 }
 
-async fn entries(backends: &Backends, id: ConversationId) -> Vec<Arc<StoredEntry>> {
+pub(super) async fn entries(backends: &Backends, id: ConversationId) -> Vec<Arc<StoredEntry>> {
     let limit = PageLimit {
         entries: usize::MAX,
         bytes: usize::MAX,
@@ -191,7 +191,7 @@ async fn entries(backends: &Backends, id: ConversationId) -> Vec<Arc<StoredEntry
 }
 
 /// Everything there is, as text, read in another way than the migration's own comparison.
-async fn picture(backends: &Backends) -> Vec<String> {
+pub(super) async fn picture(backends: &Backends) -> Vec<String> {
     let mut lines = Vec::new();
     let directory = &backends.directory;
     let ids = directory.list_conversations(None, 10_000).await.unwrap();
@@ -240,7 +240,7 @@ async fn picture(backends: &Backends) -> Vec<String> {
     lines
 }
 
-fn message(conversation: ConversationId, id: &str, text: &str) -> AppendRequest {
+pub(super) fn message(conversation: ConversationId, id: &str, text: &str) -> AppendRequest {
     AppendRequest {
         conversation,
         client_msg_id: ClientMsgId::parse(id).unwrap(),
@@ -255,7 +255,7 @@ fn message(conversation: ConversationId, id: &str, text: &str) -> AppendRequest 
     }
 }
 
-fn alice() -> Caller {
+pub(super) fn alice() -> Caller {
     Caller {
         actor: Actor::User(user("alice")),
         device: None,
@@ -263,60 +263,25 @@ fn alice() -> Caller {
     }
 }
 
-async fn send(rules: &Conversations, conversation: ConversationId, id: &str, text: &str) -> Appended {
+pub(super) async fn send(rules: &Conversations, conversation: ConversationId, id: &str, text: &str) -> Appended {
     rules.append(&alice(), message(conversation, id, text)).await.unwrap()
 }
 
 /// The conversation that alice heard of last.
-async fn newest(backends: &Backends) -> ConversationId {
+pub(super) async fn newest(backends: &Backends) -> ConversationId {
     backends.markers.inbox_newest(&user("alice"), 1).await.unwrap()[0].conversation
 }
 
-#[tokio::test]
-async fn i2_everything_is_the_same_in_memory_and_back_in_a_folder() {
-    let (first, between, last) = (embedded(1).await, memory(2), embedded(3).await);
-    furnish(&first.backends).await;
-    let there = copy(&first.backends, &between).await;
-    assert!(there.is_whole(), "{:?} {:?}", there.refused, there.differences);
-    assert!(
-        there.entries > 400 && there.compared == there.entries && there.known == 0,
-        "{there:?}"
-    );
-    let back = copy(&between, &last.backends).await;
-    assert!(back.is_whole(), "{:?} {:?}", back.refused, back.differences);
-    let before = picture(&first.backends).await;
-    assert_eq!(before, picture(&between).await);
-    assert_eq!(before, picture(&last.backends).await);
-    assert!(before.iter().any(|line| line.contains("Tombstone")));
-}
-
-#[tokio::test]
-async fn a_second_run_writes_nothing() {
-    let (source, target) = (memory(1), memory(2));
-    furnish(&source).await;
-    let first = copy(&source, &target).await;
-    let before = picture(&target).await;
-    let second = copy(&source, &target).await;
-    let expected = Migrated {
-        conversations: first.conversations,
-        known: first.entries,
-        compared: first.entries,
-        ..Migrated::default()
-    };
-    assert_eq!(second, expected);
-    assert_eq!(picture(&target).await, before);
-}
-
 /// Takes so many batches, then refuses.
-struct Failing {
-    inner: Arc<dyn MessageLog>,
-    left: AtomicUsize,
+pub(super) struct Failing {
+    pub(super) inner: Arc<dyn MessageLog>,
+    pub(super) left: AtomicUsize,
 }
 
 #[async_trait]
 impl MessageLog for Failing {
     async fn append(&self, batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
-        let buckets = |seq: Seq| seq.0 / super::log::BUCKET;
+        let buckets = |seq: Seq| seq.0 / BUCKET;
         assert_eq!(buckets(batch.expected.seq.next()), buckets(batch.head.seq));
         let left = self
             .left
@@ -362,122 +327,41 @@ impl MessageLog for Failing {
     }
 }
 
-#[tokio::test]
-async fn i1_a_run_that_stopped_anywhere_goes_on() {
-    let (source, target) = (memory(1), memory(2));
-    furnish(&source).await;
-    let busy = newest(&source).await;
-    let rules = rules(&source);
-    for number in 0..200 {
-        send(&rules, busy, &format!("long-{number}"), &"x".repeat(1_000)).await;
-    }
-    rules.drain().await;
-    let mut stops = 0;
-    let whole = loop {
-        let failing = Backends {
-            log: Arc::new(Failing {
-                inner: Arc::clone(&target.log),
-                left: AtomicUsize::new(2),
-            }),
-            ..target.clone()
+/// Appends so many entries that the log reaches over the end of a bucket, some so large that a batch holds few.
+pub(super) async fn lengthen(backends: &Backends, conversation: ConversationId) {
+    let head = backends.log.head(conversation).await.unwrap().unwrap();
+    let last = entries(backends, conversation).await.pop().unwrap();
+    let mut at = head;
+    for number in 0..BUCKET {
+        let before = at;
+        at = Head {
+            seq: at.seq.next(),
+            ordinal: at.ordinal.next(),
+            ..at
         };
-        match migrate(&source, &failing, Verify::All, NOW, &mut Told::default()).await {
-            Ok(whole) => break whole,
-            Err(MigrateError::Append(_)) => stops += 1,
-            Err(error) => panic!("{error}"),
-        }
-    };
-    assert!(stops > 3 && whole.is_whole() && whole.known > 0, "{stops} {whole:?}");
-    assert_eq!(picture(&source).await, picture(&target).await);
-}
-
-#[tokio::test]
-async fn i2_a_retry_from_before_is_a_duplicate_after() {
-    let (source, target) = (memory(1), memory(2));
-    furnish(&source).await;
-    let here = newest(&source).await;
-    let first = send(&rules(&source), here, "mine", "once").await;
-    copy(&source, &target).await;
-    let again = send(&rules(&target), here, "mine", "once").await;
-    assert!(again.duplicate && again.seq == first.seq, "{again:?}");
-    let other = rules(&target)
-        .append(&alice(), message(here, "mine", "another text"))
-        .await;
-    assert!(other.is_err(), "the payload of then counts");
-}
-
-/// What goes back is only what is new, and redactions of what was there before reach it.
-#[tokio::test]
-async fn what_was_said_meanwhile_goes_back() {
-    let (source, target) = (memory(1), memory(2));
-    furnish(&source).await;
-    let here = newest(&source).await;
-    let said = send(&rules(&source), here, "mine", "regret").await;
-    copy(&source, &target).await;
-    let there = rules(&target);
-    let change = Change::Redact {
-        target: said.seq,
-        reason: String::new(),
-    };
-    let request = AppendRequest {
-        change,
-        ..message(here, "redaction", "")
-    };
-    there.append(&alice(), request).await.unwrap();
-    there.drain().await;
-    let back = copy(&target, &source).await;
-    assert_eq!((back.entries, back.is_whole()), (1, true), "{back:?}");
-    assert_eq!(picture(&source).await, picture(&target).await);
-}
-
-#[tokio::test]
-async fn a_target_with_another_history_is_refused_and_left_alone() {
-    let (source, target) = (memory(1), memory(2));
-    furnish(&source).await;
-    copy(&source, &target).await;
-    let here = newest(&source).await;
-    send(&rules(&source), here, "one", "said here").await;
-    send(&rules(&target), here, "other", "said there").await;
-    send(&rules(&target), here, "more", "and on").await;
-    let before = entries(&target, here).await;
-    let went_on = copy(&source, &target).await;
-    assert!(
-        went_on.refused.len() == 1 && went_on.refused[0].why.contains("went on"),
-        "{went_on:?}"
-    );
-    send(&rules(&source), here, "two", "said here").await;
-    send(&rules(&source), here, "three", "said here").await;
-    let mixed = copy(&source, &target).await;
-    assert!(
-        mixed.refused.len() == 1 && mixed.refused[0].why.contains("another history"),
-        "{mixed:?}"
-    );
-    assert_eq!(entries(&target, here).await, before);
-}
-
-#[tokio::test]
-async fn another_conversation_in_the_place_of_one_is_refused() {
-    let (source, target) = (memory(1), memory(2));
-    furnish(&source).await;
-    import(
-        &rules(&target),
-        &target,
-        &host(9),
-        SAMPLE.as_bytes(),
-        &mut Told::default(),
-    )
-    .await
-    .unwrap();
-    let done = copy(&source, &target).await;
-    assert!(
-        done.conversations == 0 && done.entries == 0 && !done.refused.is_empty(),
-        "{done:?}"
-    );
-}
-
-#[tokio::test]
-async fn a_store_is_not_copied_onto_itself() {
-    let store = memory(1);
-    let refused = migrate(&store, &store, Verify::All, NOW, &mut Told::default()).await;
-    assert!(matches!(refused, Err(MigrateError::Same)), "{refused:?}");
+        let bytes = if number % 64 == 0 { 16_000 } else { 10 };
+        let entry = Entry {
+            seq: at.seq,
+            ordinal: at.ordinal,
+            time: at.time,
+            client_msg_id: ClientMsgId::parse(&format!("long-{number}")).unwrap(),
+            body: Body::Message(MessageContent {
+                content: Content::Text("x".repeat(bytes)),
+                reply_to: None,
+                media: Vec::new(),
+            }),
+            ..last.entry.clone()
+        };
+        let batch = AppendBatch {
+            conversation,
+            expected: before,
+            entries: vec![PendingAppend {
+                entry,
+                payload: [7; 32],
+            }],
+            head: at,
+        };
+        backends.log.append(batch).await.unwrap();
+    }
+    backends.log.fanout_done(conversation, at.seq).await;
 }
