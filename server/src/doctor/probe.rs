@@ -29,6 +29,10 @@ const QUICK: Duration = Duration::from_millis(250);
 const STEP_WITHIN: Duration = Duration::from_secs(10);
 /// Tries of an append while another doctor appends in the same place.
 const APPEND_TRIES: usize = 5;
+/// Looks at the mark of fan-out until it must be gone, and the pause between them: two seconds.
+const MARK_LOOKS: usize = 40;
+/// See [`MARK_LOOKS`].
+const MARK_PAUSE: Duration = Duration::from_millis(50);
 
 /// A step's trouble, in words.
 type Outcome = Result<String, String>;
@@ -258,16 +262,22 @@ async fn markers(backends: &Backends, seq: Seq) -> Outcome {
     }
 }
 
+/// The mark is a hint that a store may take down a moment later.
 async fn fanout(backends: &Backends) -> Outcome {
-    match backends
-        .log
-        .fanout_pending_from(PROBE_CONVERSATION)
-        .await
-        .map_err(words)?
-    {
-        None => Ok("taken down".to_owned()),
-        Some(seq) => Err(format!("still says that entry {seq} is to be fanned out")),
+    let mut pending = None;
+    for _ in 0..MARK_LOOKS {
+        pending = backends
+            .log
+            .fanout_pending_from(PROBE_CONVERSATION)
+            .await
+            .map_err(words)?;
+        if pending.is_none() {
+            return Ok("taken down".to_owned());
+        }
+        tokio::time::sleep(MARK_PAUSE).await;
     }
+    let from = pending.unwrap_or_default();
+    Err(format!("still says that entry {from} is to be fanned out"))
 }
 
 async fn bus(backends: &Backends) -> Outcome {

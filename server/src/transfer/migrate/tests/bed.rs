@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use stonechat_host::{Host, ManualClock, SeededRandom};
 
+use super::super::log::BUCKET;
 use super::super::{Migrated, Refused, Verify, Watch, migrate};
-use super::log::BUCKET;
 use crate::bus::embedded::EmbeddedBus;
 use crate::config::Config;
 use crate::conversation::{AppendRequest, Appended, Backends, Caller, Conversations, Limits};
@@ -20,8 +20,8 @@ use crate::node::open_backends;
 use crate::storage::memory::MemoryStore;
 use crate::storage::memory::directory::MemoryDirectory;
 use crate::storage::{
-    AppendBatch, AppendError, ChangeStamp, Head, MarkerRaise, MessageLog, PageLimit, Prior, ReadError, SettingsPatch,
-    StoredEntry,
+    AppendBatch, AppendError, ChangeStamp, Head, MarkerRaise, MessageLog, PageLimit, PendingAppend, Prior, ReadError,
+    SettingsPatch, StoredEntry,
 };
 use crate::transfer::import;
 
