@@ -89,9 +89,11 @@ fn clock_off(name: &str, off: i64) -> Check {
         if off < 0 { "behind" } else { "ahead" }
     );
     let advice = "keep both by NTP";
-    match off.abs() {
-        ..CLOCK_OFF_MS => Check::ok(&check, found),
-        ..CLOCK_OFF_MAX_MS => Check::warn(&check, found, advice),
-        _ => Check::fail(&check, found, advice),
+    if off.abs() < CLOCK_OFF_MS {
+        Check::ok(&check, found)
+    } else if off.abs() < CLOCK_OFF_MAX_MS {
+        Check::warn(&check, found, advice)
+    } else {
+        Check::fail(&check, found, advice)
     }
 }

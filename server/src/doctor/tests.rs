@@ -168,11 +168,14 @@ async fn a_port_that_something_else_has_fails() {
     broken(&look(&config).await, "port listen", Status::Fail);
 }
 
+/// Makes good settings wrong.
+type Change = fn(&mut Config);
+
 #[tokio::test]
 async fn contradictory_settings_fail() {
     let address = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     let file = || Some(PathBuf::from("/nowhere.pem"));
-    let wrong: [(fn(&mut Config), &str); 6] = [
+    let wrong: [(Change, &str); 6] = [
         (
             |config| config.cql = vec!["127.0.0.1:9".to_owned()],
             "cql without postgres",

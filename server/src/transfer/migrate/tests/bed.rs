@@ -134,9 +134,15 @@ pub(super) async fn furnish(backends: &Backends) {
         .set_deactivated(&user("crowd-001"), true, UnixMillis(8_000))
         .await
         .unwrap();
+    mark_and_set(backends, &alice, &phone).await;
+}
+
+/// Markers, positions and settings in every conversation of a user.
+async fn mark_and_set(backends: &Backends, alice: &UserId, phone: &DeviceId) {
+    let directory = &backends.directory;
     for (number, row) in backends
         .markers
-        .inbox_newest(&alice, 100)
+        .inbox_newest(alice, 100)
         .await
         .unwrap()
         .iter()
@@ -163,11 +169,8 @@ pub(super) async fn furnish(backends: &Backends) {
             archived: Some(number % 3 == 0),
             unread_from: Some(Some(Seq(1))),
         };
-        directory
-            .update_settings(&alice, row.conversation, patch)
-            .await
-            .unwrap();
-        let users = std::slice::from_ref(&alice);
+        directory.update_settings(alice, row.conversation, patch).await.unwrap();
+        let users = std::slice::from_ref(alice);
         backends
             .markers
             .raise_inbox(users, row.conversation, row.head, true)
