@@ -25,6 +25,8 @@ pub mod presence;
 
 pub mod transfer;
 
+pub mod doctor;
+
 pub mod storage;
 
 pub mod bus;

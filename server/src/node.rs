@@ -5,7 +5,7 @@ mod listeners;
 mod membership;
 
 pub use backends::open_backends;
-pub use listeners::Listeners;
+pub use listeners::{Listeners, tls_files};
 
 use membership::{Membership, among_nodes};
 

@@ -6,11 +6,13 @@ mod admin;
 mod chat;
 mod conversations;
 mod demo;
+mod doctor;
 mod export;
 mod failure;
 mod history;
 mod import;
 mod json;
+mod migrate;
 mod output;
 mod place;
 mod send;
@@ -44,6 +46,8 @@ struct Cli {
 enum Command {
     /// Run a server
     Serve(serve::ServeArgs),
+    /// Examine settings, machine and stores as a server would use them
+    Doctor(doctor::DoctorArgs),
     /// Show every setting with its default and the reason for it
     Settings(settings::SettingsArgs),
     /// Run a server with users and conversations to try, and say what to type next
@@ -66,6 +70,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Write all conversations of a data folder as JSON Lines
     Export(export::ExportArgs),
+    /// Move everything from one store to another, as it is: from a data folder to production, and back
+    Migrate(migrate::MigrateArgs),
 }
 
 /// Runs the command in the process's arguments.
@@ -97,6 +103,7 @@ fn start(command: Command, output: Output) -> Result<ExitCode, Failure> {
 async fn dispatch(command: Command, output: Output) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(args) => Box::pin(serve::run(args)).await?,
+        Command::Doctor(args) => return Ok(Box::pin(doctor::run(args, output)).await),
         Command::Settings(args) => settings::run(&args, output),
         Command::Demo(args) => Box::pin(demo::run(args)).await?,
         Command::Chat(args) => return Box::pin(chat::run(args, output)).await,
@@ -108,6 +115,7 @@ async fn dispatch(command: Command, output: Output) -> Result<ExitCode, Failure>
         Command::Token(args) => token::run(&args, output)?,
         Command::Import(args) => return Box::pin(import::run(args, output)).await,
         Command::Export(args) => Box::pin(export::run(args)).await?,
+        Command::Migrate(args) => return Box::pin(migrate::run(args, output)).await,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -149,6 +149,21 @@ fn pair(config: &Config) -> Result<Option<TlsFiles>, StartError> {
     }
 }
 
+/// The pairs of files that listeners are encrypted with, when the settings about them make sense together.
+///
+/// # Errors
+/// Settings contradict each other.
+pub fn tls_files(config: &Config) -> Result<Vec<TlsFiles>, StartError> {
+    check_admin(config, config.operator_listen.is_some())?;
+    let clients = clients(config)?;
+    let public = pair(config)?.map(|pair| TlsFiles { clients, ..pair });
+    let nodes = node_files(config)?.map(|(files, peers)| TlsFiles {
+        clients: Some(peers),
+        ..files
+    });
+    Ok(public.into_iter().chain(nodes).collect())
+}
+
 /// Whom the operator's port lets in; `None`: whoever reaches it.
 fn clients(config: &Config) -> Result<Option<ClientRule>, StartError> {
     let names: BTreeSet<String> = config.operator_client_names.iter().cloned().collect();

@@ -18,6 +18,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use stonechat_host::Host;
+
 /// Time for a handshake: four round trips on the slowest line, and short enough that silent peers cost little.
 pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 /// How often the files are looked at: a renewed certificate is in use before anybody waits for it.
@@ -64,6 +66,14 @@ pub enum TlsError {
         /// What is wrong; never its content.
         why: String,
     },
+}
+
+/// Whether the files can be used as they are; when the certificate expires, seconds since the Unix epoch.
+///
+/// # Errors
+/// They cannot be read, or do not belong together.
+pub async fn examine(files: &TlsFiles, host: &Host) -> Result<i64, TlsError> {
+    Ok(files::make(files, host).await?.expires)
 }
 
 impl TlsError {

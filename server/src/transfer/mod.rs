@@ -1,8 +1,10 @@
-//! Import and export: conversations as JSON Lines, in and out of a data folder (`docs/import-format.md`).
+//! Import and export: conversations as JSON Lines, in and out of a data folder (`docs/import-format.md`); migration from one
+//! store to another.
 
 mod export;
 mod import;
 mod lane;
+mod migrate;
 mod record;
 mod requests;
 #[cfg(test)]
@@ -10,3 +12,4 @@ mod tests;
 
 pub use export::{ExportError, export};
 pub use import::{ImportError, Progress, Report, import};
+pub use migrate::{MigrateError, Migrated, Refused, Verify, Watch, migrate};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::source::{Source, code_only, words};
 
 /// A module of the server, and the modules it may name.
-const MAY_NAME: [(&str, &[&str]); 17] = [
+const MAY_NAME: [(&str, &[&str]); 18] = [
     ("domain", &[]),
     ("telemetry", &["domain", "config"]),
     ("config", &["domain", "telemetry"]),
@@ -80,6 +80,21 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
             "config",
         ],
     ),
+    // Uses everything once, as a node would.
+    (
+        "doctor",
+        &[
+            "domain",
+            "storage",
+            "bus",
+            "conversation",
+            "auth",
+            "tls",
+            "gateway",
+            "node",
+            "config",
+        ],
+    ),
     (
         "cli",
         &[
@@ -90,6 +105,7 @@ const MAY_NAME: [(&str, &[&str]); 17] = [
             "auth",
             "wire",
             "transfer",
+            "doctor",
             "node",
             "telemetry",
             "config",
