@@ -98,6 +98,9 @@ impl Drop for Flight<'_> {
     }
 }
 
+/// Conversation, seq, owner and when written, as stored.
+type Columns = (Vec<u8>, i64, Vec<u8>, Option<i64>);
+
 /// A row of the table.
 struct Row {
     id: ConversationId,
@@ -299,7 +302,7 @@ impl Inner {
 
     /// Reads rows, and remembers those of others: whoever fans them out takes them back.
     async fn pending_rows(&self, statement: &PreparedStatement, values: Values) -> Result<Vec<Row>, CqlError> {
-        let rows: Vec<(Vec<u8>, i64, Vec<u8>, Option<i64>)> = self.client.rows(statement, values).await?;
+        let rows: Vec<Columns> = self.client.rows(statement, values).await?;
         let mut read = Vec::with_capacity(rows.len());
         for (id, from, owner, written) in rows {
             read.push(Row {

@@ -6,6 +6,9 @@ use super::CqlError;
 use super::client::{Client, Steps};
 use super::rows::{blob, kind, number};
 
+/// Head, row and value, as stored.
+type Columns = (Option<i64>, Option<i8>, Option<Vec<u8>>);
+
 /// Runs the shape of an append on a throw-away partition. It also makes the servers' own tables for conditional
 /// statements, so that no user waits for that.
 pub(super) async fn conditional_batches_hold(client: &Client, host: &Host) -> Result<(), CqlError> {
@@ -32,7 +35,7 @@ pub(super) async fn conditional_batches_hold(client: &Client, host: &Host) -> Re
         (&claim, claimed(1)),
     ];
     expect(client, taken, false, "a conditional batch was applied in part").await?;
-    let rows: Vec<(Option<i64>, Option<i8>, Option<Vec<u8>>)> = client
+    let rows: Vec<Columns> = client
         .rows(&Client::serial(&read), vec![id.clone()])
         .await
         .map_err(unfit)?;

@@ -44,7 +44,9 @@ impl Inner {
                 if page_is_full(limit, page.len(), bytes) {
                     break;
                 }
-                let stored = marks.as_ref().map_or(stored.clone(), |(_, marks)| marks.over(&stored));
+                let stored = marks
+                    .as_ref()
+                    .map_or_else(|| Arc::clone(&stored), |(_, marks)| marks.over(&stored));
                 bytes += stored.wire.len();
                 next = stored.entry.seq.next();
                 page.push(stored);

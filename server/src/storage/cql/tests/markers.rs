@@ -104,11 +104,11 @@ async fn stamps_of_two_nodes_are_cursors_of_one_store_and_settle() {
         return;
     };
     let ada = user("ada");
-    one.raise_inbox(&[ada.clone()], conversation(1), head(1), false)
+    one.raise_inbox(std::slice::from_ref(&ada), conversation(1), head(1), false)
         .await
         .expect("raised");
     other
-        .raise_inbox(&[ada.clone()], conversation(2), head(1), false)
+        .raise_inbox(std::slice::from_ref(&ada), conversation(2), head(1), false)
         .await
         .expect("raised");
     let rows = one.inbox_changes(&ada, ChangeStamp(0), 9).await.expect("readable");
