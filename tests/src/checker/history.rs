@@ -209,6 +209,8 @@ pub enum What {
         conversation: Conversation,
         invoked: Moment,
         head: Seq,
+        /// A row of a list told it, not the conversation itself.
+        listed: bool,
     },
     /// The user asks to move markers to this seq; with a device, that one's position too.
     MarkInvoked {

@@ -32,6 +32,9 @@ pub struct Bounds {
     pub presence_ttl: Duration,
     /// How stale an observation of presence may be (C15).
     pub presence_slack: Duration,
+    /// How far a row of a list may lag behind acks (C6): none on one node, which waits for its own fan-out; on several the row
+    /// is a hint, and what it misses comes as a delivery.
+    pub list_lag: Duration,
 }
 
 impl Default for Bounds {
@@ -40,6 +43,7 @@ impl Default for Bounds {
             silence: Duration::from_secs(15),
             presence_ttl: Duration::from_secs(60),
             presence_slack: Duration::from_secs(30),
+            list_lag: Duration::ZERO,
         }
     }
 }
@@ -51,7 +55,7 @@ pub fn check(history: &History, logs: &[FinalLog], bounds: &Bounds) -> Verdict {
     let mut verdict = Verdict::default();
     durability::check(&facts, &mut verdict);
     answers::check(&facts, &mut verdict);
-    order::check(&facts, &mut verdict);
+    order::check(&facts, bounds, &mut verdict);
     readers::check(&facts, bounds, &mut verdict);
     audience::check(&facts, &mut verdict);
     markers::check(&facts, &mut verdict);

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use super::Bounds;
 use super::facts::{Facts, Highest, Op, Outcome};
 use super::history::{Conversation, Device, MessageKey, Moment, OpId, Seq, User, What};
+use super::presence::minus;
 use super::verdict::{Check, Verdict};
 
-pub(super) fn check(facts: &Facts<'_>, verdict: &mut Verdict) {
+pub(super) fn check(facts: &Facts<'_>, bounds: &Bounds, verdict: &mut Verdict) {
     let acked = acked_by_time(facts);
-    reads_see_acks(facts, &acked, verdict);
+    reads_see_acks(facts, bounds, &acked, verdict);
     let sends = sends(facts);
     real_time(facts, &acked, &sends, verdict);
     sender_order(facts, &sends, verdict);
@@ -32,20 +34,22 @@ fn acked_by_time<'a>(facts: &Facts<'a>) -> Acked<'a> {
 }
 
 /// C6: a read that began after an ack came back sees a head at least there, as far as the reader may see.
-fn reads_see_acks(facts: &Facts<'_>, acked: &Acked<'_>, verdict: &mut Verdict) {
+fn reads_see_acks(facts: &Facts<'_>, bounds: &Bounds, acked: &Acked<'_>, verdict: &mut Verdict) {
+    let lists_since = |invoked: Moment| minus(invoked, bounds.list_lag);
     for event in &facts.events {
         let What::HeadRead {
             user,
             conversation,
             invoked,
             head,
+            listed,
         } = &event.what
         else {
             continue;
         };
         let highest = acked
             .get(conversation)
-            .map(|acks| acks.before(*invoked))
+            .map(|acks| acks.before(if *listed { lists_since(*invoked) } else { *invoked }))
             .unwrap_or_default();
         let visible = match facts.logs.get(conversation) {
             Some(log) if !user.0.is_empty() => log.stays.newest_visible(user, highest),

@@ -114,6 +114,6 @@ fn plus(at: Moment, duration: Duration) -> Moment {
     Moment(at.0.saturating_add(micros(duration)))
 }
 
-fn minus(at: Moment, duration: Duration) -> Moment {
+pub(super) fn minus(at: Moment, duration: Duration) -> Moment {
     Moment(at.0.saturating_sub(micros(duration)))
 }

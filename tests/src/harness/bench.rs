@@ -23,6 +23,8 @@ use crate::checker::{Bounds, FinalLog, Verdict, What, check};
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Entries of a page of the final log.
 const PAGE: u32 = 200;
+/// How far lists of one of several nodes may lag: as far as anything may stay hidden (I5).
+const SEVERAL_LAG: Duration = Duration::from_secs(15);
 /// Ids that one bench may give out before they meet those of the next.
 const BESIDE_IDS: u64 = 1_000_000_000;
 /// Everything an integrator may do.
@@ -66,6 +68,7 @@ pub struct Bench {
     pub recorder: Recorder,
     conversations: Vec<String>,
     ids: std::sync::atomic::AtomicU64,
+    list_lag: Duration,
 }
 
 impl Bench {
@@ -85,6 +88,16 @@ impl Bench {
             recorder: Recorder::default(),
             conversations: Vec::new(),
             ids: std::sync::atomic::AtomicU64::new(0),
+            list_lag: Duration::ZERO,
+        }
+    }
+
+    /// The server is one of several: rows of its lists may lag behind what others acknowledged.
+    #[must_use]
+    pub fn of_several(self) -> Self {
+        Self {
+            list_lag: SEVERAL_LAG,
+            ..self
         }
     }
 
@@ -98,6 +111,7 @@ impl Bench {
             conversations: self.conversations.clone(),
             // Ids of different nodes' benches stay apart.
             ids: std::sync::atomic::AtomicU64::new(taken + BESIDE_IDS),
+            list_lag: self.list_lag,
         }
     }
 
@@ -354,6 +368,7 @@ impl Bench {
         self.recorder.say(What::Ended);
         let bounds = Bounds {
             silence: Duration::ZERO,
+            list_lag: self.list_lag,
             ..Bounds::default()
         };
         check(&self.recorder.history(), &logs, &bounds)

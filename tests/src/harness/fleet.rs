@@ -213,7 +213,7 @@ impl Fleet {
             process.ready().await;
             let bench = match nodes.first() {
                 Some(first) => first.beside(process),
-                None => Bench::on(process),
+                None => Bench::on(process).of_several(),
             };
             nodes.push(bench);
         }

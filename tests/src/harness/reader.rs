@@ -89,7 +89,7 @@ impl Reader {
             let entries = page.entries.iter().map(sighting).collect();
             let user = self.shared.user.clone();
             recorder.say(What::PageRead { user, entries });
-            self.note_head(&page.conversation_id, page.head_seq, pending.invoked);
+            self.note_head(&page.conversation_id, page.head_seq, pending.invoked, false);
         }
         if let Seen::Sync(v1::ListConversationsResponse {
             outcome: Some(v1::list_conversations_response::Outcome::List(list)),
@@ -102,16 +102,17 @@ impl Reader {
     }
 
     fn note_row(&self, row: &v1::ConversationSummary, invoked: Moment) {
-        self.note_head(&row.conversation_id, row.head_seq, invoked);
+        self.note_head(&row.conversation_id, row.head_seq, invoked, true);
         self.note_conversation(&row.conversation_id);
     }
 
-    fn note_head(&self, conversation: &str, head: u64, invoked: Moment) {
+    fn note_head(&self, conversation: &str, head: u64, invoked: Moment, listed: bool) {
         self.shared.recorder.say(What::HeadRead {
             user: self.shared.user.clone(),
             conversation: conversation.into(),
             invoked,
             head: Seq(head),
+            listed,
         });
     }
 

@@ -301,6 +301,7 @@ impl World {
             conversation: conversation.into(),
             invoked,
             head: seen.last().map_or(Seq(0), |entry| entry.seq),
+            listed: false,
         });
     }
 

@@ -390,6 +390,7 @@ impl<'a> Session<'a> {
             conversation: of.name.clone(),
             invoked,
             head: SeenSeq(page.head.0),
+            listed: false,
         });
         self.world.record(What::PageRead {
             user: self.person.name.clone(),
