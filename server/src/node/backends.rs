@@ -87,18 +87,19 @@ async fn open_log(config: &Config, host: &Host) -> Result<(Arc<dyn MessageLog>, 
         password: config.cql_password.clone(),
         bucket_seqs: BUCKET_SEQS,
     };
-    let store = Arc::new(CqlStore::open(options, host).await?);
+    let store = Arc::new(Box::pin(CqlStore::open(options, host)).await?);
     Ok((Arc::clone(&store) as _, store))
 }
 
 async fn open_directory(config: &Config) -> Result<Arc<dyn Directory>, StartError> {
     if let Some(url) = &config.postgres {
-        let opened = PostgresDirectory::open(url, config.postgres_connections_max).await;
+        // Boxed, as below: what opening takes must not be carried by everything that starts a node.
+        let opened = Box::pin(PostgresDirectory::open(url, config.postgres_connections_max)).await;
         // Not remembered: other nodes write it, too.
         return Ok(Arc::new(opened.map_err(StartError::Postgres)?));
     }
     let path = config.data_folder.join(DIRECTORY_FILE);
-    let directory = SqliteDirectory::open(&path, Patience::default()).await;
+    let directory = Box::pin(SqliteDirectory::open(&path, Patience::default())).await;
     let directory = Arc::new(directory.map_err(|source| StartError::Directory { path, source })?);
     Ok(Arc::new(RememberedDirectory::new(directory, LAST_SEEN_EXACT_TO)))
 }
@@ -112,7 +113,7 @@ async fn open_bus(config: &Config, host: &Host) -> Result<Arc<dyn Bus>, StartErr
         cluster: config.redis_cluster,
         prefix: REDIS_PREFIX.to_owned(),
     };
-    Ok(Arc::new(RedisBus::open(options, host.clone()).await?))
+    Ok(Arc::new(Box::pin(RedisBus::open(options, host.clone())).await?))
 }
 
 #[cfg(test)]
