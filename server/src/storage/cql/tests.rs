@@ -6,13 +6,13 @@ mod pending;
 mod redaction;
 mod unknown;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
 use scylla::value::CqlValue;
 use stonechat_host::Host;
 
 use super::client::Fault;
-use super::{BUCKET_SEQS, CqlOptions, CqlStore};
+use super::{BUCKET_SEQS, CqlOptions, CqlStore, Inner};
 use crate::storage::contract::services::{CQL, service};
 use crate::storage::{Markers, MessageLog};
 
@@ -33,9 +33,37 @@ fn options(bucket_seqs: u64) -> Option<CqlOptions> {
     })
 }
 
+/// Keyspaces of this process, and who has them open.
+static MADE: Mutex<Vec<(String, Weak<Inner>)>> = Mutex::new(Vec::new());
+
 async fn open(options: &CqlOptions) -> CqlStore {
     let store = CqlStore::open(options.clone(), &Host::system()).await;
-    store.expect("opens")
+    let store = store.expect("opens");
+    let opened = (options.keyspace.clone(), Arc::downgrade(&store.inner));
+    MADE.lock().expect("no panic").push(opened);
+    drop_finished(&store).await;
+    store
+}
+
+/// Drops the keyspaces of tests that ended: tables cost a server memory, and a small one has room for some hundred.
+async fn drop_finished(store: &CqlStore) {
+    let finished: Vec<String> = {
+        let mut made = MADE.lock().expect("no panic");
+        let open = |made: &[(String, Weak<Inner>)], name: &str| {
+            let of_name = |(other, holder): &(String, Weak<Inner>)| other == name && holder.strong_count() > 0;
+            made.iter().any(of_name)
+        };
+        let mut names: Vec<String> = made.iter().map(|(name, _)| name.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.retain(|name| !open(&made, name));
+        made.retain(|(name, _)| !names.contains(name));
+        names
+    };
+    for name in finished {
+        let drop = format!("DROP KEYSPACE IF EXISTS {name}");
+        store.inner.client.define(&drop).await.expect("dropped");
+    }
 }
 
 async fn fresh(bucket_seqs: u64) -> Option<CqlStore> {
