@@ -187,7 +187,7 @@ pub struct ConfigFlags {
     /// Better given in the environment or the file than as a flag, which others on the machine can see.
     #[arg(long, value_name = "TEXT", hide_env_values = true)]
     pub cql_password: Option<String>,
-    /// Roles of this node, of gateway, core; comma-separated [default: none named, both]
+    /// Roles of this node, of gateway, core; comma-separated [default: none, which is both]
     ///
     /// One process that does everything is right until streams or conversations alone need more machines.
     #[arg(long, visible_alias = "role", value_name = "ROLES")]

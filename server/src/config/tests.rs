@@ -305,7 +305,6 @@ fn wrong_values_are_refused_with_source_and_option() {
         ("cql_keyspace", "1a"),
         ("cql_replication", "0"),
         ("roles", "gateway,typist"),
-        ("roles", ""),
         ("node_listen", "localhost"),
         ("node_names", "*.example.org"),
         ("otlp_endpoint", "localhost:4317"),
