@@ -26,6 +26,9 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
 /// Streams a sender opens to get its last acks. Refusals (too fast, out of order) are sent again on the next one.
 const FINISHES_MAX: usize = 20;
 
+/// Pause between those: a node finds its way back to a store that was away within seconds.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// One device that sends, with its outbox.
 pub struct Sender {
     user: String,
@@ -154,6 +157,8 @@ impl Sender {
             if self.acked() == self.sent {
                 return;
             }
+            // As clients do: what refused it may need a moment to find its way back.
+            tokio::time::sleep(TRY_AGAIN_AFTER).await;
             self.connect(bench).await;
         }
         let left: Vec<u64> = (0..self.sent).filter(|number| !self.acked.contains(number)).collect();
