@@ -8,7 +8,7 @@ use stonechat_host::Host;
 use super::StartError;
 use crate::bus::Bus;
 use crate::bus::embedded::EmbeddedBus;
-use crate::bus::redis::{RedisBus, RedisOptions};
+use crate::bus::redis::{DEFAULT_PREFIX, RedisBus, RedisOptions};
 use crate::config::Config;
 use crate::conversation::Backends;
 use crate::storage::cql::{BUCKET_SEQS, CqlOptions, CqlStore};
@@ -22,8 +22,6 @@ use crate::storage::{Directory, Markers, MessageLog};
 const DIRECTORY_FILE: &str = "directory.sqlite";
 /// A device's last hello is written down at most this often: each time is a write to disk.
 const LAST_SEEN_EXACT_TO: Duration = Duration::from_secs(60);
-/// What everything in Redis begins with: one Redis can serve other things as well.
-const REDIS_PREFIX: &str = "stonechat:";
 
 /// Opens the log, markers, directory and bus that the settings name. What lies in the data folder no other process may use
 /// meanwhile.
@@ -111,7 +109,7 @@ async fn open_bus(config: &Config, host: &Host) -> Result<Arc<dyn Bus>, StartErr
     let options = RedisOptions {
         addresses: config.redis.clone(),
         cluster: config.redis_cluster,
-        prefix: REDIS_PREFIX.to_owned(),
+        prefix: DEFAULT_PREFIX.to_owned(),
     };
     Ok(Arc::new(Box::pin(RedisBus::open(options, host.clone())).await?))
 }

@@ -29,7 +29,7 @@ use self::presence::Statuses;
 use super::{Bus, Event, NodeRecord, StatusRecord, Subscription, Topic};
 use crate::domain::{SessionId, UserId};
 
-/// What names begin with unless told otherwise.
+/// What names begin with unless told otherwise: one Redis can serve other things as well.
 pub const DEFAULT_PREFIX: &str = "stonechat:";
 /// How long a start waits for Redis, so that the first sessions do not meet an unconnected bus. It starts anyhow.
 const START_WITHIN: Duration = Duration::from_secs(2);
