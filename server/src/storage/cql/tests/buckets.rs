@@ -123,7 +123,7 @@ async fn a_hole_is_damage_and_no_page_passes_it() {
 /// A keyspace is never read with buckets of another size, and a store comes back as itself.
 #[tokio::test]
 async fn a_keyspace_keeps_its_id_and_its_buckets() {
-    let Some(options) = options(SMALL) else { return };
+    let Some(options) = options(SMALL).await else { return };
     let first = open(&options).await;
     assert_eq!(open(&options).await.store_id(), first.store_id());
     let mut larger = options.clone();

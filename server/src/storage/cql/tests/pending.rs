@@ -50,7 +50,9 @@ async fn rows_go_when_everything_was_fanned_out_and_never_before() {
 /// A node that takes over finds the rows of one that crashed; it leaves them until nobody relies on them.
 #[tokio::test]
 async fn a_successor_finds_the_rows_and_takes_them_back_when_they_are_old() {
-    let Some(options) = options(BUCKET_SEQS) else { return };
+    let Some(options) = options(BUCKET_SEQS).await else {
+        return;
+    };
     let crashed = open(&options).await;
     let here = conversation(1);
     append(&crashed, here, &[message("a")]).await.expect("appended");
