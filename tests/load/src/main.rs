@@ -13,6 +13,7 @@ mod population;
 mod process;
 mod report;
 mod scenario;
+mod services;
 mod store;
 mod traffic;
 

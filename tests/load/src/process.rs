@@ -61,9 +61,23 @@ pub(crate) struct Server {
     pub(crate) folder: PathBuf,
     child: Child,
     _kept: Option<tempfile::TempDir>,
+    /// Another node of its fleet, whose usage is measured as well.
+    beside: Option<Box<Server>>,
 }
 
 impl Server {
+    /// With another node of its fleet.
+    pub(crate) fn with_beside(mut self, other: Self) -> Self {
+        self.beside = Some(Box::new(other));
+        self
+    }
+
+    /// CPU of the node beside it, up to now; nothing without one.
+    pub(crate) fn cpu_beside(&self) -> Outcome<Duration> {
+        let usage = self.beside.as_ref().map(|other| other.usage()).transpose()?;
+        Ok(usage.unwrap_or_default().cpu)
+    }
+
     /// Starts the bare server.
     pub(crate) async fn bare() -> Outcome<Self> {
         let address = free_address().await?;
@@ -114,6 +128,7 @@ impl Server {
             folder,
             child,
             _kept: kept,
+            beside: None,
         };
         server.ready().await?;
         Ok(server)
@@ -154,7 +169,7 @@ impl Server {
     }
 }
 
-async fn free_address() -> Outcome<SocketAddr> {
+pub(crate) async fn free_address() -> Outcome<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     Ok(listener.local_addr()?)
 }

@@ -68,6 +68,8 @@ pub(crate) struct Measured {
     pub(crate) answered: u64,
     pub(crate) delivered: u64,
     pub(crate) cpu: Duration,
+    /// Of the node beside the server, if there is one.
+    pub(crate) cpu_beside: Duration,
     pub(crate) seconds: f64,
 }
 
@@ -423,6 +425,7 @@ async fn measure(server: &Server, shared: &Shared, span: Duration) -> Outcome<Me
         server.usage()?,
         shared.answered.load(Ordering::Relaxed),
         shared.delivered.load(Ordering::Relaxed),
+        server.cpu_beside()?,
     );
     let begun = stonechat_host::monotonic();
     *shared.lock() = Counted::new()?;
@@ -436,6 +439,7 @@ async fn measure(server: &Server, shared: &Shared, span: Duration) -> Outcome<Me
         answered: shared.answered.load(Ordering::Relaxed) - before.1,
         delivered: shared.delivered.load(Ordering::Relaxed) - before.2,
         cpu: usage.cpu.saturating_sub(before.0.cpu),
+        cpu_beside: server.cpu_beside()?.saturating_sub(before.3),
         seconds: begun.elapsed().as_secs_f64(),
     })
 }

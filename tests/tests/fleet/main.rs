@@ -3,4 +3,5 @@
 
 mod crew;
 mod nodes;
+mod presence;
 mod services;

@@ -81,7 +81,7 @@ impl Connection {
 }
 
 /// What a session knows of the connection and the stream that it lives on.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(in crate::gateway) struct Line {
     /// When its connection is to end.
     pub(in crate::gateway) ends: Option<Instant>,

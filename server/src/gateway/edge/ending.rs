@@ -1,14 +1,18 @@
-//! The end of a stream whose reader does not read.
+//! The task of a stream: what it answers, who answers it, and its end when its reader does not read.
 //!
 //! Over HTTP/2 an answer waits for its reader's window, and nothing but that reader can end the wait. So each stream
-//! runs inside [`Bounded`], which drops it at a time that whoever answers may set; the peer gets RST_STREAM.
+//! runs inside [`Bounded`], which drops it at a time that whoever answers may set; the peer gets RST_STREAM. The session
+//! that writes the answer runs in the same task: a frame needs no wake-up between who writes it and who sends it.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 use tokio::task::futures::TaskLocalFuture;
@@ -20,30 +24,61 @@ tokio::task_local! {
     static CURRENT: StreamEnd;
 }
 
-#[derive(Debug)]
 struct Shared {
     began: Instant,
     /// Milliseconds after that; 0 for no end.
     end: AtomicU64,
+    /// Whether there is a task that runs what is put beside; else it gets one of its own.
+    inside: bool,
+    /// What was put beside since the task looked.
+    beside: Mutex<Vec<BoxFuture<'static, ()>>>,
 }
 
-/// When a stream of HTTP ends, whatever its reader does.
-#[derive(Debug, Clone)]
+/// When a stream of HTTP ends, whatever its reader does, and what else runs in its task.
+#[derive(Clone)]
 pub(in crate::gateway) struct StreamEnd(Arc<Shared>);
 
 impl Default for StreamEnd {
     fn default() -> Self {
-        Self(Arc::new(Shared {
-            began: stonechat_host::monotonic(),
-            end: AtomicU64::new(0),
-        }))
+        Self::new(false)
     }
 }
 
 impl StreamEnd {
+    fn new(inside: bool) -> Self {
+        Self(Arc::new(Shared {
+            began: stonechat_host::monotonic(),
+            end: AtomicU64::new(0),
+            inside,
+            beside: Mutex::default(),
+        }))
+    }
+
     /// That of the stream whose task this is; outside of one, an end that ends nothing.
     pub(in crate::gateway) fn current() -> Self {
         CURRENT.try_with(Self::clone).unwrap_or_default()
+    }
+
+    /// Runs `work` in the stream's task, before the stream itself each time, and beyond its end until it is done. A panic
+    /// in it ends it alone.
+    pub(in crate::gateway) fn run_beside(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if !self.0.inside {
+            tokio::spawn(work);
+            return;
+        }
+        // The panic itself was told by its hook; what the work held is dropped, which is what others see of it.
+        let work = AssertUnwindSafe(work).catch_unwind().map(|_panicked| ());
+        let mut beside = self.0.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        beside.push(work.boxed());
+    }
+
+    /// Whether what is put beside runs in the stream's own task: then what it does to the stream needs no wake-up.
+    pub(in crate::gateway) fn is_inside(&self) -> bool {
+        self.0.inside
+    }
+
+    fn take_beside(&self) -> Vec<BoxFuture<'static, ()>> {
+        std::mem::take(&mut self.0.beside.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The stream ends so long from now. It notices at its next wake-up.
@@ -65,10 +100,12 @@ impl StreamEnd {
 }
 
 pin_project! {
-    /// A stream's work, until it is done or its end has come (`None`).
-    pub(in crate::gateway) struct Bounded<F> {
+    /// A stream's work and what runs beside it, until both are done. `None` when the stream's end came before its work was.
+    pub(in crate::gateway) struct Bounded<F: Future> {
         #[pin]
-        work: TaskLocalFuture<StreamEnd, F>,
+        work: Option<TaskLocalFuture<StreamEnd, F>>,
+        done: Option<Option<F::Output>>,
+        beside: Vec<BoxFuture<'static, ()>>,
         end: StreamEnd,
         // Only a stream that has an end and did not come to it at once has a timer.
         timer: Option<Pin<Box<Sleep>>>,
@@ -77,23 +114,34 @@ pin_project! {
 
 impl<F: Future> Bounded<F> {
     pub(in crate::gateway) fn new(work: F) -> Self {
-        let end = StreamEnd::default();
+        let end = StreamEnd::new(true);
         Self {
-            work: CURRENT.scope(end.clone(), work),
+            work: Some(CURRENT.scope(end.clone(), work)),
+            done: None,
+            beside: Vec::new(),
             end,
             timer: None,
         }
     }
-}
 
-impl<F: Future> Future for Bounded<F> {
-    type Output = Option<F::Output>;
+    /// The work until its end; drops it then, so that whoever writes to it sees that nobody reads.
+    fn poll_work(mut self: Pin<&mut Self>, context: &mut Context<'_>) {
+        let mut this = self.as_mut().project();
+        let Some(work) = this.work.as_mut().as_pin_mut() else {
+            return;
+        };
+        let done = match work.poll(context) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending if self.as_mut().poll_end(context).is_ready() => None,
+            Poll::Pending => return,
+        };
+        let mut this = self.project();
+        *this.done = Some(done);
+        this.work.set(None);
+    }
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll_end(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        if let Poll::Ready(done) = this.work.poll(context) {
-            return Poll::Ready(Some(done));
-        }
         let Some(at) = this.end.at() else {
             return Poll::Pending;
         };
@@ -101,10 +149,32 @@ impl<F: Future> Future for Bounded<F> {
         if timer.deadline() != at {
             timer.as_mut().reset(at);
         }
-        timer.as_mut().poll(context).map(|()| {
-            refused(Reason::StuckStream);
-            None
-        })
+        timer.as_mut().poll(context).map(|()| refused(Reason::StuckStream))
+    }
+}
+
+impl<F: Future> Future for Bounded<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            // First who writes, then what sends it: neither has to wake the other.
+            let this = self.as_mut().project();
+            this.beside
+                .retain_mut(|beside| beside.as_mut().poll(context).is_pending());
+            self.as_mut().poll_work(context);
+            let this = self.as_mut().project();
+            let more = this.end.take_beside();
+            if more.is_empty() {
+                break;
+            }
+            this.beside.extend(more);
+        }
+        let this = self.project();
+        if !this.beside.is_empty() {
+            return Poll::Pending;
+        }
+        this.done.take().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -157,5 +227,46 @@ mod tests {
             3
         });
         assert_eq!(again.await, Some(3));
+    }
+
+    /// Says `true` when it is dropped.
+    struct Told(Arc<std::sync::atomic::AtomicBool>);
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What runs beside a stream sees that it ended, and is not cut off with it.
+    #[tokio::test(start_paused = true)]
+    async fn what_runs_beside_outlives_the_stream() {
+        let dropped = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (told, seen) = (Told(Arc::clone(&dropped)), Arc::clone(&dropped));
+        let (say, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let stream = Bounded::new(async move {
+            let _told = told;
+            let (end, say) = (StreamEnd::current(), say);
+            assert!(end.is_inside());
+            end.run_beside(async move {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                say.send(seen.load(Ordering::Relaxed)).expect("a listener");
+            });
+            end.end_within(Duration::from_secs(1));
+            std::future::pending::<()>().await;
+        });
+        assert_eq!(stream.await, None);
+        assert_eq!(heard.recv().await, Some(true), "it ran after the stream was dropped");
+    }
+
+    /// I8: a session that panics ends alone, and its stream goes on to tell why.
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_beside_leaves_the_stream_alone() {
+        let stream = Bounded::new(async {
+            StreamEnd::current().run_beside(async { panic!("a bug") });
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            4
+        });
+        assert_eq!(stream.await, Some(4));
     }
 }

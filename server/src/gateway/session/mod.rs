@@ -141,7 +141,7 @@ struct Session {
     closing: Option<Close>,
 }
 
-/// Starts the task of a bidirectional stream.
+/// Starts the session of a bidirectional stream, in the stream's task.
 pub(super) fn exchange(
     gateway: &Arc<Gateway>,
     context: Option<CallContext>,
@@ -151,7 +151,7 @@ pub(super) fn exchange(
     start(gateway, context, line, Input::stream(frames), None)
 }
 
-/// Starts the task of a stream whose client frames come by Submit.
+/// Starts the session of a stream whose client frames come by Submit, in the stream's task.
 pub(super) fn listen(
     gateway: &Arc<Gateway>,
     context: Option<CallContext>,
@@ -168,13 +168,14 @@ fn start(
     input: Input,
     hello: Option<v1::Hello>,
 ) -> OutgoingStream {
-    let (out, stream) = outgoing(line.stream);
+    let (out, stream) = outgoing(line.stream.clone());
     let gateway = Arc::clone(gateway);
     let task = async move {
         let _open = gateway.sessions.open();
         run(gateway, context, line.ends, input, hello, out).await;
     };
-    tokio::spawn(task.instrument(tracing::info_span!("session", id = tracing::field::Empty)));
+    let span = tracing::info_span!("session", id = tracing::field::Empty);
+    line.stream.run_beside(task.instrument(span));
     stream
 }
 

@@ -92,6 +92,13 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The reader has something to look at. In the task of the session it looks anyway, after the session.
+    fn wake_reader(&self) {
+        if !self.end.is_inside() {
+            self.reader.wake();
+        }
+    }
 }
 
 /// The session's end of the queue.
@@ -120,7 +127,7 @@ impl Outgoing {
     /// See [`Queue::push`].
     pub(crate) fn push(&self, frame: Bytes) {
         self.0.lock().queue.push(frame);
-        self.0.reader.wake();
+        self.0.wake_reader();
     }
 
     /// See [`Queue::has_room`]. After a "no", [`Outgoing::moved`] returns once there is room for a while.
@@ -163,13 +170,13 @@ impl Outgoing {
     /// Adds the last frame.
     pub(crate) fn close(&self, last: Option<Bytes>) {
         self.0.lock().queue.close(last);
-        self.0.reader.wake();
+        self.0.wake_reader();
     }
 
     /// After `close`: the stream of HTTP below ends so long from now, whatever its reader does.
     pub(crate) fn end_within(&self, patience: Duration) {
         self.0.end.end_within(patience);
-        self.0.reader.wake();
+        self.0.wake_reader();
     }
 
     /// After `close`: waits until everything was handed over, or the reader went away.
@@ -194,7 +201,7 @@ impl Drop for Outgoing {
             state.queue.close(Some(close::fault()));
         }
         drop(state);
-        self.0.reader.wake();
+        self.0.wake_reader();
     }
 }
 

@@ -8,6 +8,7 @@ mod hot;
 mod idle;
 mod import;
 mod login;
+mod production;
 mod slow;
 mod storm;
 
@@ -44,7 +45,7 @@ pub(crate) struct Context {
 type Run = for<'a> fn(&'a mut Context) -> LocalBoxFuture<'a, Outcome<()>>;
 
 /// Every scenario.
-pub(crate) const ALL: [(&str, Run); 11] = [
+pub(crate) const ALL: [(&str, Run); 12] = [
     ("idle", |context| idle::run(context).boxed_local()),
     ("direct", |context| direct::native(context).boxed_local()),
     ("group500", |context| group::native(context).boxed_local()),
@@ -62,6 +63,7 @@ pub(crate) const ALL: [(&str, Run); 11] = [
         }
         .boxed_local()
     }),
+    ("production", |context| production::run(context).boxed_local()),
 ];
 
 impl Context {
