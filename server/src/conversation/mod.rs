@@ -46,8 +46,8 @@ use self::sequencer::{Append, doubted, payload_hash};
 use self::state::{State, directory_refusal, read_refusal, unavailable};
 use crate::bus::{Bus, Event};
 use crate::domain::authorization::Action;
-use crate::domain::{ConversationId, Reason, Refusal, UserId};
-use crate::storage::{Directory, Head, Markers, MessageLog};
+use crate::domain::{ConversationId, CorrelationId, Kind, Reason, Refusal, UserId};
+use crate::storage::{Directory, Durability, Head, Markers, MessageLog};
 use crate::telemetry::meters::{Shed, meters};
 use crate::telemetry::traces::{Stage, within};
 
@@ -212,6 +212,12 @@ impl Conversations {
                 reload(&actor.commands).await;
             }
         }
+    }
+
+    /// What an acknowledged append outlives.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.core.backends.log.durability()
     }
 
     /// The markers store, for a session's positions and its user's inbox rows.

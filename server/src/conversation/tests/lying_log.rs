@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::domain::{ClientMsgId, ConversationId, Sender, Seq};
-use crate::storage::{AppendBatch, AppendError, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry};
+use crate::storage::{
+    AppendBatch, AppendError, Durability, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry,
+};
 
 type Log = Arc<dyn MessageLog>;
 
@@ -121,6 +123,10 @@ pub(super) fn bucket_checked(bucket: u64) -> impl FnOnce(Log) -> Log {
 
 #[async_trait]
 impl MessageLog for LyingLog {
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+
     async fn append(&self, batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
         let number = self.appends.fetch_add(1, Ordering::Relaxed);
         self.came.send_modify(|came| *came += 1);
