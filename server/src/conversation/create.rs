@@ -41,7 +41,8 @@ impl Conversations {
         self.get(caller, id).await
     }
 
-    /// One conversation with its members.
+    /// One conversation with its members. Who is no member any more learns neither who is one today, nor what it is called
+    /// or has pinned today (I7).
     ///
     /// # Errors
     /// Hidden and absent answer alike.
@@ -52,22 +53,20 @@ impl Conversations {
             Some(user) => self.summary(user, caller.device.as_ref(), id).await?,
             None => None,
         };
+        let (name, members, pins) = if state.is_former(&caller.actor) {
+            Default::default()
+        } else {
+            (state.name.clone(), state.members(), state.pins.clone())
+        };
         Ok(ConversationInfo {
             id,
             kind: state.kind,
-            name: state.name.clone(),
-            members: state
-                .roster
-                .members()
-                .map(|(user, role)| Member {
-                    user: user.clone(),
-                    role,
-                })
-                .collect(),
+            name,
+            members,
             head: state.readable_head(&caller.actor),
             created: state.created,
             mine,
-            pins: state.pins.clone(),
+            pins,
         })
     }
 }
