@@ -22,7 +22,7 @@ use super::limits::{
     UNKNOWN_TRIES_MAX,
 };
 use super::rate::RateLimit;
-use super::sequencer::{Append, Plan, Verdict, appended, doubted, plan};
+use super::sequencer::{Append, Plan, Verdict, appended, doubted, plan, unasked};
 use super::state::{State, append_refusal, is_blocked, load, read_refusal, unavailable};
 use super::{fanout, receipts};
 use crate::domain::authorization::Actor as Who;
@@ -34,8 +34,8 @@ use crate::telemetry::meters::{Outcome, Shed, meters};
 pub(super) enum Command {
     /// Give a request its place.
     Append(Box<Append>),
-    /// Read the log and the directory again: somebody else appended, or a block changed.
-    Reload(oneshot::Sender<()>),
+    /// Read the log and the directory again: somebody else appended, or a block changed. Answered with whether it could.
+    Reload(oneshot::Sender<Result<(), Refusal>>),
     /// Fan out again from this seq on: whoever should have may be dead.
     Redrive(Seq),
     /// This member's public markers moved.
@@ -116,8 +116,8 @@ async fn start(
             core.registry.remove(id, generation);
             inbox.close();
             // Nobody looked whether these are retries of what is stored; where there is no conversation nothing is.
-            let is_certain = refusal.reason == Reason::NotFound || !rule_holds("who_cannot_look_does_not_deny");
-            let refusal = if is_certain { refusal } else { doubted(refusal) };
+            let is_certain = refusal.reason == Reason::NotFound;
+            let refusal = if is_certain { refusal } else { unasked(refusal) };
             while let Some(command) = inbox.recv().await {
                 if let Command::Append(append) = command {
                     let _gone = append.reply.send(Err(refusal.clone()));
@@ -216,8 +216,7 @@ impl Actor {
         match command {
             Command::Append(append) => self.admit(*append),
             Command::Reload(done) => {
-                let _refused = self.reload().await;
-                let _gone = done.send(());
+                let _gone = done.send(self.reload().await);
             }
             Command::Redrive(from) => self.redrive(from).await,
             Command::MarkersMoved(user) => {
@@ -234,7 +233,8 @@ impl Actor {
         }
     }
 
-    /// Applies the conversation's rate; the system is not limited by it.
+    /// Applies the conversation's rate; the system is not limited by it. Whether an earlier try was stored is not looked up
+    /// for who is over it: that would cost what the rate saves.
     fn admit(&mut self, append: Append) {
         let limited = matches!(append.caller.actor, Who::User(_));
         match if limited { self.rate.take(monotonic()) } else { Ok(()) } {
@@ -244,8 +244,8 @@ impl Actor {
                 meters().shed.inc(Shed::ConversationRate);
                 let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
                 let reason = Reason::RateLimited { retry_after_ms };
-                let message = "this conversation is at its rate limit; not stored, retry with the same id";
-                let _gone = append.reply.send(Err(Refusal::not_done(reason, message)));
+                let refusal = Refusal::not_done(reason, "this conversation is at its rate limit");
+                let _gone = append.reply.send(Err(unasked(refusal)));
             }
         }
     }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use stonechat_host::Host;
 
 use super::Conversations;
-use super::state::directory_refusal;
+use super::state::{directory_refusal, not_read};
 use crate::bus::{Bus, Event, Topic};
 use crate::domain::limits::BLOCKS_MAX;
-use crate::domain::{DeviceId, Effect, Reason, Refusal, UnixMillis, UserId};
-use crate::storage::{DeviceRecord, Directory, DirectoryError, UserRecord};
+use crate::domain::{ConversationId, DeviceId, Reason, Refusal, UnixMillis, UserId};
+use crate::storage::{DeviceRecord, Directory, UserRecord};
+
+/// No conversation has this id: sessions that are told of it show no row, and look again whom they may watch.
+const NO_CONVERSATION: ConversationId = ConversationId([0; 16]);
 
 /// Users, profiles, blocks and devices. Cheap to clone.
 #[derive(Clone)]
@@ -181,13 +184,5 @@ impl People {
 
     fn now(&self) -> UnixMillis {
         UnixMillis(self.host.clock.unix_ms())
-    }
-}
-
-/// A read has no effect that could be unknown.
-fn not_read(error: DirectoryError) -> Refusal {
-    Refusal {
-        effect: Effect::NotDone,
-        ..directory_refusal(error)
     }
 }

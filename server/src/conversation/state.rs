@@ -221,6 +221,14 @@ pub(super) fn directory_refusal(error: DirectoryError) -> Refusal {
     }
 }
 
+/// Answer for a read of the directory that failed: it has no effect that could be unknown.
+pub(super) fn not_read(error: DirectoryError) -> Refusal {
+    Refusal {
+        effect: Effect::NotDone,
+        ..directory_refusal(error)
+    }
+}
+
 /// Answer for markers that could not be read or raised; raising again is harmless.
 pub(super) fn marker_refusal(error: MarkerError) -> Refusal {
     tracing::warn!(cause = error.0, "markers are not available");

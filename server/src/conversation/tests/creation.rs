@@ -2,21 +2,9 @@
 
 use futures_util::future::join_all;
 
-use super::bed::{Bed, caller, id, member, user};
-use crate::conversation::CreateRequest;
+use super::bed::{Bed, caller, direct, member, user};
 use crate::domain::{Kind, Reason, Role, Seq};
 use crate::storage::PageLimit;
-
-fn direct(from: &str, to: &str, msg_id: &str) -> CreateRequest {
-    CreateRequest {
-        client_msg_id: id(msg_id),
-        owner: user(from),
-        kind: Kind::Direct,
-        name: String::new(),
-        members: vec![member(to, Role::Member)],
-        created: None,
-    }
-}
 
 #[tokio::test]
 async fn one_conversation_per_pair_when_both_create_it_at_the_same_moment() {
