@@ -59,17 +59,6 @@ pub(super) struct ActorHandle {
     pub(super) generation: u64,
 }
 
-impl ActorHandle {
-    /// Whether it is the loaded 1:1 of these two.
-    pub(super) fn is_direct_of(&self, one: &UserId, other: &UserId) -> bool {
-        let published = self.published.borrow();
-        let Some(Ok(state)) = published.as_ref() else {
-            return false;
-        };
-        state.kind == Kind::Direct && state.roster.role(one).is_some() && state.roster.role(other).is_some()
-    }
-}
-
 /// Starts the actor of a conversation. It loads first; commands queue meanwhile. It ends when idle or when the
 /// conversation does not exist.
 pub(super) fn spawn(core: Arc<Core>, id: ConversationId, generation: u64) -> ActorHandle {

@@ -192,16 +192,26 @@ impl Conversations {
         Ok((ids, has_more))
     }
 
-    /// Tells the other online members that the caller types, or stopped.
+    /// Tells the other online members that the caller types, or stopped: all but those with whom there is a block, in groups
+    /// as well.
     ///
     /// # Errors
-    /// Hidden and absent answer alike.
+    /// Hidden and absent answer alike; `Blocked` in a 1:1.
     pub async fn set_typing(&self, caller: &Caller, id: ConversationId, stopped: bool) -> Result<(), Refusal> {
         let user = receipts::require_user(caller)?;
         let state = self.present_state(id).await?;
-        state.authorize(&caller.actor, Action::Type)?;
+        state.check_visible(&caller.actor)?;
         let members = state.roster.members().map(|(member, _)| member);
-        let others: Vec<UserId> = members.filter(|member| *member != user).cloned().collect();
+        let mut others: Vec<UserId> = members.filter(|member| *member != user).cloned().collect();
+        // Asked each time: what this node knows of a 1:1 may be older than a block set through another one.
+        let directory = &self.core.backends.directory;
+        let blocked = directory.blocked_among(user, &others).await.map_err(not_read)?;
+        let state = State {
+            blocked: state.kind == Kind::Direct && !blocked.is_empty(),
+            ..State::clone(&state)
+        };
+        state.authorize(&caller.actor, Action::Type)?;
+        others.retain(|other| !blocked.contains(other));
         let event = Event::Typing {
             conversation: id,
             user: user.clone(),
@@ -211,12 +221,19 @@ impl Conversations {
         Ok(())
     }
 
-    /// A block between two users was set or lifted: their 1:1, if it is loaded, must see it.
-    pub async fn block_changed(&self, one: &UserId, other: &UserId) {
-        for actor in self.core.registry.all() {
-            if actor.is_direct_of(one, other) {
-                reload(&actor.commands).await;
-            }
+    /// A block between two users was set or lifted: their 1:1, if it is loaded or loads, must see it.
+    ///
+    /// # Errors
+    /// It cannot look: on this node the pair may go on as before.
+    pub async fn block_changed(&self, one: &UserId, other: &UserId) -> Result<(), Refusal> {
+        let direct = self.core.backends.directory.direct(one, other).await;
+        let Some(id) = direct.map_err(directory_refusal)? else {
+            return Ok(());
+        };
+        match self.core.registry.get(id) {
+            // Behind a load that is under way: it may have asked before the block was there.
+            Some(actor) => reload(&actor.commands).await,
+            None => Ok(()),
         }
     }
 

@@ -110,10 +110,12 @@ impl People {
         Ok(now)
     }
 
-    /// Blocks or unblocks; returns all whom the user blocks now. May be repeated.
+    /// Blocks or unblocks; returns all whom the user blocks now. When it returns, their 1:1 obeys on this node, and sessions of
+    /// both have been told to look again whom they may watch. May be repeated.
     ///
     /// # Errors
-    /// `NotFound` for an unknown target, `LimitReached`; the outcome is unknown when the directory fails.
+    /// `NotFound` for an unknown target, `LimitReached`; the outcome is unknown when the directory fails, or when their 1:1
+    /// cannot learn of it.
     pub async fn set_block(&self, user: &UserId, target: &UserId, blocked: bool) -> Result<Vec<UserId>, Refusal> {
         if user == target {
             return Err(Refusal::invalid("user_id", "nobody can block themself"));
@@ -124,7 +126,13 @@ impl People {
         self.ensure(user).await?;
         let written = self.directory.set_block(user, target, blocked).await;
         written.map_err(directory_refusal)?;
-        self.conversations.block_changed(user, target).await;
+        for one in [user, target] {
+            // Of no conversation: nothing of theirs changed that a list would show.
+            let topic = Topic::User(one.clone());
+            self.bus.publish(&topic, Event::OwnRow(NO_CONVERSATION)).await;
+        }
+        let obeyed = self.conversations.block_changed(user, target).await;
+        obeyed.map_err(|refusal| Refusal::unknown(refusal.reason, "it may not count yet in the 1:1; set it again"))?;
         self.blocks(user).await
     }
 

@@ -143,7 +143,7 @@ impl Planner<'_> {
             .after
             .body_of(&append.caller.actor, &append.request.change, target.as_ref())?;
         if let Change::SetMembers(members) = &append.request.change {
-            let joining: Vec<UserId> = members.iter().map(|member| member.user.clone()).collect();
+            let joining = joining(&self.plan.after, members);
             check_joining(self.directory, append.caller.actor.user(), &joining).await?;
         }
         let index = self.push(append, sender, body);

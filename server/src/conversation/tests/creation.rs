@@ -102,7 +102,8 @@ async fn a_block_stops_the_pair_at_once_and_lifting_it_lets_them_go_on() {
         .set_block(&user("bob"), &user("alice"), true)
         .await
         .unwrap();
-    bed.conversations.block_changed(&user("bob"), &user("alice")).await;
+    let told = bed.conversations.block_changed(&user("bob"), &user("alice")).await;
+    told.unwrap();
     let refusal = bed
         .append("alice", conversation, "m", super::bed::text("m"))
         .await
@@ -113,6 +114,7 @@ async fn a_block_stops_the_pair_at_once_and_lifting_it_lets_them_go_on() {
         .set_block(&user("bob"), &user("alice"), false)
         .await
         .unwrap();
-    bed.conversations.block_changed(&user("bob"), &user("alice")).await;
+    let told = bed.conversations.block_changed(&user("bob"), &user("alice")).await;
+    told.unwrap();
     assert_eq!(bed.send("alice", conversation, "m").await.seq, Seq(3));
 }
