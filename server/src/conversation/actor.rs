@@ -80,6 +80,7 @@ async fn start(
     mut inbox: mpsc::Receiver<Command>,
     publish: watch::Sender<Published>,
 ) {
+    let block_looked = monotonic();
     match take_over(&core, id).await {
         Ok((state, fanout)) => {
             let _loaded = meters().conversations_loaded.hold();
@@ -95,7 +96,8 @@ async fn start(
                 waiting: VecDeque::new(),
                 moved: BTreeSet::new(),
                 receipts_due: None,
-                block_looked: monotonic(),
+                block_looked,
+                halted: None,
                 generation,
             };
             actor.run().await;
@@ -143,6 +145,8 @@ struct Actor {
     receipts_due: Option<Instant>,
     /// When it was last looked whether it is blocked.
     block_looked: Instant,
+    /// The fault behind which nothing is taken any more; see [`Limits::halts`](super::Limits).
+    halted: Option<Refusal>,
     generation: u64,
 }
 
@@ -259,6 +263,10 @@ impl Actor {
     /// Commits one batch of what waits. Ends with every request of the batch answered.
     async fn commit(&mut self) {
         let (mut conflicts, mut unknowns) = (0, 0);
+        if let Some(refusal) = self.halted.clone() {
+            let verdict = |_: &Append| Verdict::Settled(Err(unasked(refusal.clone())));
+            return self.answer(self.waiting.iter().map(verdict).collect(), &[], None);
+        }
         self.look_for_block().await;
         loop {
             let plan = self.plan().await;
@@ -364,6 +372,12 @@ impl Actor {
             };
             let in_doubt = append.unsure && rule_holds("doubt_is_told");
             let answer = if in_doubt { answer.map_err(doubted) } else { answer };
+            if self.core.limits.halts
+                && let Err(refusal) = &answer
+                && refusal.is_fault()
+            {
+                self.halted = Some(refusal.clone());
+            }
             log_answer(&append, &answer);
             if answer.is_err() && !rule_holds("every_request_answered") {
                 std::mem::forget(append.reply);

@@ -103,10 +103,14 @@ pub(super) async fn plan<'a>(
             break;
         }
         let verdict = planner.place(append).await;
+        let halts = limits.halts && matches!(&verdict, Err(refusal) if refusal.is_fault());
         planner
             .plan
             .verdicts
             .push(verdict.unwrap_or_else(|refusal| Verdict::Settled(Err(refusal))));
+        if halts {
+            break;
+        }
     }
     planner.plan
 }
