@@ -22,7 +22,7 @@ use super::limits::{
     UNKNOWN_TRIES_MAX,
 };
 use super::rate::RateLimit;
-use super::sequencer::{Append, Plan, Verdict, appended, doubted, plan};
+use super::sequencer::{Append, Plan, Verdict, appended, doubted, plan, unasked};
 use super::state::{State, append_refusal, is_blocked, load, read_refusal, unavailable};
 use super::{fanout, receipts};
 use crate::domain::authorization::Actor as Who;
@@ -34,8 +34,8 @@ use crate::telemetry::meters::{Outcome, Shed, meters};
 pub(super) enum Command {
     /// Give a request its place.
     Append(Box<Append>),
-    /// Read the log and the directory again: somebody else appended, or a block changed.
-    Reload(oneshot::Sender<()>),
+    /// Read the log and the directory again: somebody else appended, or a block changed. Answered with whether it could.
+    Reload(oneshot::Sender<Result<(), Refusal>>),
     /// Fan out again from this seq on: whoever should have may be dead.
     Redrive(Seq),
     /// This member's public markers moved.
@@ -59,17 +59,6 @@ pub(super) struct ActorHandle {
     pub(super) generation: u64,
 }
 
-impl ActorHandle {
-    /// Whether it is the loaded 1:1 of these two.
-    pub(super) fn is_direct_of(&self, one: &UserId, other: &UserId) -> bool {
-        let published = self.published.borrow();
-        let Some(Ok(state)) = published.as_ref() else {
-            return false;
-        };
-        state.kind == Kind::Direct && state.roster.role(one).is_some() && state.roster.role(other).is_some()
-    }
-}
-
 /// Starts the actor of a conversation. It loads first; commands queue meanwhile. It ends when idle or when the
 /// conversation does not exist.
 pub(super) fn spawn(core: Arc<Core>, id: ConversationId, generation: u64) -> ActorHandle {
@@ -91,6 +80,7 @@ async fn start(
     mut inbox: mpsc::Receiver<Command>,
     publish: watch::Sender<Published>,
 ) {
+    let block_looked = monotonic();
     match take_over(&core, id).await {
         Ok((state, fanout)) => {
             let _loaded = meters().conversations_loaded.hold();
@@ -106,7 +96,8 @@ async fn start(
                 waiting: VecDeque::new(),
                 moved: BTreeSet::new(),
                 receipts_due: None,
-                block_looked: monotonic(),
+                block_looked,
+                halted: None,
                 generation,
             };
             actor.run().await;
@@ -116,8 +107,8 @@ async fn start(
             core.registry.remove(id, generation);
             inbox.close();
             // Nobody looked whether these are retries of what is stored; where there is no conversation nothing is.
-            let is_certain = refusal.reason == Reason::NotFound || !rule_holds("who_cannot_look_does_not_deny");
-            let refusal = if is_certain { refusal } else { doubted(refusal) };
+            let is_certain = refusal.reason == Reason::NotFound;
+            let refusal = if is_certain { refusal } else { unasked(refusal) };
             while let Some(command) = inbox.recv().await {
                 if let Command::Append(append) = command {
                     let _gone = append.reply.send(Err(refusal.clone()));
@@ -154,6 +145,8 @@ struct Actor {
     receipts_due: Option<Instant>,
     /// When it was last looked whether it is blocked.
     block_looked: Instant,
+    /// The fault behind which nothing is taken any more; see [`Limits::halts`](super::Limits).
+    halted: Option<Refusal>,
     generation: u64,
 }
 
@@ -216,8 +209,7 @@ impl Actor {
         match command {
             Command::Append(append) => self.admit(*append),
             Command::Reload(done) => {
-                let _refused = self.reload().await;
-                let _gone = done.send(());
+                let _gone = done.send(self.reload().await);
             }
             Command::Redrive(from) => self.redrive(from).await,
             Command::MarkersMoved(user) => {
@@ -234,7 +226,8 @@ impl Actor {
         }
     }
 
-    /// Applies the conversation's rate; the system is not limited by it.
+    /// Applies the conversation's rate; the system is not limited by it. Whether an earlier try was stored is not looked up
+    /// for who is over it: that would cost what the rate saves.
     fn admit(&mut self, append: Append) {
         let limited = matches!(append.caller.actor, Who::User(_));
         match if limited { self.rate.take(monotonic()) } else { Ok(()) } {
@@ -244,8 +237,8 @@ impl Actor {
                 meters().shed.inc(Shed::ConversationRate);
                 let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
                 let reason = Reason::RateLimited { retry_after_ms };
-                let message = "this conversation is at its rate limit; not stored, retry with the same id";
-                let _gone = append.reply.send(Err(Refusal::not_done(reason, message)));
+                let refusal = Refusal::not_done(reason, "this conversation is at its rate limit");
+                let _gone = append.reply.send(Err(unasked(refusal)));
             }
         }
     }
@@ -270,6 +263,10 @@ impl Actor {
     /// Commits one batch of what waits. Ends with every request of the batch answered.
     async fn commit(&mut self) {
         let (mut conflicts, mut unknowns) = (0, 0);
+        if let Some(refusal) = self.halted.clone() {
+            let verdict = |_: &Append| Verdict::Settled(Err(unasked(refusal.clone())));
+            return self.answer(self.waiting.iter().map(verdict).collect(), &[], None);
+        }
         self.look_for_block().await;
         loop {
             let plan = self.plan().await;
@@ -375,6 +372,12 @@ impl Actor {
             };
             let in_doubt = append.unsure && rule_holds("doubt_is_told");
             let answer = if in_doubt { answer.map_err(doubted) } else { answer };
+            if self.core.limits.halts
+                && let Err(refusal) = &answer
+                && refusal.is_fault()
+            {
+                self.halted = Some(refusal.clone());
+            }
             log_answer(&append, &answer);
             if answer.is_err() && !rule_holds("every_request_answered") {
                 std::mem::forget(append.reply);

@@ -43,6 +43,12 @@ impl State {
         self.authorize(actor, Action::See)
     }
 
+    /// Whether the actor was a member and is none any more.
+    pub(super) fn is_former(&self, actor: &Actor) -> bool {
+        let standing = actor.user().and_then(|user| self.roster.standing(user));
+        standing.is_some_and(|standing| !standing.is_member()) && rule_holds("clipped_to_stays")
+    }
+
     /// Newest seq the actor may read.
     pub(super) fn readable_head(&self, actor: &Actor) -> Seq {
         match actor.user().and_then(|user| self.roster.standing(user)) {

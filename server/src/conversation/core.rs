@@ -104,6 +104,11 @@ impl Registry {
         }
     }
 
+    /// The actor of a conversation, when there is one; it may still load, or be about to end.
+    pub(super) fn get(&self, id: ConversationId) -> Option<ActorHandle> {
+        self.lock().get(&id).cloned()
+    }
+
     /// Lets every actor go once it has done what it was asked: they hold the backends, which may be opened again then.
     pub(super) fn clear(&self) {
         self.lock().clear();

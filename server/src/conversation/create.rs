@@ -2,6 +2,7 @@
 //! after a crash in between.
 
 use super::membership::{check_first, check_joining};
+use super::sequencer::{doubted, unasked};
 use super::state::directory_refusal;
 use super::{Caller, ConversationInfo, Conversations, CreateRequest};
 use crate::domain::{ConversationId, Kind, Member, Refusal, Role, Sender, UserId};
@@ -14,12 +15,10 @@ impl Conversations {
     /// # Errors
     /// Typed, with whether it was certainly not done.
     pub async fn create(&self, caller: &Caller, request: CreateRequest) -> Result<ConversationInfo, Refusal> {
-        self.refuse_when_closing()?;
+        self.refuse_when_closing().map_err(unasked)?;
         let members = first_members(&request)?;
         check_first(&members)?;
-        let joining: Vec<UserId> = members.iter().map(|member| member.user.clone()).collect();
-        let directory = &self.core.backends.directory;
-        check_joining(&**directory, Some(&request.owner), &joining).await?;
+        let owner = request.owner.clone();
         let new = NewConversation {
             id: ConversationId::from_random(self.core.host.random.bytes16()),
             kind: request.kind,
@@ -33,15 +32,40 @@ impl Conversations {
             members,
             created: request.created.unwrap_or_else(|| self.core.now()),
         };
+        let directory = &self.core.backends.directory;
+        if !self.is_there(&new).await? {
+            let joining: Vec<UserId> = new.members.iter().map(|member| member.user.clone()).collect();
+            check_joining(&**directory, Some(&owner), &joining).await?;
+        }
         let record = directory.create_conversation(new).await.map_err(directory_refusal)?;
         stonechat_host::crash_point("create.decided");
-        let id = record.first.id;
+        self.begun(caller, record.first.id).await.map_err(doubted)
+    }
+
+    /// Whether creating it would only find what is there, for the same request or the same pair: what holds nobody back
+    /// who asks again holds no finder back either, a block of today among it (I2).
+    async fn is_there(&self, new: &NewConversation) -> Result<bool, Refusal> {
+        let directory = &self.core.backends.directory;
+        let requested = directory.requested(&new.creator, &new.client_msg_id).await;
+        if requested.map_err(directory_refusal)?.is_some() {
+            return Ok(true);
+        }
+        let Some((low, high)) = new.pair() else {
+            return Ok(false);
+        };
+        let direct = directory.direct(low, high).await.map_err(directory_refusal)?;
+        Ok(direct.is_some())
+    }
+
+    /// A conversation that the directory has decided on; what fails from here on does not undo that.
+    async fn begun(&self, caller: &Caller, id: ConversationId) -> Result<ConversationInfo, Refusal> {
         self.core.state(id).await?;
         self.core.barrier.wait_for(id).await;
         self.get(caller, id).await
     }
 
-    /// One conversation with its members.
+    /// One conversation with its members. Who is no member any more learns neither who is one today, nor what it is called
+    /// or has pinned today (I7).
     ///
     /// # Errors
     /// Hidden and absent answer alike.
@@ -52,22 +76,20 @@ impl Conversations {
             Some(user) => self.summary(user, caller.device.as_ref(), id).await?,
             None => None,
         };
+        let (name, members, pins) = if state.is_former(&caller.actor) {
+            Default::default()
+        } else {
+            (state.name.clone(), state.members(), state.pins.clone())
+        };
         Ok(ConversationInfo {
             id,
             kind: state.kind,
-            name: state.name.clone(),
-            members: state
-                .roster
-                .members()
-                .map(|(user, role)| Member {
-                    user: user.clone(),
-                    role,
-                })
-                .collect(),
+            name,
+            members,
             head: state.readable_head(&caller.actor),
             created: state.created,
             mine,
-            pins: state.pins.clone(),
+            pins,
         })
     }
 }

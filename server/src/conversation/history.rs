@@ -24,25 +24,27 @@ impl Conversations {
         let asked = stonechat_host::monotonic();
         let state = self.fresh_state(query.conversation).await?;
         state.check_visible(&caller.actor)?;
-        let stays = stays(&state, &caller.actor, query.until);
+        let whole = stays(&state, &caller.actor);
+        let stays = clip_above(&whole, query.until.unwrap_or(state.head.seq));
         let head = state.readable_head(&caller.actor);
         check_anchor(&state, query.anchor, head)?;
+        let limit = PageLimit {
+            entries: query.limit,
+            bytes: HISTORY_PAGE_BYTES_MAX,
+        };
         let entries = match query.anchor {
-            HistoryAnchor::After(seq) => {
-                self.forward(&state, &clip_below(&stays, seq.next()), query.limit)
-                    .await?
-            }
+            HistoryAnchor::After(seq) => self.read_ranges(&state, &clip_below(&stays, seq.next()), limit).await?,
             HistoryAnchor::Before(seq) => {
                 let end = seq.map_or(head, |seq| Seq(seq.0.saturating_sub(1)));
-                self.backward(&state, &clip_above(&stays, end), query.limit).await?
+                self.backward(&state, &clip_above(&stays, end), limit).await?
             }
-            HistoryAnchor::Around(seq) => self.around(&state, &stays, seq, query.limit).await?,
+            HistoryAnchor::Around(seq) => self.around(&state, &stays, seq, limit).await?,
         };
         meters().history_seconds.since(asked);
         Ok(HistoryPage {
             conversation: query.conversation,
             has_more: has_more(&entries, &stays, query.anchor),
-            first_available: stays.first().map_or(head, |(from, _)| *from),
+            first_available: whole.first().map_or(head, |(from, _)| *from),
             head,
             entries,
         })
@@ -60,16 +62,8 @@ impl Conversations {
         limit: PageLimit,
     ) -> Result<Vec<Arc<StoredEntry>>, Refusal> {
         let state = self.fresh_state(id).await?;
-        let stays = stays(&state, &Actor::User(user.clone()), None);
+        let stays = stays(&state, &Actor::User(user.clone()));
         self.read_ranges(&state, &clip_below(&stays, after.next()), limit).await
-    }
-
-    async fn forward(&self, state: &State, ranges: &[Range], limit: usize) -> Result<Vec<Arc<StoredEntry>>, Refusal> {
-        let limit = PageLimit {
-            entries: limit,
-            bytes: HISTORY_PAGE_BYTES_MAX,
-        };
-        self.read_ranges(state, ranges, limit).await
     }
 
     async fn read_ranges(
@@ -96,7 +90,7 @@ impl Conversations {
                 .await
                 .map_err(read_refusal)?;
             let whole = page.last().is_some_and(|last| last.entry.seq == to);
-            bytes += page.iter().map(|stored| stored.wire.len()).sum::<usize>();
+            bytes += bytes_of(&page);
             entries.extend(page);
             if !whole {
                 break;
@@ -106,45 +100,61 @@ impl Conversations {
     }
 
     /// The newest entries of the ranges: the page is cut at its old end, so that pages join without a gap.
-    async fn backward(&self, state: &State, ranges: &[Range], limit: usize) -> Result<Vec<Arc<StoredEntry>>, Refusal> {
-        let newest = newest_of(ranges, limit);
+    async fn backward(
+        &self,
+        state: &State,
+        ranges: &[Range],
+        limit: PageLimit,
+    ) -> Result<Vec<Arc<StoredEntry>>, Refusal> {
+        let newest = newest_of(ranges, limit.entries);
         let unbounded = PageLimit {
-            entries: limit,
             bytes: usize::MAX,
+            ..limit
         };
         let mut entries = self.read_ranges(state, &newest, unbounded).await?;
         let mut bytes = 0;
         let fitting = entries.iter().rev().take_while(|stored| {
             bytes += stored.wire.len();
-            bytes <= HISTORY_PAGE_BYTES_MAX
+            bytes <= limit.bytes
         });
         let keep = fitting.count().max(1).min(entries.len());
         entries.drain(..entries.len() - keep);
         Ok(entries)
     }
 
+    /// Half of the page, in entries and in bytes, lies before the anchor; what that leaves is for the anchor and what follows.
     async fn around(
         &self,
         state: &State,
         stays: &[Range],
         seq: Seq,
-        limit: usize,
+        limit: PageLimit,
     ) -> Result<Vec<Arc<StoredEntry>>, Refusal> {
-        let half = limit / 2;
-        let mut entries = if half == 0 {
+        let half = PageLimit {
+            entries: limit.entries / 2,
+            bytes: limit.bytes / 2,
+        };
+        let mut entries = if half.entries == 0 {
             Vec::new()
         } else {
             self.backward(state, &clip_above(stays, Seq(seq.0.saturating_sub(1))), half)
                 .await?
         };
-        entries.extend(self.forward(state, &clip_below(stays, seq), limit - half).await?);
+        let rest = PageLimit {
+            entries: limit.entries - half.entries,
+            bytes: limit.bytes.saturating_sub(bytes_of(&entries)),
+        };
+        entries.extend(self.read_ranges(state, &clip_below(stays, seq), rest).await?);
         Ok(entries)
     }
 }
 
-/// The ranges the actor may read, oldest first, none newer than `until`.
-fn stays(state: &State, actor: &Actor, until: Option<Seq>) -> Vec<Range> {
-    let newest = until.map_or(state.head.seq, |until| until.min(state.head.seq));
+fn bytes_of(entries: &[Arc<StoredEntry>]) -> usize {
+    entries.iter().map(|stored| stored.wire.len()).sum()
+}
+
+/// The ranges the actor may read, oldest first.
+fn stays(state: &State, actor: &Actor) -> Vec<Range> {
     let ranges = match actor {
         Actor::System => vec![(state.head.floor.max(Seq(1)), state.head.seq)],
         Actor::User(user) if !is_clipped(state, user) => vec![(state.head.floor.max(Seq(1)), state.head.seq)],
@@ -156,7 +166,7 @@ fn stays(state: &State, actor: &Actor, until: Option<Seq>) -> Vec<Range> {
                 .collect()
         }
     };
-    clip_above(&ranges, newest)
+    clip_above(&ranges, state.head.seq)
 }
 
 fn is_clipped(state: &State, user: &UserId) -> bool {

@@ -9,14 +9,17 @@ pub struct Limits {
     pub appends_per_second: u32,
     /// Seqs of a bucket of the log: a batch never straddles two.
     pub bucket_seqs: u64,
+    /// After a fault of the store a conversation takes nothing more: nothing is stored behind a gap.
+    pub halts: bool,
 }
 
 impl Limits {
-    /// Without a rate, for imports: they are the only ones there.
+    /// For imports. Without a rate: they are the only ones there. Halting: the order of their file is the order they store.
     #[must_use]
     pub fn unpaced() -> Self {
         Self {
             appends_per_second: u32::MAX,
+            halts: true,
             ..Self::default()
         }
     }
@@ -27,6 +30,7 @@ impl Default for Limits {
         Self {
             appends_per_second: 2_000,
             bucket_seqs: 4_096,
+            halts: false,
         }
     }
 }

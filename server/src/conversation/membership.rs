@@ -82,6 +82,9 @@ pub(super) async fn check_joining(
     by: Option<&UserId>,
     joining: &[UserId],
 ) -> Result<(), Refusal> {
+    if joining.is_empty() {
+        return Ok(());
+    }
     let known = directory.users(joining).await.map_err(directory_refusal)?;
     if let Some(missing) = joining
         .iter()

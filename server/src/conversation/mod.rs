@@ -38,16 +38,17 @@ use std::sync::atomic::Ordering;
 
 use stonechat_host::{Host, rule_holds};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use self::actor::Command;
 use self::core::Core;
 use self::limits::RETRY_AFTER_MS;
-use self::sequencer::{Append, doubted, payload_hash};
-use self::state::{State, directory_refusal, read_refusal, unavailable};
+use self::sequencer::{Append, doubted, payload_hash, unasked};
+use self::state::{State, directory_refusal, not_read, read_refusal, unavailable};
 use crate::bus::{Bus, Event};
 use crate::domain::authorization::Action;
-use crate::domain::{ConversationId, Reason, Refusal, UserId};
-use crate::storage::{Directory, Head, Markers, MessageLog};
+use crate::domain::{ConversationId, CorrelationId, Kind, Reason, Refusal, UserId};
+use crate::storage::{Directory, Durability, Head, Markers, MessageLog};
 use crate::telemetry::meters::{Shed, meters};
 use crate::telemetry::traces::{Stage, within};
 
@@ -115,36 +116,44 @@ impl Conversations {
     /// # Errors
     /// As [`Self::append`].
     pub async fn append_here(&self, forwarded: Forwarded) -> Result<Appended, Refusal> {
+        let unsure = forwarded.unsure;
+        match self.queue(forwarded) {
+            Ok(queued) => queued.answer().await,
+            Err(refusal) if unsure => Err(doubted(refusal)),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// The same, when nobody is left to ask whether it is the retry of what is stored.
+    pub(super) async fn append_at_last(&self, forwarded: Forwarded) -> Result<Appended, Refusal> {
+        match self.queue(forwarded) {
+            Ok(queued) => queued.answer().await,
+            Err(refusal) => Err(unasked(refusal)),
+        }
+    }
+
+    /// Gives it its place among what waits; certainly not taken when it fails.
+    fn queue(&self, forwarded: Forwarded) -> Result<Queued, Refusal> {
         let Forwarded {
             caller,
             request,
             unsure,
         } = forwarded;
-        self.refuse_when_closing()
-            .map_err(|refusal| if unsure { doubted(refusal) } else { refusal })?;
+        self.refuse_when_closing()?;
         let (reply, answer) = oneshot::channel();
-        let correlation = caller.correlation;
-        let append = Append {
+        let queued = Queued {
+            correlation: caller.correlation,
+            at: stonechat_host::monotonic(),
+            answer,
+        };
+        self.enqueue(Append {
             payload: payload_hash(&request),
             caller,
             unsure,
             reply,
             request,
-        };
-        let queued = stonechat_host::monotonic();
-        self.enqueue(append)
-            .map_err(|refusal| if unsure { doubted(refusal) } else { refusal })?;
-        let answered = within(Stage::Append, correlation, answer).await;
-        meters().ack_seconds.since(queued);
-        answered.unwrap_or_else(|_| {
-            let reason = Reason::Unavailable {
-                retry_after_ms: RETRY_AFTER_MS,
-            };
-            Err(Refusal::unknown(
-                reason,
-                "the conversation stopped; outcome unknown, retry with the same id",
-            ))
-        })
+        })?;
+        Ok(queued)
     }
 
     fn enqueue(&self, append: Append) -> Result<(), Refusal> {
@@ -157,10 +166,7 @@ impl Conversations {
                 let reason = Reason::RateLimited {
                     retry_after_ms: RETRY_AFTER_MS,
                 };
-                Err(Refusal::not_done(
-                    reason,
-                    "this conversation's queue is full; this try is not stored, retry with the same id",
-                ))
+                Err(unasked(Refusal::not_done(reason, "this conversation's queue is full")))
             }
             // The actor went idle at this very moment and left the registry before it closed: the next one takes over.
             Err(mpsc::error::TrySendError::Closed(command)) => {
@@ -186,16 +192,26 @@ impl Conversations {
         Ok((ids, has_more))
     }
 
-    /// Tells the other online members that the caller types, or stopped.
+    /// Tells the other online members that the caller types, or stopped: all but those with whom there is a block, in groups
+    /// as well.
     ///
     /// # Errors
-    /// Hidden and absent answer alike.
+    /// Hidden and absent answer alike; `Blocked` in a 1:1.
     pub async fn set_typing(&self, caller: &Caller, id: ConversationId, stopped: bool) -> Result<(), Refusal> {
         let user = receipts::require_user(caller)?;
         let state = self.present_state(id).await?;
-        state.authorize(&caller.actor, Action::Type)?;
+        state.check_visible(&caller.actor)?;
         let members = state.roster.members().map(|(member, _)| member);
-        let others: Vec<UserId> = members.filter(|member| *member != user).cloned().collect();
+        let mut others: Vec<UserId> = members.filter(|member| *member != user).cloned().collect();
+        // Asked each time: what this node knows of a 1:1 may be older than a block set through another one.
+        let directory = &self.core.backends.directory;
+        let blocked = directory.blocked_among(user, &others).await.map_err(not_read)?;
+        let state = State {
+            blocked: state.kind == Kind::Direct && !blocked.is_empty(),
+            ..State::clone(&state)
+        };
+        state.authorize(&caller.actor, Action::Type)?;
+        others.retain(|other| !blocked.contains(other));
         let event = Event::Typing {
             conversation: id,
             user: user.clone(),
@@ -205,13 +221,26 @@ impl Conversations {
         Ok(())
     }
 
-    /// A block between two users was set or lifted: their 1:1, if it is loaded, must see it.
-    pub async fn block_changed(&self, one: &UserId, other: &UserId) {
-        for actor in self.core.registry.all() {
-            if actor.is_direct_of(one, other) {
-                reload(&actor.commands).await;
-            }
+    /// A block between two users was set or lifted: their 1:1, if it is loaded or loads, must see it.
+    ///
+    /// # Errors
+    /// It cannot look: on this node the pair may go on as before.
+    pub async fn block_changed(&self, one: &UserId, other: &UserId) -> Result<(), Refusal> {
+        let direct = self.core.backends.directory.direct(one, other).await;
+        let Some(id) = direct.map_err(directory_refusal)? else {
+            return Ok(());
+        };
+        match self.core.registry.get(id) {
+            // Behind a load that is under way: it may have asked before the block was there.
+            Some(actor) => reload(&actor.commands).await,
+            None => Ok(()),
         }
+    }
+
+    /// What an acknowledged append outlives.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.core.backends.log.durability()
     }
 
     /// The markers store, for a session's positions and its user's inbox rows.
@@ -227,7 +256,7 @@ impl Conversations {
 
     fn refuse_when_closing(&self) -> Result<(), Refusal> {
         if self.core.closing.load(Ordering::Acquire) {
-            return Err(unavailable("the node is going down; not done, retry with the same id"));
+            return Err(unavailable("the node is going down; not done"));
         }
         Ok(())
     }
@@ -243,7 +272,8 @@ impl Conversations {
         if head.epoch == state.head.epoch {
             return Ok(with_head(&state, head));
         }
-        reload(&self.core.actor(id)?.commands).await;
+        // Whether it could shows in what is known then.
+        let _reloaded = reload(&self.core.actor(id)?.commands).await;
         let state = self.core.state(id).await?;
         if state.head.seq >= head.seq {
             return Ok(state);
@@ -258,11 +288,36 @@ impl Conversations {
     }
 }
 
-async fn reload(commands: &mpsc::Sender<Command>) {
-    let (done, reloaded) = oneshot::channel();
-    if commands.send(Command::Reload(done)).await.is_ok() {
-        let _ended = reloaded.await;
+/// An append that waits for its place, and so has it.
+struct Queued {
+    correlation: CorrelationId,
+    at: Instant,
+    answer: oneshot::Receiver<Result<Appended, Refusal>>,
+}
+
+impl Queued {
+    async fn answer(self) -> Result<Appended, Refusal> {
+        let answered = within(Stage::Append, self.correlation, self.answer).await;
+        meters().ack_seconds.since(self.at);
+        answered.unwrap_or_else(|_| {
+            let reason = Reason::Unavailable {
+                retry_after_ms: RETRY_AFTER_MS,
+            };
+            Err(Refusal::unknown(
+                reason,
+                "the conversation stopped; outcome unknown, retry with the same id",
+            ))
+        })
     }
+}
+
+/// Makes an actor look again. One that ends meanwhile has nothing to learn: whoever comes after it loads.
+async fn reload(commands: &mpsc::Sender<Command>) -> Result<(), Refusal> {
+    let (done, reloaded) = oneshot::channel();
+    if commands.send(Command::Reload(done)).await.is_err() {
+        return Ok(());
+    }
+    reloaded.await.unwrap_or(Ok(()))
 }
 
 /// Membership is the same, only entries were added: no reload is needed to read them.

@@ -70,10 +70,10 @@ impl Conversations {
             unsure: false,
         };
         let Some(peers) = &self.core.peers else {
-            return self.append_here(append).await;
+            return self.append_at_last(append).await;
         };
         let Some(answer) = peers.forward(&append) else {
-            return self.append_here(append).await;
+            return self.append_at_last(append).await;
         };
         meters().forwards.inc();
         match tokio::time::timeout(FORWARD_WITHIN, answer).await {
@@ -82,7 +82,7 @@ impl Conversations {
             Ok(Err(_)) | Err(_) => append.unsure = true,
         }
         meters().forwards_failed.inc();
-        self.append_here(append).await
+        self.append_at_last(append).await
     }
 
     /// The conversation as it is now also when another node appends to it.
@@ -128,7 +128,7 @@ impl Conversations {
     }
 }
 
-/// The owner goes down and has not done it: somebody else may.
+/// The owner goes down, or has no room, and has not done it: somebody else may.
 fn is_going(refusal: &Refusal) -> bool {
     refusal.effect == Effect::NotDone && matches!(refusal.reason, Reason::Unavailable { .. })
 }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use stonechat_host::Host;
 
 use super::Conversations;
-use super::state::directory_refusal;
+use super::state::{directory_refusal, not_read};
 use crate::bus::{Bus, Event, Topic};
 use crate::domain::limits::BLOCKS_MAX;
-use crate::domain::{DeviceId, Effect, Reason, Refusal, UnixMillis, UserId};
-use crate::storage::{DeviceRecord, Directory, DirectoryError, UserRecord};
+use crate::domain::{ConversationId, DeviceId, Reason, Refusal, UnixMillis, UserId};
+use crate::storage::{DeviceRecord, Directory, UserRecord};
+
+/// No conversation has this id: sessions that are told of it show no row, and look again whom they may watch.
+const NO_CONVERSATION: ConversationId = ConversationId([0; 16]);
 
 /// Users, profiles, blocks and devices. Cheap to clone.
 #[derive(Clone)]
@@ -107,10 +110,12 @@ impl People {
         Ok(now)
     }
 
-    /// Blocks or unblocks; returns all whom the user blocks now. May be repeated.
+    /// Blocks or unblocks; returns all whom the user blocks now. When it returns, their 1:1 obeys on this node, and sessions of
+    /// both have been told to look again whom they may watch. May be repeated.
     ///
     /// # Errors
-    /// `NotFound` for an unknown target, `LimitReached`; the outcome is unknown when the directory fails.
+    /// `NotFound` for an unknown target, `LimitReached`; the outcome is unknown when the directory fails, or when their 1:1
+    /// cannot learn of it.
     pub async fn set_block(&self, user: &UserId, target: &UserId, blocked: bool) -> Result<Vec<UserId>, Refusal> {
         if user == target {
             return Err(Refusal::invalid("user_id", "nobody can block themself"));
@@ -121,7 +126,13 @@ impl People {
         self.ensure(user).await?;
         let written = self.directory.set_block(user, target, blocked).await;
         written.map_err(directory_refusal)?;
-        self.conversations.block_changed(user, target).await;
+        for one in [user, target] {
+            // Of no conversation: nothing of theirs changed that a list would show.
+            let topic = Topic::User(one.clone());
+            self.bus.publish(&topic, Event::OwnRow(NO_CONVERSATION)).await;
+        }
+        let obeyed = self.conversations.block_changed(user, target).await;
+        obeyed.map_err(|refusal| Refusal::unknown(refusal.reason, "it may not count yet in the 1:1; set it again"))?;
         self.blocks(user).await
     }
 
@@ -181,13 +192,5 @@ impl People {
 
     fn now(&self) -> UnixMillis {
         UnixMillis(self.host.clock.unix_ms())
-    }
-}
-
-/// A read has no effect that could be unknown.
-fn not_read(error: DirectoryError) -> Refusal {
-    Refusal {
-        effect: Effect::NotDone,
-        ..directory_refusal(error)
     }
 }

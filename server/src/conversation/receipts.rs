@@ -122,25 +122,21 @@ impl Conversations {
         state.check_visible(&caller.actor)?;
         state.check_readable(&caller.actor, seq)?;
         let sender = self.entry_at(&state, seq).await?.entry.sender.user.clone();
+        // The caller's last word of who is there and how far they are: for a member it is the head (I7).
+        let newest = state.readable_head(&caller.actor);
         let audience: Vec<UserId> = state
             .roster
-            .members()
-            .filter(|(user, _)| Some(*user) != sender.as_ref())
-            .filter(|(user, _)| {
-                state
-                    .roster
-                    .standing(user)
-                    .is_some_and(|standing| standing.may_read(seq))
-            })
+            .standings()
+            .filter(|(user, standing)| Some(*user) != sender.as_ref() && standing.may_read(seq))
+            .filter(|(_, standing)| standing.is_member_after(newest))
             .map(|(user, _)| user.clone())
             .collect();
-        let sets = self
-            .core
-            .backends
-            .markers
-            .of_users(id, &audience)
-            .await
-            .map_err(marker_refusal)?;
+        let markers = &self.core.backends.markers;
+        let mut sets = markers.of_users(id, &audience).await.map_err(marker_refusal)?;
+        for set in &mut sets {
+            set.delivered = set.delivered.min(newest);
+            set.read_public = set.read_public.min(newest);
+        }
         let count = |has: fn(&MarkerSet) -> Seq| sets.iter().filter(|set| has(set) >= seq).count();
         Ok(Receipts {
             conversation: id,

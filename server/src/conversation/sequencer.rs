@@ -15,7 +15,9 @@ use super::membership::check_joining;
 use super::state::{State, read_refusal};
 use super::{AppendRequest, Appended, Backends, Caller, Limits};
 use crate::domain::payload::canonical_bytes;
-use crate::domain::{Body, Change, ClientMsgId, Entry, Reason, Refusal, Sender, Seq, UnixMillis, UserId};
+use crate::domain::{
+    Body, Change, ClientMsgId, Effect, Entry, Member, Reason, Refusal, Sender, Seq, UnixMillis, UserId,
+};
 use crate::storage::{
     AppendBatch, Directory, Head, MessageLog, PageLimit, PayloadHash, PendingAppend, Prior, ReadError, StoredEntry,
 };
@@ -101,10 +103,14 @@ pub(super) async fn plan<'a>(
             break;
         }
         let verdict = planner.place(append).await;
+        let halts = limits.halts && matches!(&verdict, Err(refusal) if refusal.is_fault());
         planner
             .plan
             .verdicts
             .push(verdict.unwrap_or_else(|refusal| Verdict::Settled(Err(refusal))));
+        if halts {
+            break;
+        }
     }
     planner.plan
 }
@@ -141,7 +147,7 @@ impl Planner<'_> {
             .after
             .body_of(&append.caller.actor, &append.request.change, target.as_ref())?;
         if let Change::SetMembers(members) = &append.request.change {
-            let joining: Vec<UserId> = members.iter().map(|member| member.user.clone()).collect();
+            let joining = joining(&self.plan.after, members);
             check_joining(self.directory, append.caller.actor.user(), &joining).await?;
         }
         let index = self.push(append, sender, body);
@@ -166,7 +172,7 @@ impl Planner<'_> {
         let found = self
             .log
             .find(request.conversation, sender, &request.client_msg_id, request.known_head);
-        let Some(Prior { seq, payload }) = found.await.map_err(unasked)? else {
+        let Some(Prior { seq, payload }) = found.await.map_err(|error| unasked(read_refusal(error)))? else {
             return Ok(None);
         };
         check_same_payload(append, payload, seq)?;
@@ -267,9 +273,19 @@ impl Planner<'_> {
     }
 }
 
-/// The refusal when the log cannot say whether there was an earlier try: this may be a retry of one that was stored (C9).
-fn unasked(error: ReadError) -> Refusal {
-    let refusal = read_refusal(error);
+/// Those of the members to set who are none yet: whom a block keeps out. Who is there already may be given another role,
+/// whoever blocks whom.
+fn joining(state: &State, members: &[Member]) -> Vec<UserId> {
+    let users = members.iter().map(|member| &member.user);
+    users
+        .filter(|user| state.roster.role(user).is_none())
+        .cloned()
+        .collect()
+}
+
+/// The refusal when nobody looked whether there was an earlier try, be it that the log cannot say or that there is no time
+/// to ask it: this may be a retry of one that was stored (C9).
+pub(super) fn unasked(refusal: Refusal) -> Refusal {
     if rule_holds("who_cannot_look_does_not_deny") {
         doubted(refusal)
     } else {
@@ -280,10 +296,14 @@ fn unasked(error: ReadError) -> Refusal {
 /// The refusal of a request of which an earlier try may have been stored, or may still be (C9): whatever a later try met,
 /// a read that failed among it, "not done" would be a guess. Only an id that holds another payload is certain.
 pub(super) fn doubted(refusal: Refusal) -> Refusal {
-    match refusal.reason {
-        Reason::ClientMsgIdReused { .. } => refusal,
-        reason => Refusal::unknown(reason, "an earlier try may have been stored; retry with the same id"),
+    if refusal.effect == Effect::Unknown || matches!(refusal.reason, Reason::ClientMsgIdReused { .. }) {
+        return refusal;
     }
+    let message = format!(
+        "an earlier try may have been stored, retry with the same id; of this one: {}",
+        refusal.message
+    );
+    Refusal::unknown(refusal.reason, message)
 }
 
 fn check_same_payload(append: &Append, stored: PayloadHash, seq: Seq) -> Result<(), Refusal> {

@@ -8,8 +8,10 @@ use super::Backends;
 use super::limits::REPLAY_PAGE;
 use super::projection::project;
 use crate::domain::limits::PINS_SHOWN_MAX;
-use crate::domain::{Body, ConversationId, Entry, Epoch, Kind, Ordinal, Refusal, Roster, Seq, UnixMillis};
-use crate::domain::{Reason, Sender};
+use crate::domain::{
+    Body, ConversationId, Effect, Entry, Epoch, Kind, Member, Ordinal, Reason, Refusal, Role, Roster, Sender, Seq,
+    UnixMillis, UserId,
+};
 use crate::storage::{
     AppendBatch, AppendError, ConversationRecord, DirectoryError, Head, MarkerError, NewConversation, PageLimit,
     PayloadHash, PendingAppend, Projection, ReadError,
@@ -30,6 +32,15 @@ pub(super) struct State {
 }
 
 impl State {
+    /// The members now, by user.
+    pub(super) fn members(&self) -> Vec<Member> {
+        let member = |(user, role): (&UserId, Role)| Member {
+            user: user.clone(),
+            role,
+        };
+        self.roster.members().map(member).collect()
+    }
+
     /// Takes in an appended entry.
     pub(super) fn apply(&mut self, entry: &Entry) {
         if entry.body.changes_membership() {
@@ -207,6 +218,14 @@ pub(super) fn directory_refusal(error: DirectoryError) -> Refusal {
         ),
         DirectoryError::NoSuchUser(user) => Refusal::not_done(Reason::NotFound, format!("no such user: {user}")),
         DirectoryError::TooManyDevices(_) => Refusal::too_many_devices(),
+    }
+}
+
+/// Answer for a read of the directory that failed: it has no effect that could be unknown.
+pub(super) fn not_read(error: DirectoryError) -> Refusal {
+    Refusal {
+        effect: Effect::NotDone,
+        ..directory_refusal(error)
     }
 }
 

@@ -141,10 +141,17 @@ impl Conversations {
 fn summary_of(row: InboxRow, view: &ConversationView, set: MarkerSet, device_seq: Seq) -> Option<Summary> {
     let standing = view.standing.as_ref()?;
     let head = row.head.seq;
+    let former_member = !standing.is_member();
+    // The name of today is none of theirs (I7), and the directory keeps no other.
+    let name = if former_member {
+        String::new()
+    } else {
+        view.name.clone()
+    };
     Some(Summary {
         id: row.conversation,
         kind: view.kind,
-        name: view.name.clone(),
+        name,
         peer: view.peer.clone(),
         head,
         activity: row.head.time,
@@ -156,7 +163,7 @@ fn summary_of(row: InboxRow, view: &ConversationView, set: MarkerSet, device_seq
             unread_count: set.unread(row.head.ordinal),
         },
         settings: view.settings,
-        former_member: !standing.is_member(),
+        former_member,
         first_available: standing.oldest_readable(),
         device_seq,
     })

@@ -88,9 +88,9 @@ pub struct ConversationInfo {
     pub id: ConversationId,
     /// 1:1 or group.
     pub kind: Kind,
-    /// Name of a group.
+    /// Name of a group; empty for who is no member any more.
     pub name: String,
-    /// Members now, by user.
+    /// Members now, by user; empty for who is no member any more.
     pub members: Vec<Member>,
     /// Newest seq the caller may read.
     pub head: Seq,
@@ -98,7 +98,7 @@ pub struct ConversationInfo {
     pub created: UnixMillis,
     /// The caller's row; `None` for the system.
     pub mine: Option<Summary>,
-    /// Pinned messages, oldest pin first.
+    /// Pinned messages, oldest pin first; empty for who is no member any more.
     pub pins: Vec<Seq>,
 }
 
@@ -124,7 +124,7 @@ pub struct Summary {
     pub id: ConversationId,
     /// 1:1 or group.
     pub kind: Kind,
-    /// Name of a group.
+    /// Name of a group; empty for who is no member any more: it may have another one today.
     pub name: String,
     /// The other user of a 1:1.
     pub peer: Option<UserId>,
@@ -205,7 +205,8 @@ pub struct Receipts {
     pub delivered: u32,
     /// Members, without the sender, who have publicly read it.
     pub read: u32,
-    /// Members, without the sender, to whom it was addressed and who are still members.
+    /// Members, without the sender, to whom it was addressed and who are still members; for who is none any more, those who
+    /// were when they went.
     pub audience: u32,
     /// Their markers, by user, when asked for.
     pub members: Vec<MemberReceipt>,

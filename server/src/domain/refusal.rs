@@ -107,6 +107,12 @@ impl Refusal {
         }
     }
 
+    /// Whether the server cannot say or do it now, rather than will not: then the same request may go through later.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        self.effect == Effect::Unknown || matches!(self.reason, Reason::Unavailable { .. } | Reason::Internal)
+    }
+
     /// A field is missing, malformed or over its limit.
     #[must_use]
     pub fn invalid(field: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {

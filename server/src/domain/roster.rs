@@ -67,6 +67,13 @@ impl Standing {
         self.spans.last().is_some_and(|span| span.left.is_none())
     }
 
+    /// Whether they were a member once the entry at `seq` was in: who left by it was none any more.
+    #[must_use]
+    pub fn is_member_after(&self, seq: Seq) -> bool {
+        let stays = |span: &Span| span.joined <= seq && span.left.is_none_or(|left| left > seq);
+        self.spans.iter().any(stays)
+    }
+
     /// Whether they belong to the audience of `seq`.
     #[must_use]
     pub fn may_read(&self, seq: Seq) -> bool {

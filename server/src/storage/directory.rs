@@ -225,6 +225,10 @@ pub trait Directory: Send + Sync {
     /// # Errors
     /// `IdReused` when the request id belongs to a conversation of another kind, name or member list.
     async fn create_conversation(&self, new: NewConversation) -> Result<ConversationRecord>;
+    /// The conversation that a creator's request id stands for; `None` while none was created or found by it.
+    async fn requested(&self, creator: &Sender, id: &ClientMsgId) -> Result<Option<ConversationId>>;
+    /// The 1:1 of two users, in either order; `None` when there is none.
+    async fn direct(&self, one: &UserId, other: &UserId) -> Result<Option<ConversationId>>;
     /// One conversation.
     async fn conversation(&self, id: ConversationId) -> Result<Option<ConversationRecord>>;
     /// Conversation ids after `after`, ascending.

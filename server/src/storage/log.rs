@@ -102,10 +102,24 @@ pub enum ReadError {
     Corrupt(String),
 }
 
+/// What an acknowledged append outlives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: it lies in memory, for tests.
+    Memory,
+    /// The process and the machine: it is fsynced on the local disk.
+    LocalFsync,
+    /// Any minority of the replicas: it is applied at a quorum.
+    Quorum,
+}
+
 /// Append-if-head, read, find. Every method is linearizable per conversation: a read that starts after an append
 /// returned sees it.
 #[async_trait]
 pub trait MessageLog: Send + Sync {
+    /// What "durable" means below.
+    fn durability(&self) -> Durability;
+
     /// Appends all entries or none, if the head is where the batch expects it and none of its (sender, id) pairs is
     /// taken. When it returns `Ok`, the entries, the head, the duplicate rows, each sender's newest id, and "fan-out
     /// pending from the batch's first seq" are durable, together. An entry that redacts has, in the same atom, put a

@@ -19,6 +19,7 @@ pub use directory::{
     Revocation, Settings, SettingsPatch, UserRecord,
 };
 pub use log::{
-    AppendBatch, AppendError, Head, MessageLog, PageLimit, PayloadHash, PendingAppend, Prior, ReadError, StoredEntry,
+    AppendBatch, AppendError, Durability, Head, MessageLog, PageLimit, PayloadHash, PendingAppend, Prior, ReadError,
+    StoredEntry,
 };
 pub use markers::{ChangeStamp, FanoutRecord, InboxHead, InboxRaise, InboxRow, MarkerError, MarkerRaise, Markers};

@@ -9,8 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use super::record::{CiphertextRecord, MediaRecord, MemberRecord, Record, RecordType, Reference};
 use super::requests::CONVERSATION_PREFIX;
 use crate::conversation::Backends;
-use crate::domain::{Body, Content, ConversationId, Entry, Kind, Member, MessageContent, Ordinal, Role, Sender, Seq};
-use crate::storage::{DirectoryError, PageLimit, ReadError, StoredEntry};
+use crate::domain::{
+    Body, Content, ConversationId, Entry, Kind, Member, MessageContent, Ordinal, Role, Sender, Seq, UserId,
+};
+use crate::storage::{DirectoryError, PageLimit, ReadError, StoredEntry, UserRecord};
 
 /// Rows read at a time.
 const PAGE: usize = 500;
@@ -31,7 +33,8 @@ pub enum ExportError {
 
 type Result<T> = std::result::Result<T, ExportError>;
 
-/// Writes everything, users first, then each conversation's lines in order. Conversations are sorted by the line ids, so
+/// Writes everything, users first, then each conversation's lines in order, at last who blocks whom: what the two wrote
+/// before must get in. Conversations are sorted by the line ids, so
 /// the same content gives the same bytes. Returns the number of lines.
 ///
 /// # Errors
@@ -46,6 +49,7 @@ pub async fn export(backends: &Backends, output: &mut dyn Write) -> Result<u64> 
     for (name, id) in exporter.conversations().await? {
         exporter.conversation(&name, id).await?;
     }
+    exporter.blocks().await?;
     exporter.output.flush()?;
     Ok(exporter.lines)
 }
@@ -67,22 +71,42 @@ impl Exporter<'_> {
 
     async fn users(&mut self) -> Result<()> {
         let mut after = None;
-        loop {
-            let page = self.backends.directory.list_users(after.as_ref(), PAGE).await?;
-            for user in &page {
+        while let Some(page) = self.users_after(&mut after).await? {
+            for user in page {
                 self.write(&Record {
                     record: RecordType::User,
                     id: user.id.to_string(),
-                    name: (!user.display_name.is_empty()).then(|| user.display_name.clone()),
+                    name: Some(user.display_name).filter(|name| !name.is_empty()),
                     deactivated: user.deactivated,
                     ..Record::default()
                 })?;
             }
-            match page.last() {
-                Some(last) => after = Some(last.id.clone()),
-                None => return Ok(()),
+        }
+        Ok(())
+    }
+
+    async fn blocks(&mut self) -> Result<()> {
+        let mut after = None;
+        while let Some(page) = self.users_after(&mut after).await? {
+            for user in page {
+                for target in self.backends.directory.blocks(&user.id).await? {
+                    self.write(&Record {
+                        record: RecordType::Block,
+                        id: target.to_string(),
+                        user: Some(user.id.to_string()),
+                        ..Record::default()
+                    })?;
+                }
             }
         }
+        Ok(())
+    }
+
+    /// The next page of users; `None` behind the last one.
+    async fn users_after(&self, after: &mut Option<UserId>) -> Result<Option<Vec<UserRecord>>> {
+        let page = self.backends.directory.list_users(after.as_ref(), PAGE).await?;
+        *after = page.last().map(|user| user.id.clone());
+        Ok(after.is_some().then_some(page))
     }
 
     /// Line ids and ids of all conversations, sorted by the former.

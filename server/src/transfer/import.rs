@@ -10,10 +10,10 @@ use stonechat_proto::admin;
 
 use super::lane::{Landed, Lanes};
 use super::record::{Record, RecordType, Reference};
-use super::requests::{append, creation, missing, referenced, sender};
-use crate::conversation::{Backends, Caller, Conversations};
+use super::requests::{append, block, creation, missing, referenced, sender};
+use crate::conversation::{Backends, Caller, Conversations, People};
 use crate::domain::authorization::Actor;
-use crate::domain::{ConversationId, CorrelationId, Effect, Reason, Refusal, Seq, UnixMillis, UserId};
+use crate::domain::{ConversationId, CorrelationId, Reason, Refusal, Seq, UnixMillis, UserId};
 use crate::wire;
 
 /// Bytes of a line: a 16 KiB text with every character escaped, and 500 members, are far below.
@@ -42,7 +42,7 @@ pub trait Progress {
     fn refused(&mut self, line: u64, refusal: &Refusal);
 }
 
-/// The import stopped. Everything up to here is stored; run it again to go on.
+/// The import stopped. Every line before the one it names is stored or was refused; run it again to go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The file cannot be read.
@@ -56,7 +56,7 @@ pub enum ImportError {
     /// The store cannot go on.
     #[error("stopped at line {line}: {refusal}; run the import again to go on")]
     Store {
-        /// The line.
+        /// The first line that it did not take. Lines of other conversations behind it may be stored.
         line: u64,
         /// What the store says.
         refusal: Refusal,
@@ -75,30 +75,29 @@ pub async fn import(
     progress: &mut dyn Progress,
 ) -> Result<Report, ImportError> {
     let mut importer = Importer {
+        people: People::new(conversations.clone(), host.clone()),
         conversations,
         backends,
         host,
         progress,
         known: BTreeMap::new(),
         lanes: Lanes::default(),
+        stopped: None,
         report: Report::default(),
     };
-    while let Some(line) = importer.read_line(&mut input)? {
-        let number = importer.report.lines;
-        let outcome = match line {
-            Ok(record) => importer.take(number, record).await,
-            Err(refusal) => Err(refusal),
-        };
-        if let Err(refusal) = outcome {
-            importer.refuse(number, &refusal)?;
-        }
+    let read = importer.take_lines(&mut input).await;
+    importer.land_all().await;
+    // What was in flight when the file could not be read on lies before that.
+    if let Some((line, refusal)) = importer.stopped {
+        return Err(ImportError::Store { line, refusal });
     }
-    importer.land_all().await?;
+    read?;
     conversations.drain().await;
     Ok(importer.report)
 }
 
 struct Importer<'a> {
+    people: People,
     conversations: &'a Conversations,
     backends: &'a Backends,
     host: &'a Host,
@@ -106,12 +105,34 @@ struct Importer<'a> {
     /// Conversations of this file, by the file's ids; bounded by `CONVERSATIONS_MAX`.
     known: BTreeMap<String, ConversationId>,
     lanes: Lanes,
+    /// The first line that the store did not take, and why: nothing is started behind it, or what comes later in the file
+    /// would come first in the conversation.
+    stopped: Option<(u64, Refusal)>,
     report: Report,
 }
 
 type Line = Result<Record, Refusal>;
 
 impl Importer<'_> {
+    async fn take_lines(&mut self, input: &mut impl BufRead) -> Result<(), ImportError> {
+        while self.stopped.is_none()
+            && let Some(line) = self.read_line(input)?
+        {
+            let number = self.report.lines;
+            let outcome = match line {
+                Ok(record) => self.take(number, record).await,
+                Err(refusal) => Err(refusal),
+            };
+            // When an earlier line stopped it meanwhile, this one may have missed just that one.
+            if self.stopped.is_none()
+                && let Err(refusal) = outcome
+            {
+                self.refused(number, refusal);
+            }
+        }
+        Ok(())
+    }
+
     /// The next line that is not empty; `None` at the end.
     fn read_line(&mut self, input: &mut impl BufRead) -> Result<Option<Line>, ImportError> {
         loop {
@@ -146,6 +167,7 @@ impl Importer<'_> {
         match record.record {
             RecordType::User => self.take_user(&record).await,
             RecordType::Conversation => self.take_conversation(record).await,
+            RecordType::Block => self.take_block(&record).await,
             _ => self.take_entry(line, &record).await,
         }
     }
@@ -156,21 +178,33 @@ impl Importer<'_> {
             display_name: record.name.clone().unwrap_or_default(),
         })?;
         let directory = &self.backends.directory;
-        let known = !directory
-            .users(std::slice::from_ref(&id))
-            .await
-            .map_err(unavailable)?
-            .is_empty();
-        directory
-            .upsert_user(&id, &name, self.now())
-            .await
-            .map_err(unavailable)?;
-        if record.deactivated {
-            directory
-                .set_deactivated(&id, true, self.now())
-                .await
-                .map_err(unavailable)?;
+        let found = directory.users(std::slice::from_ref(&id)).await.map_err(unavailable)?;
+        let before = found.first();
+        // What a user became since an earlier run is newer than the file.
+        if before.is_none_or(|user| user.display_name.is_empty() && !name.is_empty()) {
+            let written = directory.upsert_user(&id, &name, self.now()).await;
+            written.map_err(unavailable)?;
         }
+        // Deactivating revokes, and that stays: who has nothing revoked never was deactivated, also by a run that broke off.
+        let is_untouched = before.is_none_or(|user| !user.deactivated && user.tokens_revoked.is_none());
+        if record.deactivated && is_untouched {
+            let written = directory.set_deactivated(&id, true, self.now()).await;
+            written.map_err(unavailable)?;
+        }
+        self.count(before.is_some());
+        Ok(())
+    }
+
+    /// It counts for what comes behind it, and not for what stands before it.
+    async fn take_block(&mut self, record: &Record) -> Result<(), Refusal> {
+        let (user, target) = block(record)?;
+        self.people.user(&user).await?;
+        let known = self.people.blocks(&user).await?.contains(&target);
+        self.land_all().await;
+        if self.stopped.is_some() {
+            return Ok(());
+        }
+        self.people.set_block(&user, &target, true).await?;
         self.count(known);
         Ok(())
     }
@@ -220,7 +254,9 @@ impl Importer<'_> {
                 redacted,
             }
         };
-        if let Some(landed) = self.lanes.start(conversation, append.boxed()) {
+        if self.stopped.is_none()
+            && let Some(landed) = self.lanes.start(conversation, append.boxed())
+        {
             self.landed(landed);
         }
         Ok(())
@@ -266,11 +302,10 @@ impl Importer<'_> {
         }
     }
 
-    async fn land_all(&mut self) -> Result<(), ImportError> {
+    async fn land_all(&mut self) {
         while let Some(landed) = self.lanes.next().await {
             self.landed(landed);
         }
-        Ok(())
     }
 
     fn landed(&mut self, landed: Landed) {
@@ -281,10 +316,7 @@ impl Importer<'_> {
                 reason: Reason::ClientMsgIdReused { .. },
                 ..
             }) if landed.redacted => self.count(true),
-            Err(refusal) => {
-                self.report.refused += 1;
-                self.progress.refused(landed.line, &refusal);
-            }
+            Err(refusal) => self.refused(landed.line, refusal),
         }
     }
 
@@ -296,18 +328,15 @@ impl Importer<'_> {
         }
     }
 
-    /// A refused line is passed over; a store that cannot go on ends the import.
-    fn refuse(&mut self, line: u64, refusal: &Refusal) -> Result<(), ImportError> {
-        if refusal.effect == Effect::Unknown || matches!(refusal.reason, Reason::Unavailable { .. } | Reason::Internal)
-        {
-            return Err(ImportError::Store {
-                line,
-                refusal: refusal.clone(),
-            });
+    /// A refused line is passed over; a store that cannot go on ends the import, and of the lines it did not take the first
+    /// one counts.
+    fn refused(&mut self, line: u64, refusal: Refusal) {
+        if !refusal.is_fault() {
+            self.report.refused += 1;
+            self.progress.refused(line, &refusal);
+        } else if self.stopped.as_ref().is_none_or(|(first, _)| line < *first) {
+            self.stopped = Some((line, refusal));
         }
-        self.report.refused += 1;
-        self.progress.refused(line, refusal);
-        Ok(())
     }
 }
 

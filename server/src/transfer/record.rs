@@ -17,6 +17,7 @@ pub(super) enum RecordType {
     Members,
     Left,
     Renamed,
+    Block,
 }
 
 /// A line.
@@ -28,7 +29,7 @@ pub(super) struct Record {
     pub(super) id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) conversation: Option<String>,
-    /// Who did it; absent for the system.
+    /// Who did it; absent for the system. Of a block: who blocks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -20,6 +20,11 @@ pub(super) fn missing(field: &'static str) -> Refusal {
     Refusal::invalid(field, format!("{field} is missing"))
 }
 
+/// When it was written; 0 is not said.
+fn time(record: &Record) -> Result<Option<UnixMillis>> {
+    wire::optional_time("time", record.time.unwrap_or_default())
+}
+
 /// Who did it.
 pub(super) fn sender(user: Option<&str>, device: Option<&str>) -> Result<Sender> {
     Ok(Sender {
@@ -50,7 +55,7 @@ pub(super) fn creation(record: &Record) -> Result<CreateRequest> {
         members: members(&others)?,
     };
     let mut request = wire::conversation::create(&owner, request)?;
-    request.created = record.time.map(UnixMillis);
+    request.created = time(record)?;
     if request.kind == Kind::Direct {
         request.name.clear();
     }
@@ -105,9 +110,11 @@ pub(super) fn append(
             let name = record.name.clone().ok_or_else(|| missing("name"))?;
             wire::conversation::rename(header, name)
         }
-        RecordType::User | RecordType::Conversation => Err(Refusal::invalid("type", "not a line of a conversation")),
+        RecordType::User | RecordType::Conversation | RecordType::Block => {
+            Err(Refusal::invalid("type", "not a line of a conversation"))
+        }
     }?;
-    request.origin_time = record.time.map(UnixMillis);
+    request.origin_time = time(record)?;
     Ok(request)
 }
 
@@ -161,6 +168,12 @@ fn members(records: &[MemberRecord]) -> Result<Vec<v1::Member>> {
         })
     };
     records.iter().map(member).collect()
+}
+
+/// Who blocks, and whom.
+pub(super) fn block(record: &Record) -> Result<(UserId, UserId)> {
+    let user = record.user.as_deref().ok_or_else(|| missing("user"))?;
+    Ok((UserId::parse(user)?, UserId::parse(&record.id)?))
 }
 
 /// Sender and id that a reference names.

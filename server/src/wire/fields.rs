@@ -82,7 +82,10 @@ pub(super) fn entry_seq(field: &'static str, number: u64) -> Result<Seq> {
 }
 
 /// A time where 0 stands for none.
-pub(super) fn optional_time(field: &'static str, millis: i64) -> Result<Option<UnixMillis>> {
+///
+/// # Errors
+/// Before 1970.
+pub(crate) fn optional_time(field: &'static str, millis: i64) -> Result<Option<UnixMillis>> {
     if millis < 0 {
         return Err(Refusal::invalid(field, "a time lies after the Unix epoch"));
     }

@@ -24,3 +24,4 @@ mod text;
 mod tests;
 
 pub use answer::{Answer, answer};
+pub(crate) use fields::optional_time;

@@ -9,8 +9,19 @@ use super::fields::{self, Within};
 use super::text;
 use crate::domain::limits::{CLIENT_NAME_CHARS_MAX, HELLO_POSITIONS_MAX, SUBMIT_FRAMES_MAX, WINDOW_MAX};
 use crate::domain::{ConversationId, DeviceId, Reason, Refusal, Seq, SessionId, StreamName};
+use crate::storage::Durability;
 
 type Result<T> = std::result::Result<T, Refusal>;
+
+/// What a welcome says of acknowledged appends; of those that lie in memory nothing.
+#[must_use]
+pub fn durability(durability: Durability) -> v1::Durability {
+    match durability {
+        Durability::Memory => v1::Durability::Unspecified,
+        Durability::LocalFsync => v1::Durability::LocalFsync,
+        Durability::Quorum => v1::Durability::Quorum,
+    }
+}
 
 /// The one version of the protocol this server speaks.
 pub const PROTOCOL: u32 = 1;

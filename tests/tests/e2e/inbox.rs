@@ -11,6 +11,9 @@ use stonechat_tests::harness::{Bench, Claims, PATIENCE, RawSession, header, send
 
 use crate::support::{UNHURRIED, appended, judge, mark_delivered, mark_read, reaches, refusal, rows, sync};
 
+/// A block ends a watch by then; streams look again by themselves after 30 s.
+const BLOCK_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+
 async fn row(session: &mut RawSession, room: &str) -> v1::ConversationSummary {
     let list = rows(session.request(sync(b"", 0), PATIENCE).await);
     let found = list.conversations.into_iter().find(|row| row.conversation_id == room);
@@ -94,6 +97,59 @@ async fn bad_markers_change_no_count() {
         assert_eq!(row(&mut bob, &room).await.markers, before.markers, "{what}");
     }
     reaches(&mut alice, &room, head).await;
+}
+
+async fn configure(
+    bench: &Bench,
+    user: &str,
+    request: v1::UpdateConversationSettingsRequest,
+) -> v1::ConversationSummary {
+    let mut client = ConversationServiceClient::new(bench.call_as(&Claims::user(user), "phone"));
+    let answer = client.update_conversation_settings(request).await;
+    match answer.expect("an answer").into_inner().outcome {
+        Some(v1::update_conversation_settings_response::Outcome::Conversation(row)) => row,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Mutes and archives are the user's own: their other device is told, a cursor of before lists that row alone, one setting
+/// leaves the other as it is, and the other member sees nothing of it.
+#[tokio::test]
+async fn mutes_and_archives_reach_the_users_other_devices() {
+    let mut bench = Bench::start(&UNHURRIED).await;
+    let room = bench.direct("alice", "bob").await;
+    bench.direct("alice", "carol").await;
+    let mut tablet = bench.open("alice", "tablet").await;
+    let mut bob = bench.open("bob", "phone").await;
+    let mut list = rows(tablet.request(sync(b"", 0), PATIENCE).await);
+    assert_eq!(list.conversations.len(), 2);
+    let steps = [
+        (Some(i64::MAX), Some(true), (i64::MAX, true)),
+        (None, Some(false), (i64::MAX, false)),
+        (Some(0), None, (0, false)),
+    ];
+    for (muted_until_ms, archived, expected) in steps {
+        let request = v1::UpdateConversationSettingsRequest {
+            conversation_id: room.clone(),
+            muted_until_ms,
+            archived,
+        };
+        let set = |row: &v1::ConversationSummary| (row.muted_until_ms, row.archived);
+        assert_eq!(set(&configure(&bench, "alice", request).await), expected);
+        let is_told = |event: &Seen| matches!(event, Seen::Conversation(row) if row.conversation_id == room && set(row) == expected);
+        let what = format!("the row with {expected:?}");
+        tablet
+            .until(&what, PATIENCE, |seen| seen.events.iter().any(is_told))
+            .await;
+        list = rows(tablet.request(sync(&list.next_cursor, 0), PATIENCE).await);
+        let changed: Vec<_> = list
+            .conversations
+            .iter()
+            .map(|row| (row.conversation_id.as_str(), set(row)))
+            .collect();
+        assert_eq!(changed, [(room.as_str(), expected)]);
+        assert_eq!(set(&row(&mut bob, &room).await), (0, false));
+    }
 }
 
 async fn leave(bench: &Bench, room: &str, user: &str) -> u64 {
@@ -237,4 +293,30 @@ async fn a_block_silences_the_pair_alone() {
     reaches(&mut alice, &pair, after).await;
     reaches(&mut alice, &group, shared).await;
     judge(&bench.verdict().await, &[Check::C9]);
+}
+
+/// A block ends what the two see of each other's presence also on streams that watch already, long before these would look
+/// again by themselves.
+#[tokio::test]
+async fn a_block_ends_a_live_watch() {
+    let mut bench = Bench::start(&UNHURRIED).await;
+    bench.direct("alice", "bob").await;
+    let _alice = bench.open("alice", "phone").await;
+    let mut bob = bench.open("bob", "phone").await;
+    let watch = Asked::WatchPresence(v1::WatchPresence {
+        user_ids: vec!["alice".to_owned()],
+        replace: true,
+    });
+    let answer = bob.request(watch, PATIENCE).await;
+    let online = |presence: &v1::Presence| presence.status() == v1::Status::Online;
+    assert!(
+        matches!(&answer, Seen::Watching(list) if list.presences.iter().any(online)),
+        "{answer:?}"
+    );
+    set_block(&bench, "alice", "bob", true).await;
+    let offline = |event: &Seen| matches!(event, Seen::Presence(presence) if presence.status() == v1::Status::Offline);
+    bob.until("alice looks offline", BLOCK_WITHIN, |seen| {
+        seen.events.iter().any(offline)
+    })
+    .await;
 }

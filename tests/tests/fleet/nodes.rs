@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stonechat_proto::v1;
 use stonechat_tests::harness::{PATIENCE, Role};
 
 use crate::crew::crewed;
@@ -30,6 +31,8 @@ async fn i1_i2_killed_nodes_take_nothing_with_them() {
         return;
     };
     let mut reader = crew.reader(&fleet.nodes[0], "phone").await;
+    let welcome = reader.welcome(PATIENCE).await;
+    assert_eq!(welcome.durability(), v1::Durability::Quorum);
     for victim in [1, 2] {
         crew.burst(&fleet).await;
         fleet.nodes[victim].server.kill().await;

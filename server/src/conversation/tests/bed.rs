@@ -53,6 +53,18 @@ pub(super) fn text(text: &str) -> Change {
     })
 }
 
+/// A 1:1 to create.
+pub(super) fn direct(from: &str, to: &str, msg_id: &str) -> CreateRequest {
+    CreateRequest {
+        client_msg_id: id(msg_id),
+        owner: user(from),
+        kind: Kind::Direct,
+        name: String::new(),
+        members: vec![member(to, Role::Member)],
+        created: None,
+    }
+}
+
 impl Bed {
     pub(super) async fn new(users: &[&str]) -> Self {
         Self::with(users, Limits::default(), |log| log).await

@@ -2,21 +2,9 @@
 
 use futures_util::future::join_all;
 
-use super::bed::{Bed, caller, id, member, user};
-use crate::conversation::CreateRequest;
+use super::bed::{Bed, caller, direct, member, user};
 use crate::domain::{Kind, Reason, Role, Seq};
 use crate::storage::PageLimit;
-
-fn direct(from: &str, to: &str, msg_id: &str) -> CreateRequest {
-    CreateRequest {
-        client_msg_id: id(msg_id),
-        owner: user(from),
-        kind: Kind::Direct,
-        name: String::new(),
-        members: vec![member(to, Role::Member)],
-        created: None,
-    }
-}
 
 #[tokio::test]
 async fn one_conversation_per_pair_when_both_create_it_at_the_same_moment() {
@@ -114,7 +102,8 @@ async fn a_block_stops_the_pair_at_once_and_lifting_it_lets_them_go_on() {
         .set_block(&user("bob"), &user("alice"), true)
         .await
         .unwrap();
-    bed.conversations.block_changed(&user("bob"), &user("alice")).await;
+    let told = bed.conversations.block_changed(&user("bob"), &user("alice")).await;
+    told.unwrap();
     let refusal = bed
         .append("alice", conversation, "m", super::bed::text("m"))
         .await
@@ -125,6 +114,7 @@ async fn a_block_stops_the_pair_at_once_and_lifting_it_lets_them_go_on() {
         .set_block(&user("bob"), &user("alice"), false)
         .await
         .unwrap();
-    bed.conversations.block_changed(&user("bob"), &user("alice")).await;
+    let told = bed.conversations.block_changed(&user("bob"), &user("alice")).await;
+    told.unwrap();
     assert_eq!(bed.send("alice", conversation, "m").await.seq, Seq(3));
 }

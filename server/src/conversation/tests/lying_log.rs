@@ -7,12 +7,14 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::domain::{ClientMsgId, ConversationId, Sender, Seq};
-use crate::storage::{AppendBatch, AppendError, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry};
+use crate::storage::{
+    AppendBatch, AppendError, Durability, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry,
+};
 
 type Log = Arc<dyn MessageLog>;
 
 /// What happens to the n-th append.
-pub(super) enum Lie {
+pub(crate) enum Lie {
     /// The reply is lost though it was done.
     DoneButUnknown,
     /// The request is lost and nothing was done.
@@ -33,9 +35,16 @@ struct LyingLog {
     fail: Fail,
     /// While it is set nobody learns what is stored under an id.
     unfound: Arc<AtomicBool>,
+    /// Nothing below is kept.
+    floor: Seq,
+    /// Appends go through while it is open.
     open: watch::Receiver<bool>,
     /// Appends that came to the gate.
     came: watch::Sender<u64>,
+    /// The last question of a load is answered while it is open.
+    loads: watch::Receiver<bool>,
+    /// Loads that came to the gate.
+    loading: watch::Sender<u64>,
 }
 
 impl LyingLog {
@@ -46,14 +55,17 @@ impl LyingLog {
             decide: Box::new(|_, _| None),
             fail: Box::new(|_, _, _| None),
             unfound: Arc::default(),
+            floor: Seq::ZERO,
             open: watch::channel(true).1,
             came: watch::Sender::new(0),
+            loads: watch::channel(true).1,
+            loading: watch::Sender::new(0),
         }
     }
 }
 
 /// Lies about appends as `decide` says; it gets the append's number, from 0, and the batch.
-pub(super) fn lying(
+pub(crate) fn lying(
     decide: impl Fn(u64, &AppendBatch) -> Option<Lie> + Send + Sync + 'static,
 ) -> impl FnOnce(Log) -> Log {
     move |inner| {
@@ -89,9 +101,9 @@ pub(super) fn unfound(switch: &Arc<AtomicBool>) -> impl FnOnce(Log) -> Log {
 
 /// What a test holds of a gate.
 pub(crate) struct Gate {
-    /// Appends go through while it is open.
+    /// What it is for goes through while it is open.
     pub(crate) open: watch::Sender<bool>,
-    /// Appends that came to it.
+    /// How many came to it.
     pub(crate) came: watch::Receiver<u64>,
 }
 
@@ -104,6 +116,27 @@ pub(crate) fn gated(inner: Log) -> (Gate, Log) {
     };
     let came = log.came.subscribe();
     (Gate { open, came }, Arc::new(log))
+}
+
+/// A log that keeps loads of conversations waiting while the gate is closed; it is open at first.
+pub(super) fn slow_to_load(inner: Log) -> (Gate, Log) {
+    let (open, passage) = watch::channel(true);
+    let log = LyingLog {
+        loads: passage,
+        ..LyingLog::before(inner)
+    };
+    let came = log.loading.subscribe();
+    (Gate { open, came }, Arc::new(log))
+}
+
+/// Says that nothing below `floor` is kept.
+pub(super) fn kept_from(floor: Seq) -> impl FnOnce(Log) -> Log {
+    move |inner| {
+        Arc::new(LyingLog {
+            floor,
+            ..LyingLog::before(inner)
+        })
+    }
 }
 
 /// Fails the test when a batch straddles a bucket.
@@ -121,6 +154,10 @@ pub(super) fn bucket_checked(bucket: u64) -> impl FnOnce(Log) -> Log {
 
 #[async_trait]
 impl MessageLog for LyingLog {
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+
     async fn append(&self, batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
         let number = self.appends.fetch_add(1, Ordering::Relaxed);
         self.came.send_modify(|came| *came += 1);
@@ -139,7 +176,11 @@ impl MessageLog for LyingLog {
     }
 
     async fn head(&self, conversation: ConversationId) -> Result<Option<Head>, ReadError> {
-        self.inner.head(conversation).await
+        let head = self.inner.head(conversation).await?;
+        Ok(head.map(|head| Head {
+            floor: head.floor.max(self.floor),
+            ..head
+        }))
     }
 
     async fn read(
@@ -177,6 +218,8 @@ impl MessageLog for LyingLog {
     }
 
     async fn fanout_pending_from(&self, conversation: ConversationId) -> Result<Option<Seq>, ReadError> {
+        self.loading.send_modify(|came| *came += 1);
+        drop(self.loads.clone().wait_for(|open| *open).await);
         self.inner.fanout_pending_from(conversation).await
     }
 

@@ -1,9 +1,9 @@
 //! Roles, limits and audiences (I7, I11).
 
 use super::bed::{Bed, caller, member, text, user};
-use crate::conversation::{HistoryAnchor, HistoryQuery};
+use crate::conversation::{HistoryAnchor, HistoryQuery, MemberReceipt};
 use crate::domain::limits::GROUP_MEMBERS_MAX;
-use crate::domain::{Change, ConversationId, Member, Reason, Refusal, Role};
+use crate::domain::{Change, ConversationId, Member, Reason, Refusal, Role, Seq};
 
 async fn seqs_of(bed: &Bed, who: &str, conversation: ConversationId) -> Result<Vec<u64>, Refusal> {
     let query = HistoryQuery {
@@ -45,6 +45,74 @@ async fn i7_c12_c13_a_member_reads_exactly_their_stays() {
     bed.send("alice", group, "8").await;
     assert_eq!(seqs_of(&bed, "bob", group).await.unwrap(), [3, 4, 5, 7, 8]);
     assert_eq!(seqs_of(&bed, "alice", group).await.unwrap(), [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+/// C12: who left sees the conversation as far as they may read it: neither who is there today, nor what it is called or
+/// has pinned, nor how far the others read on. Back again they see everything.
+#[tokio::test]
+async fn i7_c12_who_left_learns_nothing_of_what_came_later() {
+    let bed = Bed::new(&["alice", "bob", "carol", "dave", "erin"]).await;
+    let others = ["bob", "carol", "dave"].map(|name| member(name, Role::Member));
+    let group = bed.group("alice", &others).await;
+    let sent = bed.send("alice", group, "2").await.seq;
+    bed.append("alice", group, "3", Change::RemoveMember(user("dave")))
+        .await
+        .unwrap();
+    let left = bed.append("alice", group, "4", Change::RemoveMember(user("bob"))).await;
+    let left = left.unwrap().seq;
+    let pin = Change::Pin {
+        target: sent,
+        unpin: false,
+    };
+    let later = [
+        Change::Rename("secret".to_owned()),
+        pin,
+        Change::SetMembers(vec![member("erin", Role::Member)]),
+        text("8"),
+    ];
+    for (number, change) in later.into_iter().enumerate() {
+        bed.append("alice", group, &format!("later-{number}"), change)
+            .await
+            .unwrap();
+    }
+    let rules = &bed.conversations;
+    for (who, seq) in [("carol", Seq(8)), ("erin", Seq(7))] {
+        rules.mark_read(&caller(who), group, seq, false).await.unwrap();
+    }
+    bed.append("alice", group, "out", Change::RemoveMember(user("carol")))
+        .await
+        .unwrap();
+    bed.conversations.settled(&user("bob")).await;
+
+    let seen = rules.get(&caller("bob"), group).await.unwrap();
+    assert_eq!((seen.head, seen.name.as_str()), (left, ""));
+    assert!(seen.members.is_empty() && seen.pins.is_empty(), "{seen:?}");
+    let row = seen.mine.unwrap();
+    assert_eq!((row.former_member, row.name.as_str(), row.head), (true, "", left));
+    let receipts = rules.receipts(&caller("bob"), group, sent, true).await.unwrap();
+    let of_carol = MemberReceipt {
+        user: user("carol"),
+        delivered: left,
+        read: left,
+    };
+    assert_eq!(
+        (receipts.audience, receipts.read),
+        (1, 1),
+        "carol was there when bob went"
+    );
+    assert_eq!(receipts.members, [of_carol]);
+
+    let back = Change::SetMembers(vec![member("bob", Role::Member)]);
+    bed.append("alice", group, "back", back).await.unwrap();
+    bed.conversations.settled(&user("bob")).await;
+    let seen = rules.get(&caller("bob"), group).await.unwrap();
+    assert_eq!(
+        (seen.name.as_str(), seen.members.len(), seen.pins.len()),
+        ("secret", 3, 1)
+    );
+    assert_eq!(seen.mine.unwrap().name, "secret");
+    let receipts = rules.receipts(&caller("bob"), group, sent, true).await.unwrap();
+    assert_eq!(receipts.members.len(), 1, "bob, who got it in his first stay");
 }
 
 #[tokio::test]

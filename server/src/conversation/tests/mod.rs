@@ -1,6 +1,7 @@
 //! The conversation rules on in-memory backends: each test names the promise it holds.
 
 mod bed;
+mod blocks;
 mod creation;
 mod failing;
 mod failing_markers;

@@ -1,10 +1,14 @@
 //! One order, no duplicates, a sender's order (I2, I3, I4), and time that never goes back (T13's rule).
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 
-use super::bed::{Bed, caller, id, request, text};
+use super::bed::{Bed, caller, direct, id, request, text};
+use super::lying_log::gated;
+use crate::conversation::limits::QUEUE_MAX;
 use crate::conversation::{Caller, Limits};
-use crate::domain::{DeviceId, Reason, Seq};
+use crate::domain::{DeviceId, Effect, Reason, Seq};
 
 #[tokio::test]
 async fn i3_pipelined_sends_take_places_in_order_without_holes() {
@@ -126,27 +130,87 @@ async fn c7_server_time_never_decreases_when_the_clock_jumps_back() {
     assert!(later.time >= after.time);
 }
 
-#[tokio::test]
-async fn i9_a_full_queue_refuses_as_not_done_and_the_retry_succeeds() {
+/// I9, C9: over its rate a conversation stores nothing and looks nothing up, so it denies nothing: a retry of what is stored
+/// is refused like everybody, and finds out later.
+#[tokio::test(start_paused = true)]
+async fn i9_c9_over_the_rate_is_refused_as_unknown_and_the_retry_tells() {
     let limits = Limits {
         appends_per_second: 10,
         ..Limits::default()
     };
     let bed = Bed::with(&["alice"], limits, |log| log).await;
     let group = bed.group("alice", &[]).await;
-    let ids: Vec<String> = (0..30).map(|n| format!("m{n}")).collect();
-    let answers = join_all(ids.iter().map(|msg_id| bed.append("alice", group, msg_id, text("x")))).await;
-    let refused = answers.iter().position(Result::is_err).unwrap();
-    let refusal = answers[refused].as_ref().unwrap_err();
-    assert!(matches!(refusal.reason, Reason::RateLimited { retry_after_ms } if retry_after_ms > 0));
-    tokio::time::pause();
-    tokio::time::advance(std::time::Duration::from_secs(1)).await;
-    assert!(
-        !bed.append("alice", group, &ids[refused], text("x"))
-            .await
-            .unwrap()
-            .duplicate
-    );
+    let stored = bed.send("alice", group, "m0").await;
+    let ids: Vec<String> = (1..30).map(|n| format!("m{n}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).chain(["m0"]).collect();
+    let answers = join_all(ids.iter().map(|id| bed.append("alice", group, id, text(id)))).await;
+    let refused: Vec<&str> = ids
+        .iter()
+        .zip(&answers)
+        .filter(|(_, answer)| answer.is_err())
+        .map(|(id, _)| *id)
+        .collect();
+    assert_eq!((refused.len(), refused.last()), (21, Some(&"m0")));
+    for refusal in answers.into_iter().filter_map(Result::err) {
+        assert!(matches!(refusal.reason, Reason::RateLimited { retry_after_ms } if retry_after_ms > 0));
+        assert_eq!(refusal.effect, Effect::Unknown, "{refusal:?}");
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let again = bed.send("alice", group, "m0").await;
+    assert_eq!((again.seq, again.duplicate), (stored.seq, true));
+    assert!(!bed.send("alice", group, refused[0]).await.duplicate);
+}
+
+/// I9, C9: the queue of a conversation that the store keeps waiting holds 256, and who finds it full is told that an earlier
+/// try may have got in.
+#[tokio::test]
+async fn i9_c9_a_full_queue_refuses_as_unknown_and_the_retry_succeeds() {
+    let mut gate = None;
+    let gated = |log| {
+        let (held, log) = gated(log);
+        gate = Some(held);
+        log
+    };
+    let bed = Bed::with(&["alice"], Limits::default(), gated).await;
+    let mut gate = gate.unwrap();
+    let group = bed.group("alice", &[]).await;
+    gate.open.send_replace(false);
+    let before = *gate.came.borrow_and_update();
+    let (rules, held) = (bed.conversations.clone(), request(group, "held", text("held")));
+    let held = tokio::spawn(async move { rules.append(&caller("alice"), held).await });
+    gate.came.wait_for(|came| *came > before).await.unwrap();
+    let ids: Vec<String> = (0..QUEUE_MAX + 10).map(|n| format!("m{n}")).collect();
+    let sends = join_all(ids.iter().map(|id| bed.append("alice", group, id, text(id))));
+    let opens = async { gate.open.send_replace(true) };
+    let (answers, _) = futures_util::join!(sends, opens);
+    assert_eq!(held.await.unwrap().unwrap().seq, Seq(2));
+    let (stored, refused) = answers.split_at(QUEUE_MAX);
+    for (answer, seq) in stored.iter().zip(3..) {
+        assert_eq!(answer.as_ref().unwrap().seq, Seq(seq));
+    }
+    for refusal in refused.iter().map(|answer| answer.as_ref().unwrap_err()) {
+        assert!(matches!(refusal.reason, Reason::RateLimited { retry_after_ms } if retry_after_ms > 0));
+        assert_eq!(refusal.effect, Effect::Unknown, "{refusal:?}");
+    }
+    for (id, known) in [(&ids[0], true), (&ids[QUEUE_MAX], false)] {
+        assert_eq!(bed.send("alice", group, id).await.duplicate, known);
+    }
+}
+
+/// C9: the same for a node that goes down, whatever has an id.
+#[tokio::test]
+async fn c9_a_node_that_goes_down_denies_nothing() {
+    let bed = Bed::new(&["alice", "bob"]).await;
+    let group = bed.group("alice", &[]).await;
+    bed.send("alice", group, "m").await;
+    bed.conversations.drain().await;
+    let retry = bed.append("alice", group, "m", text("m")).await.unwrap_err();
+    let asked = direct("alice", "bob", "create");
+    let create = bed.conversations.create(&caller("alice"), asked).await.unwrap_err();
+    for refusal in [retry, create] {
+        assert!(matches!(refusal.reason, Reason::Unavailable { .. }), "{refusal:?}");
+        assert_eq!(refusal.effect, Effect::Unknown, "{refusal:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! History by seq, edits, redactions, pins, and the conversation list.
 
-use super::bed::{Bed, caller, member, page, seqs, text, user};
-use crate::conversation::HistoryAnchor;
-use crate::domain::{Body, Change, Content, MessageContent, Reason, Role, Seq};
+use super::bed::{Bed, caller, member, page, page_of, seqs, text, user};
+use super::lying_log::kept_from;
+use crate::conversation::{HistoryAnchor, HistoryQuery, Limits};
+use crate::domain::limits::HISTORY_PAGE_BYTES_MAX;
+use crate::domain::{Body, Change, Content, Effect, MessageContent, Reason, Role, Seq};
 
 #[tokio::test]
 async fn p6_pages_forward_backward_and_around_join_without_gap() {
@@ -28,6 +30,87 @@ async fn p6_pages_forward_backward_and_around_join_without_gap() {
     assert_eq!((seqs(&at_head), at_head.has_more), (vec![], false));
     let beyond = page(&bed, group, HistoryAnchor::After(Seq(16)), 5).await.unwrap_err();
     assert_eq!(beyond.reason, Reason::BeyondHead { head: Seq(15) });
+}
+
+/// The oldest seq that can be read does not hang on where the page ends.
+#[tokio::test]
+async fn p6_a_page_that_ends_before_a_stay_says_where_that_begins() {
+    let bed = Bed::new(&["alice", "bob"]).await;
+    let group = bed.group("alice", &[]).await;
+    for n in 2..=4 {
+        bed.send("alice", group, &format!("m{n}")).await;
+    }
+    let add = Change::SetMembers(vec![member("bob", Role::Member)]);
+    let joined = bed.append("alice", group, "add", add).await.unwrap().seq;
+    bed.send("alice", group, "m6").await;
+    for until in [Seq(2), joined, Seq(6)] {
+        let query = HistoryQuery {
+            conversation: group,
+            anchor: HistoryAnchor::Before(None),
+            limit: 10,
+            until: Some(until),
+        };
+        let page = bed.conversations.history(&caller("bob"), query).await.unwrap();
+        assert_eq!((page.first_available, page.head), (joined, Seq(6)), "until {until}");
+        assert_eq!(page.entries.len() as u64, (until.0 + 1).saturating_sub(joined.0));
+    }
+}
+
+/// I9: a page around a seq is as large as any other, and the seq is in it.
+#[tokio::test]
+async fn i9_a_page_around_a_seq_keeps_to_the_bytes_of_a_page() {
+    let bed = Bed::new(&["alice"]).await;
+    let group = bed.group("alice", &[]).await;
+    let long = "x".repeat(16 * 1024);
+    for n in 2..=130 {
+        bed.append("alice", group, &format!("m{n}"), text(&long)).await.unwrap();
+    }
+    let around = page(&bed, group, HistoryAnchor::Around(Seq(65)), 130).await.unwrap();
+    let bytes: usize = around.entries.iter().map(|stored| stored.wire.len()).sum();
+    let entry = around.entries[0].wire.len();
+    assert!(
+        bytes <= HISTORY_PAGE_BYTES_MAX + entry && bytes > HISTORY_PAGE_BYTES_MAX - 2 * entry,
+        "{bytes}"
+    );
+    let seqs = seqs(&around);
+    assert!(
+        seqs.contains(&64) && seqs.contains(&65) && seqs.contains(&66),
+        "{seqs:?}"
+    );
+}
+
+/// Where retention took the oldest part, a cursor into it is refused with where reading can start.
+#[tokio::test]
+async fn p6_a_cursor_below_what_is_kept_is_refused() {
+    const FLOOR: Seq = Seq(5);
+    let bed = Bed::with(&["alice"], Limits::default(), kept_from(FLOOR)).await;
+    let group = bed.group("alice", &[]).await;
+    for n in 2..=8 {
+        bed.send("alice", group, &format!("m{n}")).await;
+    }
+    let reason = Reason::CursorExpired {
+        first_available: FLOOR,
+        head: Seq(8),
+    };
+    let node = bed.other_node();
+    for anchor in [
+        HistoryAnchor::After(Seq(3)),
+        HistoryAnchor::Before(Some(Seq(3))),
+        HistoryAnchor::Around(Seq(1)),
+    ] {
+        let refusal = page_of(&node, "alice", group, anchor, 10).await.unwrap_err();
+        assert_eq!((refusal.reason, refusal.effect), (reason.clone(), Effect::NotDone));
+    }
+    for anchor in [
+        HistoryAnchor::After(Seq(4)),
+        HistoryAnchor::After(Seq(0)),
+        HistoryAnchor::Before(None),
+        HistoryAnchor::Around(FLOOR),
+    ] {
+        let kept = page_of(&node, "alice", group, anchor, 10).await.unwrap();
+        assert_eq!((seqs(&kept), kept.has_more), (vec![5, 6, 7, 8], false), "{anchor:?}");
+        assert_eq!(kept.first_available, FLOOR);
+    }
 }
 
 #[tokio::test]

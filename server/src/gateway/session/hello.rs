@@ -425,7 +425,7 @@ impl Prepared {
             has_more: self.list.has_more,
             cursor: self.list.next_cursor.clone().into(),
             token_expires_ms: self.principal.expires.0,
-            durability: v1::Durability::LocalFsync.into(),
+            durability: wire::session::durability(gateway.on.conversations.durability()).into(),
         }
     }
 }

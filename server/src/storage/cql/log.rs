@@ -6,12 +6,18 @@ use async_trait::async_trait;
 
 use super::CqlStore;
 use crate::domain::{ClientMsgId, ConversationId, Sender, Seq};
-use crate::storage::{AppendBatch, AppendError, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry};
+use crate::storage::{
+    AppendBatch, AppendError, Durability, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry,
+};
 
 /// Ids are unique within a bucket by the batch itself; across buckets by [`MessageLog::find`], which whoever appends asks
 /// first, at the head that the batch then expects.
 #[async_trait]
 impl MessageLog for CqlStore {
+    fn durability(&self) -> Durability {
+        Durability::Quorum
+    }
+
     async fn append(&self, batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
         self.inner.append_batch(batch).await
     }

@@ -14,7 +14,9 @@ use super::rows;
 use super::writer::Job;
 use crate::domain::{ClientMsgId, ConversationId, Sender, Seq};
 use crate::storage::rules::{check_shape, encode_all, page_is_full};
-use crate::storage::{AppendBatch, AppendError, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry};
+use crate::storage::{
+    AppendBatch, AppendError, Durability, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry,
+};
 use crate::wire::entry;
 
 /// The head, when it agrees with the entries.
@@ -123,6 +125,10 @@ fn all_pending(engine: &Engine) -> Result<Vec<(ConversationId, Seq)>, Fault> {
 
 #[async_trait]
 impl MessageLog for EmbeddedStore {
+    fn durability(&self) -> Durability {
+        Durability::LocalFsync
+    }
+
     async fn append(&self, batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
         check_shape(&batch)?;
         let stored = encode_all(&batch);

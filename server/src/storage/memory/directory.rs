@@ -330,6 +330,16 @@ impl Directory for MemoryDirectory {
         self.state().create(new)
     }
 
+    async fn requested(&self, creator: &Sender, id: &ClientMsgId) -> Result<Option<ConversationId>> {
+        let request = (creator.clone(), id.clone());
+        Ok(self.state().requests.get(&request).copied())
+    }
+
+    async fn direct(&self, one: &UserId, other: &UserId) -> Result<Option<ConversationId>> {
+        let pair = (one.min(other).clone(), one.max(other).clone());
+        Ok(self.state().pairs.get(&pair).copied())
+    }
+
     async fn conversation(&self, id: ConversationId) -> Result<Option<ConversationRecord>> {
         Ok(self.state().conversations.get(&id).cloned())
     }

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use super::MemoryStore;
 use crate::domain::{Body, ClientMsgId, ConversationId, Sender, Seq};
 use crate::storage::rules::{check_shape, encode_all, page_is_full, tombstone_of};
-use crate::storage::{AppendBatch, AppendError, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry};
+use crate::storage::{
+    AppendBatch, AppendError, Durability, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry,
+};
 
 /// Every conversation's log.
 pub(super) type Logs = BTreeMap<ConversationId, Log>;
@@ -112,6 +114,10 @@ impl Log {
 
 #[async_trait]
 impl MessageLog for MemoryStore {
+    fn durability(&self) -> Durability {
+        Durability::Memory
+    }
+
     async fn append(&self, batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
         check_shape(&batch)?;
         let stored = encode_all(&batch);

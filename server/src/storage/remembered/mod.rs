@@ -20,7 +20,7 @@ use super::directory::{
     ConversationRecord, ConversationView, DeviceRecord, Directory, DirectoryError, NewConversation, Projection,
     Revocation, Settings, SettingsPatch, UserRecord,
 };
-use crate::domain::{ConversationId, DeviceId, UnixMillis, UserId};
+use crate::domain::{ClientMsgId, ConversationId, DeviceId, Sender, UnixMillis, UserId};
 
 type Result<T> = std::result::Result<T, DirectoryError>;
 
@@ -204,6 +204,14 @@ impl Directory for RememberedDirectory {
 
     async fn create_conversation(&self, new: NewConversation) -> Result<ConversationRecord> {
         self.directory.create_conversation(new).await
+    }
+
+    async fn requested(&self, creator: &Sender, id: &ClientMsgId) -> Result<Option<ConversationId>> {
+        self.directory.requested(creator, id).await
+    }
+
+    async fn direct(&self, one: &UserId, other: &UserId) -> Result<Option<ConversationId>> {
+        self.directory.direct(one, other).await
     }
 
     async fn conversation(&self, id: ConversationId) -> Result<Option<ConversationRecord>> {

@@ -43,11 +43,15 @@ enum Decided {
 }
 
 async fn decide<D: Db>(connection: &mut D::Connection, new: &NewConversation) -> Result<Decided> {
-    if let Some(id) = find_request::<D>(connection, new).await? {
+    if let Some(id) = find_request::<D>(connection, &new.creator, &new.client_msg_id).await? {
         return Ok(Decided::Before(id));
     }
     refuse_unknown_members::<D>(connection, new).await?;
-    let id = match find_pair::<D>(connection, new).await? {
+    let known = match new.pair() {
+        Some((low, high)) => find_pair::<D>(connection, low, high).await?,
+        None => None,
+    };
+    let id = match known {
         Some(id) => id,
         None => {
             insert::<D>(connection, new).await?;
@@ -79,23 +83,43 @@ fn creator_device(sender: &Sender) -> &str {
     sender.device.as_ref().map_or("", DeviceId::as_str)
 }
 
-async fn find_request<D: Db>(connection: &mut D::Connection, new: &NewConversation) -> Result<Option<ConversationId>> {
+pub(super) async fn requested<D: Db>(
+    readers: &Pool<D>,
+    creator: &Sender,
+    id: &ClientMsgId,
+) -> Result<Option<ConversationId>> {
+    let mut connection = readers.acquire().await?;
+    find_request::<D>(&mut connection, creator, id).await
+}
+
+pub(super) async fn direct<D: Db>(readers: &Pool<D>, one: &UserId, other: &UserId) -> Result<Option<ConversationId>> {
+    let mut connection = readers.acquire().await?;
+    find_pair::<D>(&mut connection, one.min(other), one.max(other)).await
+}
+
+async fn find_request<D: Db>(
+    connection: &mut D::Connection,
+    creator: &Sender,
+    id: &ClientMsgId,
+) -> Result<Option<ConversationId>> {
     let row: Option<(Vec<u8>,)> = statement::<D>(
         "SELECT conversation_id FROM conversation_requests
          WHERE creator_user = $1 AND creator_device = $2 AND client_msg_id = $3",
     )
-    .bind(creator_user(&new.creator))
-    .bind(creator_device(&new.creator))
-    .bind(new.client_msg_id.as_str())
+    .bind(creator_user(creator))
+    .bind(creator_device(creator))
+    .bind(id.as_str())
     .fetch_optional(connection)
     .await?;
     row.map(|(id,)| id_from_db(&id)).transpose()
 }
 
-async fn find_pair<D: Db>(connection: &mut D::Connection, new: &NewConversation) -> Result<Option<ConversationId>> {
-    let Some((low, high)) = new.pair() else {
-        return Ok(None);
-    };
+/// The lower id first.
+async fn find_pair<D: Db>(
+    connection: &mut D::Connection,
+    low: &UserId,
+    high: &UserId,
+) -> Result<Option<ConversationId>> {
     let row: Option<(Vec<u8>,)> =
         statement::<D>("SELECT conversation_id FROM conversations WHERE direct_low = $1 AND direct_high = $2")
             .bind(low.as_str())

@@ -30,7 +30,7 @@ use sqlx::{Database, Pool};
 use self::db::Db;
 use self::error::Failed;
 
-use crate::domain::{ConversationId, DeviceId, UnixMillis, UserId};
+use crate::domain::{ClientMsgId, ConversationId, DeviceId, Sender, UnixMillis, UserId};
 use crate::storage::{
     ConversationRecord, ConversationView, DeviceRecord, Directory, DirectoryError, NewConversation, Projection,
     Revocation, Settings, SettingsPatch, UserRecord,
@@ -159,6 +159,14 @@ impl<D: Db> Directory for SqlDirectory<D> {
 
     async fn create_conversation(&self, new: NewConversation) -> Result<ConversationRecord> {
         self.run(|| conversations::create(self.writer(), &new)).await
+    }
+
+    async fn requested(&self, creator: &Sender, id: &ClientMsgId) -> Result<Option<ConversationId>> {
+        self.run(|| conversations::requested(self.readers(), creator, id)).await
+    }
+
+    async fn direct(&self, one: &UserId, other: &UserId) -> Result<Option<ConversationId>> {
+        self.run(|| conversations::direct(self.readers(), one, other)).await
     }
 
     async fn conversation(&self, id: ConversationId) -> Result<Option<ConversationRecord>> {

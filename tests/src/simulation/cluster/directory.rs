@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use stonechat_server::domain::{ConversationId, DeviceId, UnixMillis, UserId};
+use stonechat_server::domain::{ClientMsgId, ConversationId, DeviceId, Sender, UnixMillis, UserId};
 use stonechat_server::storage::{
     ConversationRecord, ConversationView, DeviceRecord, Directory, DirectoryError, NewConversation, Projection,
     Revocation, Settings, SettingsPatch, UserRecord,
@@ -122,6 +122,14 @@ impl Directory for NodeDirectory {
 
     async fn create_conversation(&self, new: NewConversation) -> Result<ConversationRecord> {
         self.write(self.inner.create_conversation(new)).await
+    }
+
+    async fn requested(&self, creator: &Sender, id: &ClientMsgId) -> Result<Option<ConversationId>> {
+        self.read(self.inner.requested(creator, id)).await
+    }
+
+    async fn direct(&self, one: &UserId, other: &UserId) -> Result<Option<ConversationId>> {
+        self.read(self.inner.direct(one, other)).await
     }
 
     async fn conversation(&self, id: ConversationId) -> Result<Option<ConversationRecord>> {

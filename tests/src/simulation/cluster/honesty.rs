@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use stonechat_server::domain::{ClientMsgId, ConversationId, Effect, Reason, Refusal, Sender};
+use stonechat_server::domain::{ClientMsgId, ConversationId, Effect, Refusal, Sender};
 
 /// What a device sends under one id.
 pub(super) type Id = (ConversationId, Sender, ClientMsgId);
@@ -51,11 +51,9 @@ impl Honesty {
         ledger.stored.insert(id);
     }
 
-    /// What lay in the log before a request arrived must not be denied; nor what only this request can have put there. A
-    /// request that was not even looked at says so, and asks to be sent again: that much is true of it.
+    /// What lay in the log before a request arrived must not be denied; nor what only this request can have put there.
     pub(super) fn refused(&self, asked: Asked, refusal: &Refusal) {
-        let is_unread = matches!(refusal.reason, Reason::RateLimited { .. });
-        if refusal.effect != Effect::NotDone || is_unread {
+        if refusal.effect != Effect::NotDone {
             return;
         }
         let mut ledger = self.lock();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use stonechat_server::domain::{ClientMsgId, ConversationId, Sender, Seq};
 use stonechat_server::storage::{
-    AppendBatch, AppendError, Head, MessageLog, PageLimit, PendingAppend, Prior, ReadError, StoredEntry,
+    AppendBatch, AppendError, Durability, Head, MessageLog, PageLimit, PendingAppend, Prior, ReadError, StoredEntry,
 };
 
 use super::gate::Gate;
@@ -227,6 +227,10 @@ impl NodeLog {
 
 #[async_trait]
 impl MessageLog for NodeLog {
+    fn durability(&self) -> Durability {
+        Durability::Memory
+    }
+
     async fn append(&self, batch: AppendBatch) -> Stored {
         self.truth.check_bucket(&batch);
         self.truth.weather.count("appends");

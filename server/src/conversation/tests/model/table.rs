@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::domain::{ClientMsgId, ConversationId, Sender, Seq};
-use crate::storage::{AppendBatch, AppendError, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry};
+use crate::storage::{
+    AppendBatch, AppendError, Durability, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry,
+};
 
 /// What is in force.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +91,10 @@ pub(super) struct Instant(pub(super) Table);
 
 #[async_trait]
 impl MessageLog for Instant {
+    fn durability(&self) -> Durability {
+        Durability::Memory
+    }
+
     async fn append(&self, _batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
         Err(AppendError::NotDone("an instant does not change".to_owned()))
     }

@@ -128,6 +128,39 @@ pub(crate) async fn pair_has_one_conversation(directory: AnyDirectory) {
     );
 }
 
+pub(crate) async fn requests_and_pairs_are_found_without_creating(directory: AnyDirectory) {
+    with_users(&directory, &["ann", "bob", "cat"]).await;
+    let (ann, bob, cat) = (user("ann"), user("bob"), user("cat"));
+    let new = direct(1, "request", "ann", "bob");
+    assert_eq!(directory.direct(&ann, &bob).await.unwrap(), None);
+    assert_eq!(
+        directory.requested(&new.creator, &new.client_msg_id).await.unwrap(),
+        None
+    );
+    directory.create_conversation(new.clone()).await.unwrap();
+    let other = group(2, "other", &["ann", "bob"]);
+    directory.create_conversation(other.clone()).await.unwrap();
+    for (one, two) in [(&ann, &bob), (&bob, &ann)] {
+        assert_eq!(directory.direct(one, two).await.unwrap(), Some(new.id));
+    }
+    for (one, two) in [(&ann, &cat), (&ann, &ann)] {
+        assert_eq!(directory.direct(one, two).await.unwrap(), None);
+    }
+    for asked in [&new, &other] {
+        let found = directory.requested(&asked.creator, &asked.client_msg_id).await;
+        assert_eq!(found.unwrap(), Some(asked.id));
+    }
+    let of_nobody = Sender {
+        user: None,
+        ..new.creator.clone()
+    };
+    for creator in [of_nobody, super::sender("bob")] {
+        let found = directory.requested(&creator, &new.client_msg_id).await;
+        assert_eq!(found.unwrap(), None);
+    }
+    assert_eq!(directory.list_conversations(None, 9).await.unwrap().len(), 2);
+}
+
 pub(crate) async fn request_that_found_the_pair_keeps_its_id(directory: AnyDirectory) {
     with_users(&directory, &["ann", "bob"]).await;
     directory

@@ -46,6 +46,7 @@ macro_rules! directory_contract {
             reused_request_id_is_refused,
             request_ids_of_other_senders_are_apart,
             pair_has_one_conversation,
+            requests_and_pairs_are_found_without_creating,
             request_that_found_the_pair_keeps_its_id,
             pair_created_by_both_at_once_is_one,
             request_repeated_at_once_creates_once,

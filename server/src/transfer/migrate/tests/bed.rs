@@ -20,8 +20,8 @@ use crate::node::open_backends;
 use crate::storage::memory::MemoryStore;
 use crate::storage::memory::directory::MemoryDirectory;
 use crate::storage::{
-    AppendBatch, AppendError, ChangeStamp, Head, MarkerRaise, MessageLog, PageLimit, PendingAppend, Prior, ReadError,
-    SettingsPatch, StoredEntry,
+    AppendBatch, AppendError, ChangeStamp, Durability, Head, MarkerRaise, MessageLog, PageLimit, PendingAppend, Prior,
+    ReadError, SettingsPatch, StoredEntry,
 };
 use crate::transfer::import;
 
@@ -283,6 +283,10 @@ pub(super) struct Failing {
 
 #[async_trait]
 impl MessageLog for Failing {
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+
     async fn append(&self, batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
         let buckets = |seq: Seq| seq.0 / BUCKET;
         assert_eq!(buckets(batch.expected.seq.next()), buckets(batch.head.seq));
