@@ -15,9 +15,10 @@ use stonechat_proto::v1::client_frame::Body as Ask;
 use stonechat_proto::v1::server_frame::Body as Reply;
 
 use super::Gateway;
+use super::lanes::Lanes;
 use super::limits::{LARGE_REQUESTS_IN_FLIGHT_MAX, PONG_HEADS_MAX};
-use super::operations::{Lanes, Operation, is_large, operation, typing_refusal};
-use super::session::{pong, submit_topic};
+use super::operations::{Operation, is_large, operation, typing_refusal};
+use super::session::{pong, reauthenticate, submit_topic};
 use crate::api::CallContext;
 use crate::api::access::user_of;
 use crate::bus::{Event, SessionControl, Topic};

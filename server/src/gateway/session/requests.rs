@@ -167,12 +167,12 @@ impl Session {
     }
 
     /// An operation is answered.
-    pub(super) fn operation_done(&mut self, answered: Answered) {
+    pub(super) fn operation_done(&mut self, mut answered: Answered) {
         self.answered(answered.reply);
         self.in_flight.bytes -= answered.bytes;
         self.in_flight.large -= usize::from(answered.large);
         if let Some(place) = &answered.place {
-            self.lanes.leave(place);
+            self.lanes.leave(place, &mut answered.body);
         }
         match (answered.reply, typing_refusal(&answered.body)) {
             (Some(id), _) => self.push(id, answered.body),

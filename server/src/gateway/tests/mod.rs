@@ -11,5 +11,6 @@ mod late;
 mod lossy;
 mod nodes;
 mod operator;
+mod order;
 mod revoked;
 mod web;
