@@ -21,7 +21,7 @@ mod timers;
 mod watch;
 mod window;
 
-pub(super) use hello::submit_topic;
+pub(super) use hello::{reauthenticate, submit_topic};
 pub(super) use outgoing::OutgoingStream;
 pub(super) use requests::pong;
 

@@ -226,7 +226,10 @@ impl Session {
         };
         self.in_flight.nameless += usize::from(reply.is_none());
         let (gateway, who) = (Arc::clone(&self.gateway), Arc::clone(&self.who));
-        self.job(async move { Done::Reauthenticated(reply, hello::reauthenticate(&gateway, &who, &token).await) });
+        self.job(async move {
+            let principal = hello::reauthenticate(&gateway, &who.user, &who.device, &token).await;
+            Done::Reauthenticated(reply, principal)
+        });
     }
 
     /// A refused token leaves the stream as it was, until the old one expires.
