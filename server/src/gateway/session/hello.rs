@@ -189,8 +189,9 @@ async fn prepare(
     take_over(gateway, &who).await;
     let given = set_positions(gateway, &who, &hello).await?;
     let synced = synced(gateway, &who).await?;
-    if !hello.whole_backlog {
-        skip_backlog(gateway, &who, synced).await?;
+    // A device that had everything up to some moment is none that comes for the first time: what came since is its own.
+    if !hello.whole_backlog && synced == ChangeStamp::default() {
+        skip_backlog(gateway, &who).await?;
     }
     let (list, continuous) = list(gateway, &who, &hello.cursor).await.map_err(failed)?;
     let inbox = inbox_page(gateway, &who, synced).await.map_err(store_failed)?;
@@ -318,10 +319,10 @@ async fn synced(gateway: &Gateway, who: &Who) -> Result<ChangeStamp, Failure> {
 }
 
 /// Sets the device to the head of every conversation in which it has nothing, so that only newer entries come.
-async fn skip_backlog(gateway: &Gateway, who: &Who, synced: ChangeStamp) -> Result<(), Failure> {
+async fn skip_backlog(gateway: &Gateway, who: &Who) -> Result<(), Failure> {
     gateway.on.conversations.settled(&who.user).await;
     let markers = gateway.on.conversations.markers();
-    let mut after = synced;
+    let mut after = ChangeStamp::default();
     for _ in 0..NOTHING_PAGES_MAX {
         let rows = markers.inbox_changes(&who.user, after, INBOX_PAGE).await;
         let rows = rows.map_err(store_failed)?;
