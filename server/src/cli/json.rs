@@ -224,6 +224,7 @@ pub(super) fn event(event: &Event) -> Value {
             "refusal": refusal(why),
         }),
         Event::Receipts(moved) => json!({ "event": "receipts", "receipts": receipts(moved) }),
+        Event::ReceiptsMissed => json!({ "event": "receipts_missed" }),
         Event::Markers(own) => json!({ "event": "markers", "markers": markers(own) }),
         Event::Typing(typing) => json!({
             "event": "typing", "conversation_id": typing.conversation_id, "user_id": typing.user_id,

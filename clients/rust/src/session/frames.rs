@@ -83,7 +83,9 @@ impl Core {
                     "a frame without an id was refused"
                 );
             }
-            // A resync needs nothing of the client; what a newer server adds is not for this one.
+            // Entries and rows come by themselves, receipts do not.
+            Body::Resync(_) => self.events.push(Event::ReceiptsMissed),
+            // What a newer server adds is not for this client.
             _ => {}
         }
     }
