@@ -194,6 +194,16 @@ fn refusal(refusal: &v1::Refusal) -> Value {
     })
 }
 
+/// An entry of the past, as `chat` shows it at first, in the form of an event.
+pub(super) fn past(past: &Entry) -> Value {
+    json!({ "event": "history", "entry": entry(past) })
+}
+
+/// Something asked for that was not done, in the form of an event.
+pub(super) fn complaint(message: &str) -> Value {
+    json!({ "event": "not_done", "message": message })
+}
+
 /// An event as `{"event": "name", …}`.
 pub(super) fn event(event: &Event) -> Value {
     match event {
