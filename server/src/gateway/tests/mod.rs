@@ -12,5 +12,6 @@ mod lossy;
 mod nodes;
 mod operator;
 mod order;
+mod presence;
 mod revoked;
 mod web;
