@@ -191,6 +191,35 @@ fn two_people_chat() {
     assert_eq!(bob.finish(), 1, "something was refused");
 }
 
+/// A script that talks to `chat` reads JSON alone: the past, who is there, and what became of its commands among it.
+#[test]
+fn chat_speaks_json_to_scripts() {
+    let demo = Demo::start();
+    let bob = demo.talk(&["chat", "--as", "bob", "--with", "alice"]);
+    bob.hear("alice: Everything, I hope.");
+    let mut alice = demo.talk(&["chat", "--as", "alice", "--with", "bob", "--json"]);
+    let heard = |talker: &Talker, event: &str| -> serde_json::Value {
+        let line = talker.hear(&format!("\"event\":\"{event}\""));
+        serde_json::from_str(&line).expect("a line of JSON")
+    };
+    let past: Vec<u64> = (0..4)
+        .map(|_| heard(&alice, "history")["entry"]["seq"].as_u64().expect("a seq"))
+        .collect();
+    assert_eq!(past, [1, 2, 3, 4]);
+    assert_eq!(heard(&alice, "presence")["presence"]["user_id"], "bob");
+    alice.say("/who");
+    assert_eq!(heard(&alice, "presence")["presence"]["status"], "online");
+    alice.say("/read");
+    assert_eq!(heard(&alice, "markers")["markers"]["read_seq"], 4);
+    alice.say("/edit nothing");
+    assert!(
+        heard(&alice, "not_done")["message"]
+            .as_str()
+            .is_some_and(|why| why.contains("/edit"))
+    );
+    assert_eq!(alice.finish(), 0);
+}
+
 /// I1, I2: what `send` reports is there; the same id is the same message; exit codes say what was done.
 #[test]
 fn i2_send_is_durable_and_repeatable() {
@@ -241,27 +270,25 @@ fn bad_usage_and_an_absent_server_are_told_apart() {
     assert_eq!(found, 0, "a client never makes a secret");
 }
 
-/// The whole life of a conversation by an integrator.
 /// It would fail when it mints the first token, with a server running and a folder made.
 #[test]
 fn a_demo_with_an_identity_provider_is_refused_before_anything_starts() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
     let path = data.to_str().expect("a path in utf-8");
-    let refused = run(&[
-        "demo",
-        "--jwks-file",
-        "/no/such/keys",
-        "--data-folder",
-        path,
-        "--listen",
-        "127.0.0.1:0",
-    ]);
-    assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("identity provider"), "{refused:?}");
-    assert!(!data.exists(), "nothing was made");
+    for keys in [
+        ["--jwks-file", "/no/such/keys"],
+        ["--jwks-url", "https://127.0.0.1:1/keys"],
+    ] {
+        let rest = ["demo", "--data-folder", path, "--listen", "127.0.0.1:0"];
+        let refused = run(&[&rest[..], &keys[..]].concat());
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr(&refused).contains("identity provider"), "{refused:?}");
+        assert!(!data.exists(), "nothing was made");
+    }
 }
 
+/// The whole life of a conversation by an integrator.
 #[test]
 fn an_integrator_runs_a_chat() {
     let demo = Demo::start();

@@ -31,15 +31,18 @@ pub enum Event {
     SendAccepted(v1::Appended),
     /// An operation of the outbox was refused for good and certainly not done; later ones go on.
     SendFailed {
-        /// Where.
+        /// The conversation it was for.
         conversation_id: String,
-        /// Which.
+        /// Its id.
         client_msg_id: String,
-        /// Why.
+        /// What the server said.
         refusal: Box<v1::Refusal>,
     },
     /// Receipts of others moved.
     Receipts(v1::ReceiptsMoved),
+    /// Receipts of others may have moved untold: an app that shows some asks for them again
+    /// (`Client::unary().receipts().get_receipts`). The same holds after every `Connected` but the first.
+    ReceiptsMissed,
     /// Own markers moved on another device.
     Markers(v1::Markers),
     /// Somebody types, or stopped.
@@ -97,6 +100,7 @@ impl Event {
             (Self::Markers(old), Self::Markers(new)) => old.conversation_id == new.conversation_id,
             (Self::Presence(old), Self::Presence(new)) => old.user_id == new.user_id,
             (Self::Conversation(old), Self::Conversation(new)) => old.conversation_id == new.conversation_id,
+            (Self::ReceiptsMissed, Self::ReceiptsMissed) => true,
             (Self::Typing(old), Self::Typing(new)) => {
                 old.conversation_id == new.conversation_id && old.user_id == new.user_id
             }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use server::{CONVERSATION, Mood, Server};
-use stonechat_client::v1::{CloseReason, StreamClosed, entry, message_content};
+use stonechat_client::v1::server_frame::Body;
+use stonechat_client::v1::{CloseReason, InitialBacklog, Resync, StreamClosed, entry, message_content};
 use stonechat_client::{
     AccessToken, Client, ClientConfig, ClientStore, ConfirmMode, DisconnectReason, Event, Events, FileStore,
     MemoryStore, StaticToken, TokenError, TokenProvider,
@@ -129,6 +130,47 @@ async fn a_refused_operation_does_not_hold_up_the_next() {
     .await;
     let texts: Vec<String> = server.state().log.iter().map(|(_, text)| text.clone()).collect();
     assert_eq!(texts, ["a", "c"]);
+}
+
+/// I5: wanting nothing old is said at the device's first session only: what comes while the stream is down is not old.
+#[tokio::test(start_paused = true)]
+async fn i5_no_backlog_is_wanted_once() {
+    let nothing = InitialBacklog::Nothing as i32;
+    let server = Server::default();
+    let store = Arc::new(MemoryStore::default());
+    let start = || ClientConfig {
+        initial_backlog: InitialBacklog::Nothing,
+        store: Arc::clone(&store) as _,
+        ..config(&server.start())
+    };
+    let (client, mut events) = Client::connect(start()).await.unwrap();
+    next_matching(&mut events, |event| matches!(event, Event::CaughtUp)).await;
+    server.state().moods = [Mood::Break].into();
+    let sent = client.send_text(CONVERSATION, "one").await.unwrap();
+    sent.outcome().await.unwrap();
+    deliveries(&mut events, 1).await;
+    client.close().await;
+    while events.next().await.is_some() {}
+    let (_client, mut events) = Client::connect(start()).await.unwrap();
+    next_matching(&mut events, |event| matches!(event, Event::Connected(_))).await;
+    let asked: Vec<i32> = server
+        .state()
+        .hellos
+        .iter()
+        .map(|hello| hello.initial_backlog)
+        .collect();
+    let everything = InitialBacklog::Everything as i32;
+    assert_eq!(asked, [nothing, everything, everything]);
+}
+
+/// Receipts that overflowed at the server are not told again by themselves: the app hears that it must ask.
+#[tokio::test(start_paused = true)]
+async fn a_resync_says_that_receipts_were_missed() {
+    let server = Server::default();
+    let (_client, mut events) = Client::connect(config(&server.start())).await.unwrap();
+    next_matching(&mut events, |event| matches!(event, Event::CaughtUp)).await;
+    server.tell(Body::Resync(Resync {})).await;
+    next_matching(&mut events, |event| *event == Event::ReceiptsMissed).await;
 }
 
 /// I1, I2: an operation taken while offline is sent by the next run of the app, under the same id.

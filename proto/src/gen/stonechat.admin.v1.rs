@@ -11,7 +11,8 @@ pub struct CreateConversationRequest {
     /// 1:1 or group.
     #[prost(enumeration = "super::super::v1::ConversationKind", tag = "3")]
     pub kind: i32,
-    /// Name of a group, at most 128 characters; empty for a 1:1.
+    /// Name of a group: at most 128 characters, no white space at its ends, no control, bidi-override or invisible
+    /// characters; empty for a 1:1.
     #[prost(string, tag = "4")]
     pub name: ::prost::alloc::string::String,
     /// The other members: exactly one for a 1:1, up to 499 for a group.
@@ -41,7 +42,7 @@ pub mod create_conversation_response {
 /// Reads a conversation.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetConversationRequest {
-    /// Which.
+    /// Conversation to read; set by the caller.
     #[prost(string, tag = "1")]
     pub conversation_id: ::prost::alloc::string::String,
 }
@@ -108,7 +109,7 @@ pub mod list_conversations_response {
 /// Adds members or changes roles.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetMembersRequest {
-    /// Where, and under which id.
+    /// Conversation to change and the id of this operation; set by the caller.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<super::super::v1::AppendHeader>,
     /// 1 to 100 members with the role they shall have.
@@ -138,7 +139,7 @@ pub mod set_members_response {
 /// Removes a member.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveMemberRequest {
-    /// Where, and under which id.
+    /// Conversation to change and the id of this operation; set by the caller.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<super::super::v1::AppendHeader>,
     /// Who goes.
@@ -168,10 +169,10 @@ pub mod remove_member_response {
 /// Renames a group.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenameConversationRequest {
-    /// Where, and under which id.
+    /// Conversation to change and the id of this operation; set by the caller.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<super::super::v1::AppendHeader>,
-    /// The new name, 1 to 128 characters.
+    /// The new name: 1 to 128 characters, no white space at its ends, no control, bidi-override or invisible characters.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
 }
@@ -198,13 +199,13 @@ pub mod rename_conversation_response {
 /// Appends a message.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SendRequest {
-    /// Where, and under which id.
+    /// Conversation to change and the id of this operation; set by the caller.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<super::super::v1::AppendHeader>,
     /// Sender, a member of the conversation; empty for the system.
     #[prost(string, tag = "2")]
     pub on_behalf_of: ::prost::alloc::string::String,
-    /// What.
+    /// The message; set by the caller.
     #[prost(message, optional, tag = "3")]
     pub content: ::core::option::Option<super::super::v1::MessageContent>,
     /// When it was written, milliseconds since the Unix epoch, for imports; 0 when unstated. Never used for order.
@@ -234,7 +235,7 @@ pub mod send_response {
 /// Edits a message.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EditRequest {
-    /// Where, and under which id.
+    /// Conversation to change and the id of this operation; set by the caller.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<super::super::v1::AppendHeader>,
     /// Sender of the message to edit; empty for the system.
@@ -273,7 +274,7 @@ pub mod edit_response {
 /// Redacts a message.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RedactRequest {
-    /// Where, and under which id.
+    /// Conversation to change and the id of this operation; set by the caller.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<super::super::v1::AppendHeader>,
     /// Who redacts; empty for the system, which may redact any message.
@@ -309,7 +310,7 @@ pub mod redact_response {
 /// Adds or takes back a reaction.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReactRequest {
-    /// Where, and under which id.
+    /// Conversation to change and the id of this operation; set by the caller.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<super::super::v1::AppendHeader>,
     /// Who reacts, a member of the conversation.
@@ -378,7 +379,7 @@ pub mod get_history_response {
 /// Moves a member's read marker.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MarkReadRequest {
-    /// Whose.
+    /// The member whose marker moves; set by the caller.
     #[prost(string, tag = "1")]
     pub user_id: ::prost::alloc::string::String,
     /// Where to, as on the public service.
@@ -2166,7 +2167,8 @@ pub struct UpsertUserRequest {
     /// Id chosen by the integrator: 1 to 64 characters of \[A-Za-z0-9._@-\].
     #[prost(string, tag = "1")]
     pub user_id: ::prost::alloc::string::String,
-    /// Name to show, at most 128 characters, no control or bidi-override characters; may be empty.
+    /// Name to show: at most 128 characters, no white space at its ends, no control, bidi-override or invisible characters;
+    /// may be empty.
     #[prost(string, tag = "2")]
     pub display_name: ::prost::alloc::string::String,
 }
@@ -2193,7 +2195,7 @@ pub mod upsert_user_response {
 /// Reads one user.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetUserRequest {
-    /// Which.
+    /// The user to read; set by the caller.
     #[prost(string, tag = "1")]
     pub user_id: ::prost::alloc::string::String,
 }
@@ -2260,7 +2262,7 @@ pub mod list_users_response {
 /// Deactivates a user or brings them back.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetUserDeactivatedRequest {
-    /// Which.
+    /// The user to change; set by the caller.
     #[prost(string, tag = "1")]
     pub user_id: ::prost::alloc::string::String,
     /// True to deactivate.
@@ -2290,7 +2292,7 @@ pub mod set_user_deactivated_response {
 /// Voids tokens.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeTokensRequest {
-    /// Whose.
+    /// The user whose tokens are void from now on; set by the caller.
     #[prost(string, tag = "1")]
     pub user_id: ::prost::alloc::string::String,
     /// Only those of this device, which is also removed from the user's list; empty for all of the user's.

@@ -57,7 +57,7 @@ pub struct Receipts {
     /// 16 bytes.
     #[prost(bytes = "bytes", tag = "1")]
     pub conversation: ::prost::bytes::Bytes,
-    /// Whose.
+    /// Those whose public markers moved.
     #[prost(message, repeated, tag = "2")]
     pub members: ::prost::alloc::vec::Vec<MemberMarkers>,
     /// Every member but the recipient has received up to here.
@@ -70,7 +70,7 @@ pub struct Receipts {
 /// Public markers of one member.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MemberMarkers {
-    /// Who.
+    /// The member.
     #[prost(string, tag = "1")]
     pub user: ::prost::alloc::string::String,
     /// Received up to here.
@@ -93,7 +93,7 @@ pub struct Typing {
     /// 16 bytes.
     #[prost(bytes = "bytes", tag = "1")]
     pub conversation: ::prost::bytes::Bytes,
-    /// Who.
+    /// The one who types.
     #[prost(string, tag = "2")]
     pub user: ::prost::alloc::string::String,
     /// True when they stopped.
@@ -103,7 +103,7 @@ pub struct Typing {
 /// Presence of one user, merged over sessions.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Presence {
-    /// Who.
+    /// The user.
     #[prost(string, tag = "1")]
     pub user: ::prost::alloc::string::String,
     /// Status.

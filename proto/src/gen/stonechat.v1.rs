@@ -297,7 +297,7 @@ impl ConversationKind {
 /// detail of every error status (google.rpc.Status in grpc-status-details-bin). Set by the server.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refusal {
-    /// Why.
+    /// What stands against it. An unknown value of a newer server is to be read as internal.
     #[prost(enumeration = "RefusalReason", tag = "1")]
     pub reason: i32,
     /// Whether the thing was certainly not done, or may have been.
@@ -374,7 +374,8 @@ pub enum RefusalReason {
     NotFound = 4,
     /// The same client_msg_id was used before with another payload; stored_seq says where.
     ClientMsgIdReused = 5,
-    /// The named predecessor is not this device's newest accepted entry; last_client_msg_id says which is.
+    /// The predecessor, named by the client or set by the server (see AppendHeader), is not this device's newest accepted
+    /// entry; last_client_msg_id says which is.
     OutOfOrder = 6,
     /// Seq above the head; head_seq says where the head is.
     BeyondHead = 7,
@@ -458,8 +459,15 @@ pub struct AppendHeader {
     pub client_msg_id: ::prost::alloc::string::String,
     /// The client_msg_id of this device's operation in this conversation that must come directly before this one. When
     /// set, the server appends only if that is the device's newest accepted entry, else refuses with OUT_OF_ORDER (not
-    /// done). When empty on a stream, the server sets it to the device's previous operation that is still unanswered on
-    /// that stream, so pipelined operations keep their order even when one of them fails.
+    /// done). When empty on a stream, the server sets it to the operation that came before this one on that stream and in
+    /// this conversation, if that is unanswered or was refused in a way that asks for another try (RATE_LIMITED,
+    /// UNAVAILABLE, UNAUTHENTICATED, OUT_OF_ORDER, or any reason with EFFECT_UNKNOWN). So operations keep the order in
+    /// which they first came, also when one fails and is sent again much later: until then those after it are refused with
+    /// OUT_OF_ORDER. Send again what was refused, oldest first; a client that gives it up names the predecessor it wants
+    /// instead (last_client_msg_id of the refusal), or opens a new stream when there is none. A refusal that no second try
+    /// can mend holds nothing up. Of refused operations a stream remembers 256; above that, those of the conversation that
+    /// waits longest are forgotten. In a Submit this holds among its own frames only: send the next one when it was
+    /// answered, or name predecessors. A unary rpc has no predecessor unless it names one.
     #[prost(string, tag = "3")]
     pub previous_client_msg_id: ::prost::alloc::string::String,
     /// Highest seq of the conversation that the client had seen when it first tried; 0 when unknown. A hint that bounds
@@ -492,10 +500,10 @@ pub struct Appended {
 /// Appends a message.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SendRequest {
-    /// Where, and under which id.
+    /// Conversation to append to and the id of this operation; set by the client.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<AppendHeader>,
-    /// What.
+    /// The message; set by the client.
     #[prost(message, optional, tag = "2")]
     pub content: ::core::option::Option<MessageContent>,
 }
@@ -522,7 +530,7 @@ pub mod send_response {
 /// Edits a message.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EditRequest {
-    /// Where, and under which id.
+    /// Conversation to append to and the id of this operation; set by the client.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<AppendHeader>,
     /// Seq of the message to edit.
@@ -555,7 +563,7 @@ pub mod edit_response {
 /// Redacts a message.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RedactRequest {
-    /// Where, and under which id.
+    /// Conversation to append to and the id of this operation; set by the client.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<AppendHeader>,
     /// Seq of the message to redact.
@@ -588,7 +596,7 @@ pub mod redact_response {
 /// Adds or takes back a reaction.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReactRequest {
-    /// Where, and under which id.
+    /// Conversation to append to and the id of this operation; set by the client.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<AppendHeader>,
     /// Seq of the message.
@@ -624,7 +632,7 @@ pub mod react_response {
 /// Pins or unpins a message.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PinRequest {
-    /// Where, and under which id.
+    /// Conversation to append to and the id of this operation; set by the client.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<AppendHeader>,
     /// Seq of the message.
@@ -693,7 +701,8 @@ pub struct HistoryPage {
     /// Conversation of the page.
     #[prost(string, tag = "1")]
     pub conversation_id: ::prost::alloc::string::String,
-    /// Entries in ascending seq without holes.
+    /// Entries in ascending seq. A seq is missing only where the caller was no member (who left and came back), and then it
+    /// is missing on every page.
     #[prost(message, repeated, tag = "2")]
     pub entries: ::prost::alloc::vec::Vec<Entry>,
     /// Oldest seq this caller can read.
@@ -1557,13 +1566,15 @@ pub mod get_receipts_response {
         Refusal(super::Refusal),
     }
 }
-/// Receipts of others moved. Sent to online members, coalesced; only the newest values matter.
+/// Receipts of others moved. Sent to online members, coalesced; only the newest values matter. Set by the server. It is
+/// told while a stream is open and has room: after a reconnect or a Resync, ask for what is shown with GetReceipts.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReceiptsMoved {
     /// Conversation of the markers.
     #[prost(string, tag = "1")]
     pub conversation_id: ::prost::alloc::string::String,
-    /// Members whose public markers moved, at most 50 in one event.
+    /// Members whose public markers moved, at most 50. When more moved at about the same time, the others are not named,
+    /// here or later; the two fields below take them into account, and GetReceipts tells counts and every member.
     #[prost(message, repeated, tag = "2")]
     pub members: ::prost::alloc::vec::Vec<MemberReceipt>,
     /// Every other member has received up to here.
@@ -2108,7 +2119,8 @@ pub struct CreateConversationRequest {
     /// 1:1 or group.
     #[prost(enumeration = "ConversationKind", tag = "2")]
     pub kind: i32,
-    /// Name of a group, at most 128 characters, no control or bidi-override characters; empty for a 1:1.
+    /// Name of a group: at most 128 characters, no white space at its ends, no control, bidi-override or invisible
+    /// characters; empty for a 1:1.
     #[prost(string, tag = "3")]
     pub name: ::prost::alloc::string::String,
     /// The other members: exactly one for a 1:1, up to 499 for a group. The caller becomes owner and need not be listed.
@@ -2138,7 +2150,7 @@ pub mod create_conversation_response {
 /// Reads one conversation.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetConversationRequest {
-    /// Which.
+    /// Conversation to read, set by the client: a UUID in lower-case hyphenated text.
     #[prost(string, tag = "1")]
     pub conversation_id: ::prost::alloc::string::String,
 }
@@ -2243,7 +2255,8 @@ pub struct ListConversationsRequest {
 /// Part of the caller's conversation list. Set by the server.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConversationList {
-    /// Rows that changed, oldest change first; each conversation at most once.
+    /// Rows that changed, oldest change first; each conversation at most once. A change is an entry, a marker or a setting
+    /// of the caller's own, so this is not the order by newest entry: that is by activity_ms.
     #[prost(message, repeated, tag = "1")]
     pub conversations: ::prost::alloc::vec::Vec<ConversationSummary>,
     /// Give this next time.
@@ -2276,7 +2289,7 @@ pub mod list_conversations_response {
 /// Adds members or changes roles.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SetMembersRequest {
-    /// Where, and under which id.
+    /// Conversation to change and the id of this change; set by the client.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<AppendHeader>,
     /// 1 to 100 members with the role they shall have.
@@ -2306,7 +2319,7 @@ pub mod set_members_response {
 /// Removes a member, or leaves.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveMemberRequest {
-    /// Where, and under which id.
+    /// Conversation to change and the id of this change; set by the client.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<AppendHeader>,
     /// Who goes; the caller's own id means leaving.
@@ -2336,10 +2349,10 @@ pub mod remove_member_response {
 /// Renames a group.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenameConversationRequest {
-    /// Where, and under which id.
+    /// Conversation to change and the id of this change; set by the client.
     #[prost(message, optional, tag = "1")]
     pub header: ::core::option::Option<AppendHeader>,
-    /// The new name, 1 to 128 characters, no control or bidi-override characters.
+    /// The new name: 1 to 128 characters, no white space at its ends, no control, bidi-override or invisible characters.
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
 }
@@ -2537,7 +2550,9 @@ pub mod conversation_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Lists the caller's conversations that changed since a cursor, oldest change first.
+        /// Lists the caller's conversations that changed since a cursor, oldest change first: so a client that stops in the
+        /// middle goes on from its last page, and misses nothing that changes meanwhile. To show the newest first, list to the
+        /// end and sort by activity_ms, which is there for that; the row of a conversation that changes comes again.
         pub async fn list_conversations(
             &mut self,
             request: impl tonic::IntoRequest<super::ListConversationsRequest>,
@@ -2712,7 +2727,9 @@ pub mod conversation_service_server {
             tonic::Response<super::GetConversationResponse>,
             tonic::Status,
         >;
-        /// Lists the caller's conversations that changed since a cursor, oldest change first.
+        /// Lists the caller's conversations that changed since a cursor, oldest change first: so a client that stops in the
+        /// middle goes on from its last page, and misses nothing that changes meanwhile. To show the newest first, list to the
+        /// end and sort by activity_ms, which is there for that; the row of a conversation that changes comes again.
         async fn list_conversations(
             &self,
             request: tonic::Request<super::ListConversationsRequest>,
@@ -3218,7 +3235,8 @@ pub struct User {
     /// Id chosen by the integrator: 1 to 64 characters of \[A-Za-z0-9._@-\].
     #[prost(string, tag = "1")]
     pub user_id: ::prost::alloc::string::String,
-    /// Name to show, at most 128 characters; may be empty.
+    /// Name to show: at most 128 characters, no white space at its ends, no control, bidi-override or invisible characters;
+    /// may be empty.
     #[prost(string, tag = "2")]
     pub display_name: ::prost::alloc::string::String,
     /// True when the user was deactivated and cannot sign in.
@@ -3262,7 +3280,8 @@ pub mod get_users_response {
 /// Changes the caller's profile.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateProfileRequest {
-    /// Name to show, at most 128 characters, no control or bidi-override characters.
+    /// Name to show: at most 128 characters, no white space at its ends, no control, bidi-override or invisible characters;
+    /// may be empty.
     #[prost(string, tag = "1")]
     pub display_name: ::prost::alloc::string::String,
 }
@@ -3289,7 +3308,8 @@ pub mod update_profile_response {
 /// Blocks or unblocks a user.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetBlockRequest {
-    /// Whom.
+    /// The user to block or unblock, who must exist; set by the client. A user blocks at most 900 others: above that the
+    /// answer is LIMIT_REACHED.
     #[prost(string, tag = "1")]
     pub user_id: ::prost::alloc::string::String,
     /// True to block, false to unblock.
@@ -3299,7 +3319,7 @@ pub struct SetBlockRequest {
 /// Whom the caller has blocked. Set by the server.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BlockList {
-    /// User ids, sorted.
+    /// User ids, ascending; at most 900.
     #[prost(string, repeated, tag = "1")]
     pub user_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -3392,7 +3412,7 @@ pub mod list_devices_response {
 /// Removes a device.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveDeviceRequest {
-    /// Which.
+    /// The device to remove; set by the client.
     #[prost(string, tag = "1")]
     pub device_id: ::prost::alloc::string::String,
 }
@@ -3547,7 +3567,9 @@ pub mod user_service_client {
                 .insert(GrpcMethod::new("stonechat.v1.UserService", "UpdateProfile"));
             self.inner.unary(req, path, codec).await
         }
-        /// Blocks or unblocks a user: no 1:1 messages, no presence and no typing between the two.
+        /// Blocks or unblocks a user. While one of two has blocked the other, neither can write or type in their 1:1, hear of
+        /// the other's receipts there, see the other's presence, or add the other to a group. In groups that both are in,
+        /// messages, receipts and typing go on.
         pub async fn set_block(
             &mut self,
             request: impl tonic::IntoRequest<super::SetBlockRequest>,
@@ -3628,7 +3650,9 @@ pub mod user_service_server {
             tonic::Response<super::UpdateProfileResponse>,
             tonic::Status,
         >;
-        /// Blocks or unblocks a user: no 1:1 messages, no presence and no typing between the two.
+        /// Blocks or unblocks a user. While one of two has blocked the other, neither can write or type in their 1:1, hear of
+        /// the other's receipts there, see the other's presence, or add the other to a group. In groups that both are in,
+        /// messages, receipts and typing go on.
         async fn set_block(
             &self,
             request: tonic::Request<super::SetBlockRequest>,
@@ -4389,7 +4413,7 @@ pub struct Presence {
 /// Says that the caller is typing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetTypingRequest {
-    /// Where.
+    /// Conversation in which they type; set by the client, who must be a member.
     #[prost(string, tag = "1")]
     pub conversation_id: ::prost::alloc::string::String,
     /// True when they stopped.
@@ -4439,10 +4463,10 @@ pub struct UnwatchPresence {
 /// Somebody types, or stopped. Sent to the other online members.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Typing {
-    /// Where.
+    /// Conversation in which they type; set by the server.
     #[prost(string, tag = "1")]
     pub conversation_id: ::prost::alloc::string::String,
-    /// Who.
+    /// The one who types; set by the server.
     #[prost(string, tag = "2")]
     pub user_id: ::prost::alloc::string::String,
     /// True when they stopped; a client also forgets it 6 s after the last event.
@@ -5110,8 +5134,7 @@ pub mod server_frame {
         /// Own settings of a conversation changed, or one was joined or left.
         #[prost(message, tag = "46")]
         Conversation(super::ConversationSummary),
-        /// Live deliveries overflowed; the server reads the log again from what was acknowledged or sent. Nothing is
-        /// skipped; a client need do nothing.
+        /// Live events overflowed: receipts of others may have moved untold.
         #[prost(message, tag = "47")]
         Resync(super::Resync),
         /// Last frame of a stream.
@@ -5122,7 +5145,7 @@ pub mod server_frame {
 /// Opens a session. Set by the client.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Hello {
-    /// Bearer token; may be empty when the metadata carries one.
+    /// Bearer token, at most 7 KiB; may be empty when the metadata carries one.
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
     /// This installation of the app: 1 to 64 characters of \[A-Za-z0-9._:-\], kept by the client across restarts.
@@ -5141,18 +5164,20 @@ pub struct Hello {
     /// Foreground or background.
     #[prost(enumeration = "AppState", tag = "6")]
     pub app_state: i32,
-    /// From the last Welcome of this stream, single use; empty when there is none.
+    /// From the last Welcome of this stream, single use, 32 bytes; empty when there is none. One that is wrong, used or too
+    /// old is no error: the stream starts as new.
     #[prost(bytes = "bytes", tag = "7")]
     pub resume_token: ::prost::bytes::Bytes,
     /// Newest cursor from Welcome, CaughtUp or a conversation list: Welcome then lists only conversations that changed
-    /// since. Empty lists all. It never decides what is delivered: that follows from what the device acknowledged.
+    /// since. Empty lists all; one that is not 24 bytes or of another store does too (see Welcome.continuous). It never
+    /// decides what is delivered: that follows from what the device acknowledged.
     #[prost(bytes = "bytes", tag = "8")]
     pub cursor: ::prost::bytes::Bytes,
     /// Where the client is in single conversations, when it differs from what it acknowledged (a database restored from
     /// a backup, say); overrides the server's memory of the device, down as well as up. At most 1,000.
     #[prost(message, repeated, tag = "9")]
     pub positions: ::prost::alloc::vec::Vec<ConversationPosition>,
-    /// What to deliver from conversations in which this device has nothing yet.
+    /// What to deliver from conversations in which this device has nothing yet, when it comes for the first time.
     #[prost(enumeration = "InitialBacklog", tag = "10")]
     pub initial_backlog: i32,
     /// Name and version of the app for logs, at most 64 characters.
@@ -5168,17 +5193,18 @@ pub struct Hello {
 /// A place in a conversation. Set by the client.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConversationPosition {
-    /// Which conversation.
+    /// The conversation; one that the user has nothing to do with is passed over.
     #[prost(string, tag = "1")]
     pub conversation_id: ::prost::alloc::string::String,
-    /// Everything up to here is stored on the device; 0 for nothing.
+    /// Everything up to here is stored on the device; 0 for nothing. Above the head it counts as the head.
     #[prost(uint64, tag = "2")]
     pub seq: u64,
 }
 /// Answer to Hello. Set by the server.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Welcome {
-    /// Names this session, for Submit and for logs.
+    /// Names this session, for Submit and for logs. A user has at most 64 sessions on one node; a hello above that is
+    /// refused with LIMIT_REACHED.
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
     /// Who the token says the caller is.
@@ -5237,7 +5263,8 @@ pub struct Limits {
     /// A stream without any client frame for this long is ended, milliseconds.
     #[prost(uint32, tag = "5")]
     pub silence_ms: u32,
-    /// Requests that may be unanswered; more are read only as answers leave.
+    /// Requests that may be unanswered; more are read only as answers leave. Of history and sync, whose answers may be
+    /// large, 2 may be: after them nothing is read until one is answered.
     #[prost(uint32, tag = "6")]
     pub max_requests_in_flight: u32,
     /// Users whose presence a session may watch.
@@ -5255,17 +5282,18 @@ pub struct SetAppState {
 /// the device's delivered marker. Duplicate and out-of-order acks are harmless; a seq never delivered on this stream ends it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ack {
-    /// Which conversation.
+    /// The conversation.
     #[prost(string, tag = "1")]
     pub conversation_id: ::prost::alloc::string::String,
-    /// Everything up to here is stored.
+    /// Everything up to here is stored on the device; 0 says nothing.
     #[prost(uint64, tag = "2")]
     pub seq: u64,
 }
 /// Gives a new token for the same user.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Reauthenticate {
-    /// The new bearer token.
+    /// The new bearer token, not empty, at most 7 KiB: of the same user, and bound to no other device. Refused, it leaves the
+    /// session as it was until the old one expires.
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
 }
@@ -5286,7 +5314,7 @@ pub struct Pong {
 /// Where a conversation's head is. Set by the server.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConversationHead {
-    /// Which conversation.
+    /// The conversation.
     #[prost(string, tag = "1")]
     pub conversation_id: ::prost::alloc::string::String,
     /// Newest seq the caller may read.
@@ -5299,7 +5327,9 @@ pub struct Bye {}
 /// Nothing more to say. Set by the server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Done {}
-/// An entry delivered to a device. Within a stream, each conversation's entries come in order without holes.
+/// An entry delivered to a device. Set by the server. Within a stream, each conversation's entries come in ascending seq; one
+/// is missing only where the user was no member (who left and came back) or, at the start, where the device asked not to
+/// have it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Delivery {
     /// The entry.
@@ -5317,13 +5347,15 @@ pub struct CaughtUp {
     #[prost(bytes = "bytes", tag = "1")]
     pub cursor: ::prost::bytes::Bytes,
 }
-/// Live deliveries overflowed and the log is read again. Set by the server.
+/// Live events overflowed. Set by the server, which reads again by itself what is stored: no entry is skipped, and rows of
+/// the conversation list that changed are sent. Receipts of others are not told again: a client that shows some asks for
+/// them with GetReceipts. Typing that was missed is over by the time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Resync {}
 /// Last frame of a stream. Set by the server.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StreamClosed {
-    /// Why.
+    /// What ended it.
     #[prost(enumeration = "CloseReason", tag = "1")]
     pub reason: i32,
     /// Wait at least this long before connecting again, milliseconds, jitter included; 0 for no wait.
@@ -5332,14 +5364,16 @@ pub struct StreamClosed {
     /// For developers, in English.
     #[prost(string, tag = "3")]
     pub message: ::prost::alloc::string::String,
-    /// Where to connect instead, "host:port"; empty for the same address.
+    /// Where to connect instead, "host:port"; empty for the same address. This server always leaves it empty: whatever
+    /// spreads connections picks the next node.
     #[prost(string, tag = "4")]
     pub endpoint: ::prost::alloc::string::String,
     /// True when the client may connect again by itself; false when it needs the user or a new token first.
     #[prost(bool, tag = "5")]
     pub reconnect: bool,
 }
-/// What to deliver from conversations in which a device has acknowledged nothing.
+/// What to deliver to a device that comes for the first time, or lost its data, from conversations in which it has
+/// acknowledged nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum InitialBacklog {
@@ -5347,7 +5381,9 @@ pub enum InitialBacklog {
     Unspecified = 0,
     /// Everything the user may read.
     Everything = 1,
-    /// Nothing older than the moment of hello; the client pages history when it wants it.
+    /// Nothing older than the moment of hello; the client pages history when it wants it. Say it in the first hello only:
+    /// the server passes it over once it knows that the device had everything up to some moment, but a device whose user
+    /// had no conversation yet is new to it each time, and would miss what came while it was away.
     Nothing = 2,
 }
 impl InitialBacklog {
@@ -5533,7 +5569,8 @@ pub struct SubmitRequest {
     /// From Welcome.
     #[prost(string, tag = "1")]
     pub session_id: ::prost::alloc::string::String,
-    /// 1 to 64 frames; Hello is not allowed.
+    /// 1 to 64 frames; Hello is not allowed. Of history and sync, whose answers may be large, 2 are done; more in one Submit
+    /// are refused with RATE_LIMITED.
     #[prost(message, repeated, tag = "2")]
     pub frames: ::prost::alloc::vec::Vec<ClientFrame>,
 }
@@ -5680,7 +5717,9 @@ pub mod session_service_client {
                 .insert(GrpcMethod::new("stonechat.v1.SessionService", "Listen"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Carries client frames of a session opened by Listen, on whatever node it arrives. Frames are handled in order; the
+        /// Carries client frames of a session opened by Listen, on whatever node it arrives. Requests are begun in the order of
+        /// their frames, and what they append to one conversation lies in that order; session frames (ack, watch and unwatch,
+        /// app state, re-authenticate, ping, bye) reach the session in their order, without waiting for the requests. The
         /// answers come in the response, deliveries come on Listen.
         pub async fn submit(
             &mut self,
@@ -5740,7 +5779,9 @@ pub mod session_service_server {
             &self,
             request: tonic::Request<super::ListenRequest>,
         ) -> std::result::Result<tonic::Response<Self::ListenStream>, tonic::Status>;
-        /// Carries client frames of a session opened by Listen, on whatever node it arrives. Frames are handled in order; the
+        /// Carries client frames of a session opened by Listen, on whatever node it arrives. Requests are begun in the order of
+        /// their frames, and what they append to one conversation lies in that order; session frames (ack, watch and unwatch,
+        /// app state, re-authenticate, ping, bye) reach the session in their order, without waiting for the requests. The
         /// answers come in the response, deliveries come on Listen.
         async fn submit(
             &self,

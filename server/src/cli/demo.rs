@@ -38,9 +38,9 @@ pub(super) struct DemoArgs {
 
 pub(super) async fn run(args: DemoArgs) -> Result<(), Failure> {
     let config = Config::load(&args.settings)?;
-    if config.jwks_file.is_some() {
-        let message = "the demo issues its users' tokens itself, and with jwks_file an identity provider does: leave it out, \
-                       or use `serve`; nothing was started";
+    if config.jwks_file.is_some() || config.jwks_url.is_some() {
+        let message = "the demo issues its users' tokens itself, and with jwks_file or jwks_url an identity provider does: \
+                       leave them out, or use `serve`; nothing was started";
         return Err(Failure::usage(message));
     }
     if config.tls_certificate.is_some() || config.admin_on_operator {

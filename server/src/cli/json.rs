@@ -194,6 +194,16 @@ fn refusal(refusal: &v1::Refusal) -> Value {
     })
 }
 
+/// An entry of the past, as `chat` shows it at first, in the form of an event.
+pub(super) fn past(past: &Entry) -> Value {
+    json!({ "event": "history", "entry": entry(past) })
+}
+
+/// Something asked for that was not done, in the form of an event.
+pub(super) fn complaint(message: &str) -> Value {
+    json!({ "event": "not_done", "message": message })
+}
+
 /// An event as `{"event": "name", …}`.
 pub(super) fn event(event: &Event) -> Value {
     match event {
@@ -224,6 +234,7 @@ pub(super) fn event(event: &Event) -> Value {
             "refusal": refusal(why),
         }),
         Event::Receipts(moved) => json!({ "event": "receipts", "receipts": receipts(moved) }),
+        Event::ReceiptsMissed => json!({ "event": "receipts_missed" }),
         Event::Markers(own) => json!({ "event": "markers", "markers": markers(own) }),
         Event::Typing(typing) => json!({
             "event": "typing", "conversation_id": typing.conversation_id, "user_id": typing.user_id,

@@ -1,7 +1,9 @@
 //! What commands print for people.
 
 use stonechat_client::DisconnectReason;
-use stonechat_client::v1::{CloseReason, ConversationSummary, Entry, Member, MessageContent, entry, message_content};
+use stonechat_client::v1::{
+    CloseReason, ConversationSummary, Entry, Member, MessageContent, Presence, entry, message_content,
+};
 
 use super::json;
 
@@ -134,6 +136,11 @@ pub(super) fn summary(row: &ConversationSummary) -> String {
         }
     }
     text
+}
+
+/// How somebody shows.
+pub(super) fn presence(presence: &Presence) -> String {
+    format!("* {} is {}", presence.user_id, json::status(presence.status()))
 }
 
 /// Why there is no session, and what to do about it.

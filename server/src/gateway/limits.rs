@@ -108,6 +108,8 @@ pub const RECONNECT_SPREAD_MS: u64 = 5_000;
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 64;
 /// Requests among them whose answers may be large (history, sync): bounds what answers can add to the queue.
 pub const LARGE_REQUESTS_IN_FLIGHT_MAX: usize = 2;
+/// Refused appends of a stream whose place is kept until they come again: four times what may be in flight, some 30 KiB.
+pub const REFUSED_APPENDS_MAX: usize = 256;
 /// Bytes of requests in flight: four of the largest frames, or 64 of the usual ones.
 pub const REQUEST_BYTES_IN_FLIGHT_MAX: usize = 256 * 1024;
 /// Frames in the outgoing queue above which nothing is added but answers already owed: two windows.

@@ -9,6 +9,7 @@ pub mod edge;
 mod frames;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
+mod lanes;
 pub mod limits;
 mod listener;
 mod operations;

@@ -15,13 +15,14 @@ use stonechat_proto::v1::client_frame::Body as Ask;
 use stonechat_proto::v1::server_frame::Body as Reply;
 
 use super::Gateway;
+use super::lanes::Lanes;
 use super::limits::{LARGE_REQUESTS_IN_FLIGHT_MAX, PONG_HEADS_MAX};
-use super::operations::{Lanes, Operation, is_large, operation, typing_refusal};
-use super::session::{pong, submit_topic};
+use super::operations::{Operation, is_large, operation, typing_refusal};
+use super::session::{pong, reauthenticate, submit_topic};
 use crate::api::CallContext;
 use crate::api::access::user_of;
 use crate::bus::{Event, SessionControl, Topic};
-use crate::domain::{Reason, Refusal, SessionId, UserId};
+use crate::domain::{DeviceId, Reason, Refusal, SessionId, UserId};
 use crate::wire;
 
 /// What a Submit is done with.
@@ -29,6 +30,7 @@ struct Submission {
     gateway: Arc<Gateway>,
     context: CallContext,
     user: UserId,
+    device: DeviceId,
 }
 
 /// Handles the frames of a Submit in order.
@@ -43,37 +45,34 @@ pub(super) async fn submit(
     let context = context.ok_or_else(|| Refusal::not_done(Reason::Unauthenticated, "no token; not done"))?;
     let user = user_of(&context.principal)?.clone();
     let (session, frames) = wire::session::submit(request)?;
-    let context = for_session(context, &session)?;
-    if let Some(device) = &context.device {
-        gateway
-            .on
-            .authenticator
-            .check_device(&context.principal, device)
-            .await?;
-    }
+    let (context, device) = for_session(context, &session)?;
+    let authenticator = &gateway.on.authenticator;
+    authenticator.check_device(&context.principal, &device).await?;
     check_ids(&frames)?;
     let submission = Submission {
         gateway: Arc::clone(gateway),
         context,
         user,
+        device,
     };
     Ok(submission.handle(&session, frames).await)
 }
 
 /// The session's id names the device; a token that is bound to another one may not use it.
-fn for_session(context: CallContext, session: &SessionId) -> Result<CallContext, Refusal> {
-    let named = session.device();
-    let bound = &context.device;
-    if named.is_none() || bound.as_ref().is_some_and(|bound| Some(bound) != named.as_ref()) {
-        return Err(Refusal::invalid(
-            "submit.session_id",
-            "is not a session of this caller's device; not done",
-        ));
-    }
-    Ok(CallContext {
-        device: named,
+fn for_session(context: CallContext, session: &SessionId) -> Result<(CallContext, DeviceId), Refusal> {
+    let bound = context.device.clone();
+    let named = session
+        .device()
+        .filter(|named| bound.is_none_or(|bound| bound == *named));
+    let device = named.ok_or_else(|| {
+        let message = "is not a session of this caller's device; not done";
+        Refusal::invalid("submit.session_id", message)
+    })?;
+    let context = CallContext {
+        device: Some(device.clone()),
         ..context
-    })
+    };
+    Ok((context, device))
 }
 
 fn check_ids(frames: &[v1::ClientFrame]) -> Result<(), Refusal> {
@@ -115,10 +114,13 @@ impl Submission {
                 Err(refusal) => replies[index] = Some(refused(&refusal)),
             }
         }
-        while let Some((index, reply)) = running.next().await {
-            replies[index] = Some(reply);
-        }
-        let session_gone = self.forward(session, forwarded).await;
+        // A slow request must not keep the session waiting for an ack, or for the sign that its client lives.
+        let answers = async {
+            while let Some((index, reply)) = running.next().await {
+                replies[index] = Some(reply);
+            }
+        };
+        let ((), session_gone) = tokio::join!(answers, self.forward(session, forwarded));
         response(&ids, replies, session_gone)
     }
 
@@ -169,13 +171,7 @@ impl Submission {
             }
             Ask::Reauthenticate(token) => {
                 let token = wire::session::reauthenticate(token)?;
-                let principal = self.gateway.on.authenticator.verify(&token.0).await?;
-                if principal.user != self.user {
-                    return Err(Refusal::not_done(
-                        Reason::Unauthenticated,
-                        "the token is of another user; not done",
-                    ));
-                }
+                reauthenticate(&self.gateway, &self.user, &self.device, &token).await?;
                 Ok(done)
             }
             Ask::Ping(_) => {

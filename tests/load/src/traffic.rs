@@ -58,6 +58,10 @@ pub(crate) struct Device {
     unanswered: usize,
     /// Moment of the newest send: each is a request id, so that no two are equal.
     newest_us: u64,
+    /// The newest one that was acknowledged; 0 for none.
+    acked_us: u64,
+    /// Something was refused and is not sent again: the next send must say what it follows instead.
+    gave_up: bool,
     /// From the session's opening, for the next one.
     pub(crate) resume: v1::Hello,
 }
@@ -130,6 +134,8 @@ impl Device {
             unacked: 0,
             unanswered: 0,
             newest_us: 0,
+            acked_us: 0,
+            gave_up: false,
             resume,
         })
     }
@@ -228,9 +234,12 @@ impl Device {
 
     fn message(&self, meant_us: u64) -> Asked {
         let text = format!("{meant_us:<TEXT_BYTES$}");
+        let id = |us| format!("{}-{us}", self.person.hello.device_id);
+        let gives_up = self.gave_up && self.acked_us > 0 && self.unanswered == 0;
         let header = v1::AppendHeader {
             conversation_id: self.person.sends_to.clone(),
-            client_msg_id: format!("{}-{meant_us}", self.person.hello.device_id),
+            client_msg_id: id(meant_us),
+            previous_client_msg_id: if gives_up { id(self.acked_us) } else { String::new() },
             ..v1::AppendHeader::default()
         };
         let content = v1::message_content::Content::Text(text);
@@ -249,8 +258,13 @@ impl Device {
             Some(Said::Send(answer)) => {
                 self.unanswered = self.unanswered.saturating_sub(1);
                 match answer.outcome {
-                    Some(v1::send_response::Outcome::Appended(_)) => shared.note_ack(frame.request_id),
+                    Some(v1::send_response::Outcome::Appended(_)) => {
+                        self.acked_us = self.acked_us.max(frame.request_id);
+                        self.gave_up = false;
+                        shared.note_ack(frame.request_id);
+                    }
                     Some(v1::send_response::Outcome::Refusal(refusal)) => {
+                        self.gave_up = true;
                         shared.note_refusal(&format!("{:?}", refusal.reason()));
                     }
                     None => return Err("an answer without outcome".into()),

@@ -27,6 +27,10 @@ pub(super) struct Op<'a> {
     pub(super) lane: &'a str,
     pub(super) invoked: Moment,
     pub(super) outcome: Outcome,
+    /// The stream it left on, and whether it named its predecessor.
+    pub(super) line: Option<(SessionRef, bool)>,
+    /// Its refusal asked for another try.
+    pub(super) held: bool,
 }
 
 /// A log with its indexes.
@@ -103,6 +107,10 @@ impl<'a> Facts<'a> {
     fn take_send(&mut self, event: &'a Event) {
         let (op, outcome) = match &event.what {
             What::SendInvoked { op, key, lane, body } => return self.invoke(*op, key, lane, *body, event.at),
+            What::SendInLine { op, session, named } => {
+                return self.change_op(*op, |known| known.line = Some((*session, *named)));
+            }
+            What::SendHeld { op } => return self.change_op(*op, |known| known.held = true),
             What::SendAcked { op, seq } => (op, Outcome::Acked(event.at, *seq)),
             What::SendFailed { op } => (op, Outcome::Failed),
             What::SendUnknown { op } => (op, Outcome::Open),
@@ -123,9 +131,17 @@ impl<'a> Facts<'a> {
             lane,
             invoked: at,
             outcome: Outcome::Unanswered,
+            line: None,
+            held: false,
         };
         self.ops.insert(op, started);
         self.touch(&key.conversation, at);
+    }
+
+    fn change_op(&mut self, op: OpId, apply: impl FnOnce(&mut Op<'a>)) {
+        if let Some(known) = self.ops.get_mut(&op) {
+            apply(known);
+        }
     }
 
     fn touch(&mut self, conversation: &Conversation, at: Moment) {

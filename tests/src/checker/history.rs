@@ -180,10 +180,19 @@ pub enum What {
         lane: String,
         body: BodyHash,
     },
+    /// The try left on this stream, which orders those that name no predecessor by when their messages first came.
+    SendInLine {
+        op: OpId,
+        session: SessionRef,
+        /// It named its predecessor, and so has an order of its own.
+        named: bool,
+    },
     /// It was acknowledged.
     SendAcked { op: OpId, seq: Seq },
     /// It was refused as certainly not done.
     SendFailed { op: OpId },
+    /// Its refusal asks for another try: the stream keeps its place.
+    SendHeld { op: OpId },
     /// Its outcome is unknown: an answer saying so, or no answer.
     SendUnknown { op: OpId },
     /// An added or removed member was acknowledged at this seq.

@@ -1,12 +1,15 @@
 //! C6, C7, C8: reads after acks, real time and each sender's order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Bounds;
 use super::facts::{Facts, Highest, Op, Outcome};
-use super::history::{Conversation, Device, MessageKey, Moment, OpId, Seq, User, What};
+use super::history::{Conversation, Device, MessageKey, Moment, OpId, Seq, SessionRef, User, What};
 use super::presence::minus;
 use super::verdict::{Check, Verdict};
+
+/// Refused messages that a stream of the server remembers the places of.
+const PLACES_KEPT_MAX: usize = 256;
 
 pub(super) fn check(facts: &Facts<'_>, bounds: &Bounds, verdict: &mut Verdict) {
     let acked = acked_by_time(facts);
@@ -14,6 +17,7 @@ pub(super) fn check(facts: &Facts<'_>, bounds: &Bounds, verdict: &mut Verdict) {
     let sends = sends(facts);
     real_time(facts, &acked, &sends, verdict);
     sender_order(facts, &sends, verdict);
+    kept_places(facts, verdict);
 }
 
 type Acked<'a> = BTreeMap<&'a Conversation, Highest>;
@@ -130,4 +134,73 @@ fn sender_order(facts: &Facts<'_>, sends: &BTreeMap<&MessageKey, Sent<'_>>, verd
             });
         }
     }
+}
+
+/// The tries of one message.
+struct Tries<'a> {
+    /// The one stream they all left on without naming a predecessor.
+    line: Option<SessionRef>,
+    first: (Moment, OpId),
+    held: bool,
+    /// Some were refused in a way that no second try mends: it has no place to keep.
+    given_up: bool,
+    key: &'a MessageKey,
+}
+
+/// C8: a message keeps its place also when it was refused and sent again much later, as long as it stays on its stream
+/// and nobody names predecessors there.
+fn kept_places(facts: &Facts<'_>, verdict: &mut Verdict) {
+    let named = |op: &&Op<'_>| op.line.is_some_and(|(_, named)| named);
+    let own_order: BTreeSet<_> = facts.ops.values().filter(named).filter_map(line_of).collect();
+    let mut lines: BTreeMap<(SessionRef, &Conversation), Vec<Tries<'_>>> = BTreeMap::new();
+    for tries in tries(facts).into_values() {
+        if let Some(session) = tries.line {
+            lines.entry((session, &tries.key.conversation)).or_default().push(tries);
+        }
+    }
+    for (line, mut messages) in lines {
+        let held = messages.iter().filter(|message| message.held).count();
+        if held == 0 || held > PLACES_KEPT_MAX || own_order.contains(&line) {
+            continue;
+        }
+        messages.retain(|message| !message.given_up);
+        messages.sort_unstable_by_key(|message| message.first);
+        let placed = messages
+            .iter()
+            .filter_map(|message| Some((place(facts, message.key)?, message.key)));
+        let placed: Vec<_> = placed.collect();
+        for pair in placed.windows(2) {
+            let ((earlier, first), (later, second)) = (pair[0], pair[1]);
+            verdict.expect(Check::C8, earlier < later, || {
+                format!(
+                    "{first} came first on {}, but lies at {earlier}, behind {second} at {later}",
+                    line.0
+                )
+            });
+        }
+    }
+}
+
+fn line_of<'a>(op: &Op<'a>) -> Option<(SessionRef, &'a Conversation)> {
+    Some((op.line?.0, &op.key.conversation))
+}
+
+fn tries<'a>(facts: &Facts<'a>) -> BTreeMap<&'a MessageKey, Tries<'a>> {
+    let mut all: BTreeMap<&MessageKey, Tries<'_>> = BTreeMap::new();
+    for (id, op) in &facts.ops {
+        let session = op.line.map(|(session, _)| session);
+        let this = (op.invoked, *id);
+        let tries = all.entry(op.key).or_insert(Tries {
+            line: session,
+            first: this,
+            held: false,
+            given_up: false,
+            key: op.key,
+        });
+        tries.line = tries.line.filter(|line| session == Some(*line));
+        tries.first = tries.first.min(this);
+        tries.held |= op.held;
+        tries.given_up |= op.outcome == Outcome::Failed && !op.held;
+    }
+    all
 }

@@ -72,6 +72,9 @@ impl Reader {
         let recorder = &self.shared.recorder;
         if let Some(op) = pending.op {
             recorder.say(outcome(op, body));
+            if is_held(body) {
+                recorder.say(What::SendHeld { op });
+            }
         }
         if let Some(markers) = markers_of(body) {
             recorder.say(What::MarkersRead {
@@ -211,6 +214,19 @@ fn outcome(op: OpId, body: &Seen) -> What {
         Some(Err(refusal)) if refusal.effect() == v1::Effect::NotDone => What::SendFailed { op },
         _ => What::SendUnknown { op },
     }
+}
+
+/// Whether the stream keeps the place of an append that was answered like this.
+fn is_held(body: &Seen) -> bool {
+    use v1::RefusalReason::{OutOfOrder, RateLimited, Unauthenticated, Unavailable};
+    let Some(Err(refusal)) = append_outcome(body) else {
+        return false;
+    };
+    let again = matches!(
+        refusal.reason(),
+        OutOfOrder | RateLimited | Unauthenticated | Unavailable
+    );
+    again || refusal.effect() != v1::Effect::NotDone
 }
 
 /// What was appended, or why not; `None` when the answer is of another kind.

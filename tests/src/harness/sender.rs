@@ -94,7 +94,14 @@ impl Sender {
         self.harvest();
         let hello = bench.hello(&self.user, "phone");
         let session = bench.open_with(&self.user, hello, Acks::Each).await;
+        self.asked.clear();
         self.session = Some(session);
+        self.again().await;
+    }
+
+    /// Sends again on the present stream, in order, what has no ack yet.
+    pub async fn again(&mut self) {
+        self.harvest();
         self.asked.clear();
         let open: Vec<u64> = (0..self.sent).filter(|number| !self.acked.contains(number)).collect();
         for number in open {

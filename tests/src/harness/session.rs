@@ -329,6 +329,11 @@ impl Shared {
                 lane,
                 body: hash,
             });
+            self.recorder.say(What::SendInLine {
+                op,
+                session: self.session,
+                named: !header.previous_client_msg_id.is_empty(),
+            });
             op
         });
         self.note_telling(body);

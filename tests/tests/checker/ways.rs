@@ -4,17 +4,18 @@ use stonechat_tests::checker::{
     BodyHash, Check, MarkerValues, Membership, Moment, OpId, Register, Seq, SessionRef, User, What,
 };
 
-use crate::wrong::Case;
+use crate::wrong::{Case, swap_places};
 
 type Way = (&'static str, Check, fn(&mut Case));
 
 /// Each: what is wrong, which check must fail, and how to make it so.
-pub(crate) const WAYS: [Way; 11] = [
+pub(crate) const WAYS: [Way; 12] = [
     ("the stored body is another", Check::C1, other_body),
     ("an acked join is not in the log", Check::C1, forget_join),
     ("a second ack names another seq", Check::C2, second_ack),
     ("a redacted body comes back for one reader only", Check::C3, unredact),
     ("the log itself has a hole", Check::C4, tear_log),
+    ("what was refused lies behind what came after it", Check::C8, overtake),
     ("pushed markers go down", Check::C10, push_down),
     ("delivered is above what the user ever got", Check::C11, never_sent),
     ("a removed member gets a receipt", Check::C12, late_receipt),
@@ -34,6 +35,10 @@ fn session_of(case: &Case, wanted: &str) -> SessionRef {
         _ => None,
     });
     found.expect("the rich world has a stream of each")
+}
+
+fn overtake(case: &mut Case) {
+    swap_places(case, 0, &["held-1", "held-2"]).expect("solo has them");
 }
 
 fn other_body(case: &mut Case) {

@@ -396,6 +396,7 @@ pub(crate) fn rich() -> World {
     world.read_presence("bob");
     world.open("bob", "phone");
     solo(&mut world);
+    held(&mut world);
     world.page("room", "bob");
     world.read_markers("room", "bob");
     world.wait_seconds(16);
@@ -414,4 +415,29 @@ pub(crate) fn solo(world: &mut World) {
     world.ack(first, seq);
     let seq = world.store(&second_key);
     world.ack(second, seq);
+}
+
+/// Sends of one stream that were refused at first, each on a lane of its own as far as tries that count go.
+pub(crate) fn held(world: &mut World) {
+    for round in ["first", "second"] {
+        let tries = ["held-1", "held-2"].map(|id| {
+            let (op, key) = world.invoke("solo", "erin", id, id);
+            let session = SessionRef(9_000);
+            world.say(What::SendInLine {
+                op,
+                session,
+                named: false,
+            });
+            (op, key)
+        });
+        for (op, key) in tries {
+            if round == "first" {
+                world.say(What::SendFailed { op });
+                world.say(What::SendHeld { op });
+            } else {
+                let seq = world.store(&key);
+                world.ack(op, seq);
+            }
+        }
+    }
 }

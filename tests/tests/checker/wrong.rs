@@ -160,7 +160,7 @@ fn own_acks(case: &Case) -> Vec<(Moment, User)> {
 }
 
 /// Two entries of a log that nobody read change places, in the acks too.
-fn swap_places(case: &mut Case, _pick: usize, ids: &[&str; 2]) -> Option<()> {
+pub(crate) fn swap_places(case: &mut Case, _pick: usize, ids: &[&str; 2]) -> Option<()> {
     let log = log_mut(case, "solo")?;
     let find = |id: &str| log.entries.iter().position(|entry| entry.key.id.0 == id);
     let (one, two) = (find(ids[0])?, find(ids[1])?);

@@ -3,7 +3,7 @@
 use stonechat_proto::v1;
 use stonechat_proto::v1::client_frame::Body as Asked;
 use stonechat_tests::checker::Check;
-use stonechat_tests::harness::{Bench, PATIENCE, header, send_frame, text};
+use stonechat_tests::harness::{Bench, PATIENCE, append_outcome, header, send_frame, text, text_of};
 
 use crate::support::{UNHURRIED, appended, judge, pipeline, reaches, refusal, seqs};
 
@@ -78,5 +78,53 @@ async fn a_refusal_in_a_pipeline_leaves_no_disorder() {
     let two = alice.request(send_after(&room, "two", "one"), PATIENCE).await;
     let three = alice.request(send_after(&room, "three", "two"), PATIENCE).await;
     assert!(appended(&two).seq < appended(&three).seq);
+    judge(&bench.verdict().await, &[Check::C8, Check::C9]);
+}
+
+/// I4: what a full conversation refuses keeps its place on the stream: new messages, sent meanwhile by somebody who looks at
+/// no answer, do not get before it.
+#[tokio::test]
+async fn what_was_refused_for_a_while_is_not_overtaken() {
+    const ROUNDS_MAX: usize = 200;
+    let limits = [
+        "--conversation-entries-per-second",
+        "10",
+        "--session-frames-per-second",
+        "100000",
+    ];
+    let mut bench = Bench::start(&limits).await;
+    let room = bench.direct("alice", "bob").await;
+    let mut alice = bench.open("alice", "phone").await;
+    let mut open: Vec<String> = (0..40).map(|number| format!("first-{number}")).collect();
+    let mut said = open.clone();
+    for round in 0..ROUNDS_MAX {
+        if open.is_empty() {
+            break;
+        }
+        if (1..20).contains(&round) {
+            // It goes ahead of what is sent again.
+            let new = format!("new-{round}");
+            alice.ask(send_frame(&room, &new, &new)).await;
+            open.push(new.clone());
+            said.push(new);
+        }
+        let mut requests = Vec::new();
+        for id in &open {
+            requests.push((alice.ask(send_frame(&room, id, id)).await, id.clone()));
+        }
+        open.clear();
+        for (request, id) in requests {
+            if append_outcome(&alice.answer(request, PATIENCE).await).is_some_and(|outcome| outcome.is_err()) {
+                open.push(id);
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(open, Vec::<String>::new(), "all of it is stored in the end");
+    let entries = bench.entries(&room).await;
+    let lies: Vec<String> = entries.iter().map(|entry| text_of(entry).to_owned()).collect();
+    assert_eq!(lies[1..], said[..], "in the order in which it was first said");
+    let head = entries.len() as u64;
+    reaches(&mut alice, &room, head).await;
     judge(&bench.verdict().await, &[Check::C8, Check::C9]);
 }

@@ -210,7 +210,10 @@ async fn a_full_disk_refuses_sends_and_harms_nobody() {
     assert_eq!(scene.bench.server.exited(), None);
     scene.disk.heal("write");
     scene.disk.heal("room");
-    // No restart is needed, and no new stream.
+    // No restart is needed, and no new stream; on the old one, what was refused keeps its place (I4).
+    scene.alice.again().await;
+    scene.alice.answers().await;
+    assert_eq!(scene.alice.acked(), BEFORE + DURING);
     scene.bench.send(scene.alice.session(), &scene.room, "room again").await;
     let verdict = scene.ends_well().await;
     assert!(verdict.examined(Check::C9) > 0, "refusals were looked at:\n{verdict}");

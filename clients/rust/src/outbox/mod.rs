@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
-use crate::store::QueuedOperation;
+use crate::store::{QueuedOperation, Record};
 use lane::{Lane, Operation};
 
 /// Unfinished operations: a device that writes one message a second while offline for hours; some 20 MiB at the most
@@ -132,8 +132,8 @@ impl Outbox {
         self.sent.contains_key(&request_id)
     }
 
-    /// Takes the answer to a request of the outbox; says what it settles.
-    pub(crate) fn answer(&mut self, now: Instant, request_id: u64, answer: Answer) -> Option<(Settled, String)> {
+    /// Takes the answer to a request of the outbox; says what it settles, and what to remember of that.
+    pub(crate) fn answer(&mut self, now: Instant, request_id: u64, answer: Answer) -> Option<(Settled, Record)> {
         let conversation = self.sent.remove(&request_id)?;
         let lane = self.lanes.get_mut(&conversation)?;
         let settled = lane.answer(now, request_id, answer, &mut self.backoff);
@@ -141,7 +141,14 @@ impl Outbox {
             self.len -= 1;
         }
         self.refresh(&conversation);
-        settled
+        settled.map(|(settled, client_msg_id)| {
+            let conversation_id = conversation;
+            let finished = Record::Finished {
+                conversation_id,
+                client_msg_id,
+            };
+            (settled, finished)
+        })
     }
 
     fn wake(&mut self, now: Instant) {

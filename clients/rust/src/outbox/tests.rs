@@ -10,6 +10,7 @@ use stonechat_proto::v1::{AppendHeader, Effect, MessageContent, RefusalReason, S
 
 use super::*;
 use crate::backoff::RetryPolicy;
+use crate::store::Stored;
 
 fn operation(conversation: &str, id: &str) -> QueuedOperation {
     let header = AppendHeader {
@@ -41,7 +42,8 @@ fn refusal(reason: RefusalReason, effect: Effect, last: &str) -> Refusal {
     }
 }
 
-/// A server by the contract: frames in order, one log per conversation, duplicates by id, the predecessor rule.
+/// A server by the contract: frames in order, one log per conversation, duplicates by id, the predecessor rule with its
+/// memory of what was refused.
 #[derive(Default)]
 struct Server {
     logs: BTreeMap<String, Vec<String>>,
@@ -49,8 +51,16 @@ struct Server {
     answers: VecDeque<(u64, Answer)>,
     /// Operations that this server refuses for good.
     poison: BTreeSet<String>,
-    /// The id each request had.
-    unanswered: VecDeque<(u64, String, String)>,
+    unanswered: VecDeque<Unanswered>,
+    /// By conversation, in the order they first came: what is under way (so many tries) or was refused for now (none).
+    lanes: BTreeMap<String, Vec<(String, usize)>>,
+}
+
+struct Unanswered {
+    request_id: u64,
+    conversation: String,
+    id: String,
+    in_line: bool,
 }
 
 impl Server {
@@ -63,14 +73,20 @@ impl Server {
         let log = self.logs.entry(header.conversation_id.clone()).or_default();
         let stored = log.iter().position(|id| *id == header.client_msg_id);
         let newest = log.last().cloned().unwrap_or_default();
+        let lane = self.lanes.entry(header.conversation_id.clone()).or_default();
         let mut previous = header.previous_client_msg_id.clone();
-        if previous.is_empty() {
-            let earlier = self
-                .unanswered
-                .iter()
-                .rev()
-                .find(|(_, conversation, _)| *conversation == header.conversation_id);
-            previous = earlier.map(|(_, _, id)| id.clone()).unwrap_or_default();
+        let in_line = previous.is_empty() || lane.iter().any(|(id, _)| *id == previous);
+        if !in_line {
+            lane.retain(|(_, flying)| *flying > 0);
+        }
+        let known = lane.iter().position(|(id, _)| *id == header.client_msg_id);
+        let place = known.unwrap_or_else(|| {
+            lane.push((header.client_msg_id.clone(), 0));
+            lane.len() - 1
+        });
+        lane[place].1 += 1;
+        if previous.is_empty() && place > 0 {
+            previous.clone_from(&lane[place - 1].0);
         }
         let not_done = |reason| Answer::Refused(refusal(reason, Effect::NotDone, ""));
         let answer = if let Some(at) = stored {
@@ -91,14 +107,34 @@ impl Server {
                 appended(&header, log.len() - 1, false)
             }
         };
-        self.unanswered
-            .push_back((request_id, header.conversation_id, header.client_msg_id));
+        self.unanswered.push_back(Unanswered {
+            request_id,
+            conversation: header.conversation_id,
+            id: header.client_msg_id,
+            in_line,
+        });
         self.answers.push_back((request_id, answer));
     }
 
     fn answer(&mut self) -> Option<(u64, Answer)> {
         let (request_id, answer) = self.answers.pop_front()?;
-        self.unanswered.retain(|(unanswered, ..)| *unanswered != request_id);
+        let answered = self.unanswered.pop_front()?;
+        assert_eq!(answered.request_id, request_id);
+        let again = match &answer {
+            Answer::Refused(refusal) => match refusal.reason() {
+                RefusalReason::OutOfOrder => answered.in_line,
+                RefusalReason::Blocked => false,
+                _ => true,
+            },
+            _ => false,
+        };
+        let lane = self.lanes.entry(answered.conversation).or_default();
+        if let Some(place) = lane.iter().position(|(id, _)| *id == answered.id) {
+            lane[place].1 = lane[place].1.saturating_sub(1);
+            if !again {
+                lane.remove(place);
+            }
+        }
         Some((request_id, answer))
     }
 
@@ -106,6 +142,7 @@ impl Server {
         self.frames.clear();
         self.answers.clear();
         self.unanswered.clear();
+        self.lanes.clear();
     }
 }
 
@@ -123,7 +160,7 @@ struct World {
     outbox: Outbox,
     server: Server,
     /// What a store would hold: unfinished operations in order.
-    journal: Vec<QueuedOperation>,
+    journal: Stored,
     taken: Vec<(String, String)>,
     accepted: BTreeSet<String>,
     failed: BTreeSet<String>,
@@ -139,7 +176,7 @@ impl World {
                 poison,
                 ..Server::default()
             },
-            journal: Vec::new(),
+            journal: Stored::default(),
             taken: Vec::new(),
             accepted: BTreeSet::new(),
             failed: BTreeSet::new(),
@@ -167,7 +204,7 @@ impl World {
         let conversation = format!("c{conversation}");
         let id = format!("m{}", self.taken.len());
         let operation = operation(&conversation, &id);
-        self.journal.push(operation.clone());
+        self.journal.apply(Record::Queued(operation.clone()));
         self.outbox.push(operation, None);
         self.taken.push((conversation, id));
     }
@@ -183,8 +220,12 @@ impl World {
         let Some((request_id, answer)) = self.server.answer() else {
             return;
         };
-        if let Some((settled, id)) = self.outbox.answer(self.now, request_id, answer) {
-            self.journal.retain(|operation| operation.client_msg_id() != id);
+        if let Some((settled, finished)) = self.outbox.answer(self.now, request_id, answer) {
+            let Record::Finished { client_msg_id: id, .. } = &finished else {
+                panic!("not finished: {finished:?}")
+            };
+            let id = id.clone();
+            self.journal.apply(finished);
             let fresh = match settled {
                 Settled::Accepted(_) => self.accepted.insert(id),
                 Settled::Failed { client_msg_id, .. } => self.failed.insert(client_msg_id),
@@ -197,7 +238,7 @@ impl World {
     fn restart(&mut self) {
         self.server.cut();
         self.outbox = empty(2);
-        for operation in &self.journal {
+        for operation in &self.journal.outbox {
             self.outbox.push(operation.clone(), None);
         }
     }

@@ -83,7 +83,13 @@ impl Core {
                 stream_name: config.stream_name.clone(),
                 protocol_min: 1,
                 protocol_max: 1,
-                initial_backlog: config.initial_backlog.into(),
+                // It speaks of what was there before the first session: what comes while none is open is not to be missed.
+                initial_backlog: if fresh {
+                    config.initial_backlog
+                } else {
+                    InitialBacklog::Everything
+                }
+                .into(),
                 client_name: config.client_name.clone(),
                 window: config.window,
                 // A store that knows nothing is that of a device that lost its data.
@@ -110,6 +116,7 @@ impl Core {
         self.heartbeat = Some(Heartbeat::new(now, &welcome));
         self.resume_token = welcome.resume_token.to_vec();
         self.hello.forget_device_positions = false;
+        self.hello.initial_backlog = InitialBacklog::Everything.into();
         let stated = welcome
             .limits
             .as_ref()

@@ -15,7 +15,6 @@ use crate::error::RequestError;
 use crate::event::Event;
 use crate::inbox::Gap;
 use crate::outbox::{Answer, Settled};
-use crate::store::Record;
 
 impl Core {
     /// Whether there is a frame to send.
@@ -84,7 +83,9 @@ impl Core {
                     "a frame without an id was refused"
                 );
             }
-            // A resync needs nothing of the client; what a newer server adds is not for this one.
+            // Entries and rows come by themselves, receipts do not.
+            Body::Resync(_) => self.events.push(Event::ReceiptsMissed),
+            // What a newer server adds is not for this client.
             _ => {}
         }
     }
@@ -97,10 +98,10 @@ impl Core {
 
     fn on_operation(&mut self, now: Instant, request_id: u64, body: Body) {
         let answer = answer_of(body);
-        let Some((settled, client_msg_id)) = self.outbox.answer(now, request_id, answer) else {
+        let Some((settled, finished)) = self.outbox.answer(now, request_id, answer) else {
             return;
         };
-        self.records.push(Record::Finished { client_msg_id });
+        self.records.push(finished);
         self.events.push(match settled {
             Settled::Accepted(appended) => Event::SendAccepted(appended),
             Settled::Failed {

@@ -20,8 +20,10 @@ const SLACK_LINES: usize = 4_096;
 enum Line {
     /// An operation: a `stonechat.v1.ClientFrame` in hex.
     Queued(String),
-    /// A finished operation's id.
+    /// A finished operation's id, as older versions wrote it.
     Finished(String),
+    /// A finished operation's conversation and id.
+    FinishedIn(String, String),
     /// Conversation and seq.
     Position(String, u64),
     /// A list cursor in hex.
@@ -210,16 +212,27 @@ fn encode(records: &[Record]) -> io::Result<Vec<u8>> {
 fn to_line(record: &Record) -> Line {
     match record {
         Record::Queued(operation) => Line::Queued(to_hex(&operation.encode())),
-        Record::Finished { client_msg_id } => Line::Finished(client_msg_id.clone()),
+        Record::Finished {
+            conversation_id,
+            client_msg_id,
+        } => Line::FinishedIn(conversation_id.clone(), client_msg_id.clone()),
         Record::Position { conversation_id, seq } => Line::Position(conversation_id.clone(), *seq),
         Record::Cursor(cursor) => Line::Cursor(to_hex(cursor)),
+    }
+}
+
+fn finished(conversation_id: String, client_msg_id: String) -> Record {
+    Record::Finished {
+        conversation_id,
+        client_msg_id,
     }
 }
 
 fn decode(line: &[u8]) -> Option<Record> {
     Some(match serde_json::from_slice(line).ok()? {
         Line::Queued(hex) => Record::Queued(QueuedOperation::decode(&from_hex(&hex)?)?),
-        Line::Finished(client_msg_id) => Record::Finished { client_msg_id },
+        Line::Finished(client_msg_id) => finished(String::new(), client_msg_id),
+        Line::FinishedIn(conversation_id, client_msg_id) => finished(conversation_id, client_msg_id),
         Line::Position(conversation_id, seq) => Record::Position { conversation_id, seq },
         Line::Cursor(hex) => Record::Cursor(from_hex(&hex)?),
     })

@@ -5,8 +5,12 @@ use stonechat_proto::v1::client_frame::Body;
 use stonechat_proto::v1::{AppendHeader, SendRequest};
 
 fn operation(id: &str) -> QueuedOperation {
+    operation_in("c", id)
+}
+
+fn operation_in(conversation: &str, id: &str) -> QueuedOperation {
     let header = AppendHeader {
-        conversation_id: "c".to_owned(),
+        conversation_id: conversation.to_owned(),
         client_msg_id: id.to_owned(),
         ..AppendHeader::default()
     };
@@ -26,9 +30,7 @@ fn records() -> Vec<Record> {
             seq: 7,
         },
         Record::Cursor(vec![1, 2, 255]),
-        Record::Finished {
-            client_msg_id: "a".to_owned(),
-        },
+        finished("c".to_owned(), "a".to_owned()),
     ]
 }
 
@@ -46,6 +48,38 @@ async fn what_was_appended_is_there_after_a_restart() {
     store.append(&records()).await.unwrap();
     drop(store);
     assert_eq!(FileStore::open(&path).unwrap().load().await.unwrap(), expected());
+}
+
+/// I1: ids are unique within a conversation only; the end of one operation must not take another one along.
+#[tokio::test]
+async fn i1_a_finished_operation_leaves_that_of_another_conversation() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let store = FileStore::open(&path).unwrap();
+    let records = [
+        Record::Queued(operation_in("one", "m")),
+        Record::Queued(operation_in("other", "m")),
+        finished("other".to_owned(), "m".to_owned()),
+    ];
+    store.append(&records).await.unwrap();
+    assert_eq!(store.load().await.unwrap().outbox, [operation_in("one", "m")]);
+    drop(store);
+    let again = FileStore::open(&path).unwrap().load().await.unwrap();
+    assert_eq!(again.outbox, [operation_in("one", "m")]);
+}
+
+/// A journal of an older version, whose ends name no conversation, is read as it was meant.
+#[tokio::test]
+async fn lines_of_older_versions_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let mut bytes = encode(&[Record::Queued(operation("a")), Record::Queued(operation("b"))]).unwrap();
+    bytes.extend_from_slice(b"{\"finished\":\"a\"}\n");
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(
+        FileStore::open(&path).unwrap().load().await.unwrap().outbox,
+        [operation("b")]
+    );
 }
 
 /// A crash in the middle of a write leaves every whole line and nothing else, wherever it cuts.

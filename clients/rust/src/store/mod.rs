@@ -118,14 +118,17 @@ pub enum Record {
     Queued(QueuedOperation),
     /// It is done: stored on the server, or refused for good.
     Finished {
-        /// Which.
+        /// The conversation it was for; empty in records of older versions, which did not say: then it is the oldest of
+        /// that id.
+        conversation_id: String,
+        /// Its id, which is unique within the conversation only.
         client_msg_id: String,
     },
     /// The app has stored the conversation up to here. It may go down: see `Event::Rewound`.
     Position {
-        /// Where.
+        /// The conversation.
         conversation_id: String,
-        /// Up to here.
+        /// Its newest entry that the app has stored, with all before it; 0 for none.
         seq: u64,
     },
     /// The app has stored the conversation list up to here.
@@ -148,9 +151,16 @@ impl Stored {
     pub fn apply(&mut self, record: Record) {
         match record {
             Record::Queued(operation) => self.outbox.push(operation),
-            Record::Finished { client_msg_id } => {
+            Record::Finished {
+                conversation_id,
+                client_msg_id,
+            } => {
+                let is_it = |op: &QueuedOperation| {
+                    let here = conversation_id.is_empty() || op.conversation_id() == conversation_id;
+                    here && op.client_msg_id() == client_msg_id
+                };
                 // The finished one is nearly always the oldest.
-                if let Some(at) = self.outbox.iter().position(|op| op.client_msg_id() == client_msg_id) {
+                if let Some(at) = self.outbox.iter().position(is_it) {
                     self.outbox.remove(at);
                 }
             }

@@ -88,6 +88,14 @@ impl Server {
         }
     }
 
+    /// Sends an event on every stream.
+    pub(crate) async fn tell(&self, body: Body) {
+        let streams = self.state().streams_alive.clone();
+        for stream in streams {
+            let _ = stream.send(Ok(response(0, body.clone()))).await;
+        }
+    }
+
     /// Starts serving; returns how to connect.
     pub(crate) fn start(&self) -> Arc<dyn Connector> {
         let (sockets, incoming) = mpsc::channel::<io::Result<DuplexStream>>(16);

@@ -1,12 +1,13 @@
 //! One conversation on the screen.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use stonechat_client::v1::{
     Conversation, Entry, GetReceiptsRequest, MessageContent, Presence, Refusal, entry, message_content,
 };
-use stonechat_client::{Client, ClientError, Event, RequestError, Sent, settle, text_content};
+use stonechat_client::{Client, ClientError, Event, Sent, settle, text_content};
 
 use super::command::{Command, HELP};
 use super::read_marker::ReadMarker;
@@ -39,6 +40,8 @@ pub(super) struct Room {
     ticks: Ticks,
     read_marker: Option<ReadMarker>,
     head: u64,
+    /// Entries up to here were shown as the past.
+    shown: u64,
     unsettled: BTreeSet<String>,
     refused: bool,
     offline: bool,
@@ -65,6 +68,7 @@ impl Room {
             ticks: Ticks::new(others),
             read_marker: auto_read.then(|| ReadMarker::start(client.clone(), id.clone())),
             head: conversation.head_seq,
+            shown: 0,
             unsettled: BTreeSet::new(),
             refused: false,
             offline: false,
@@ -87,8 +91,10 @@ impl Room {
         if history > 0 {
             let page = self.client.newest(&self.id, history).await?;
             for entry in &page.entries {
-                self.show(entry);
+                self.output.line(|| text::entry(entry), || json::past(entry));
+                self.shown = self.shown.max(entry.seq);
             }
+            self.head = self.head.max(self.shown);
             let own = page.entries.iter().rev().find(|entry| entry.sender_user_id == self.me);
             if let Some(own) = own.map(|entry| entry.seq) {
                 self.learn_receipts(own).await?;
@@ -123,9 +129,30 @@ impl Room {
         for member in &receipts.members {
             self.ticks.moved(&member.user_id, member.delivered_seq, member.read_seq);
         }
+        // Who joined later is not among them: it was never theirs to receive.
+        let all = |count| {
+            if count == receipts.audience_count && count > 0 {
+                seq
+            } else {
+                0
+            }
+        };
+        self.ticks
+            .moved_all(all(receipts.delivered_count), all(receipts.read_count));
         self.ticks.sent(seq);
         self.show_ticks();
         Ok(())
+    }
+
+    /// Receipts moved untold: asks for those that a tick still waits for.
+    async fn relearn_receipts(&mut self) {
+        let Some(seq) = self.ticks.newest_open() else {
+            return;
+        };
+        // The next receipts that come, or the next session, make up for it.
+        if let Err(error) = self.learn_receipts(seq).await {
+            tracing::debug!(?error, "receipts could not be asked for");
+        }
     }
 
     pub(super) fn has_unsettled(&self) -> bool {
@@ -133,7 +160,7 @@ impl Room {
     }
 
     pub(super) async fn on_event(&mut self, event: &Event) -> Result<Flow, Failure> {
-        if self.output.json() {
+        if self.output.json() && !self.is_shown(event) {
             self.output.line(String::new, || json::event(event));
         }
         match event {
@@ -154,16 +181,19 @@ impl Room {
                 for member in &moved.members {
                     self.ticks.moved(&member.user_id, member.delivered_seq, member.read_seq);
                 }
+                self.ticks.moved_all(moved.delivered_to_all_seq, moved.read_by_all_seq);
                 self.show_ticks();
             }
             Event::Typing(typing) if typing.conversation_id == self.id && !typing.stopped => {
                 self.aside(&format!("* {} is typing", typing.user_id));
             }
-            Event::Presence(presence) => self.show_presence(presence),
+            Event::Presence(presence) => self.aside(&text::presence(presence)),
             Event::Connected(_) => {
                 self.offline = false;
                 self.aside("* connected again");
+                self.relearn_receipts().await;
             }
+            Event::ReceiptsMissed => self.relearn_receipts().await,
             Event::Disconnected { reason, retry: None } => return Err(no_session(reason)),
             // Said once: further tries that fail are no news.
             Event::Disconnected { reason, .. } if !self.offline => {
@@ -178,6 +208,14 @@ impl Room {
         Ok(Flow::Stay)
     }
 
+    /// It came between hello and the page of the past, and so by both.
+    fn is_shown(&self, event: &Event) -> bool {
+        match event {
+            Event::Delivered { entry, .. } => entry.conversation_id == self.id && entry.seq <= self.shown,
+            _ => false,
+        }
+    }
+
     fn on_entry(&mut self, entry: &Entry) {
         if entry.conversation_id != self.id {
             let text = text::entry(entry);
@@ -187,8 +225,8 @@ impl Room {
         self.follow_members(entry);
         // What was typed here is on the screen already.
         let own = entry.sender_user_id == self.me && entry.sender_device_id == self.device;
-        if !own {
-            self.show(entry);
+        if !own && entry.seq > self.shown {
+            self.output.note(&text::entry(entry));
         }
         self.mark_shown(entry.seq);
     }
@@ -215,20 +253,14 @@ impl Room {
         self.aside(&format!("  ✗ not sent: {}", text::safe(&refusal.message)));
     }
 
-    fn show(&self, entry: &Entry) {
-        self.output.note(&text::entry(entry));
-    }
-
     fn aside(&self, text: &str) {
         self.output.note(&self.output.paint("2", text));
     }
 
     fn show_presence(&self, presence: &Presence) {
-        self.aside(&format!(
-            "* {} is {}",
-            presence.user_id,
-            json::status(presence.status())
-        ));
+        let text = || self.output.paint("2", &text::presence(presence));
+        self.output
+            .line(text, || json::event(&Event::Presence(presence.clone())));
     }
 
     fn show_ticks(&mut self) {
@@ -261,7 +293,7 @@ impl Room {
             Command::Typing => client.set_typing(&id, false).await,
             Command::Who => self.who().await,
             Command::Help => self.output.note(HELP),
-            Command::Wrong(form) => self.output.note(&format!("? {form}")),
+            Command::Wrong(form) => self.complain(&form),
             Command::Quit => return Ok(Flow::LastWords),
         }
         Ok(Flow::Stay)
@@ -274,14 +306,19 @@ impl Room {
             }
             Err(error) => {
                 self.refused = true;
-                self.aside(&format!("  ✗ not sent: {error}"));
+                let not_sent = format!("not sent: {error}");
+                let text = || self.output.paint("2", &format!("  ✗ {not_sent}"));
+                self.output.line(text, || json::complaint(&not_sent));
             }
         }
     }
 
     async fn read_all(&mut self) {
         match self.client.mark_read(&self.id, self.head, false).await {
-            Ok(markers) => self.aside(&format!("* read up to #{}", markers.read_seq)),
+            Ok(markers) => {
+                let text = || self.output.paint("2", &format!("* read up to #{}", markers.read_seq));
+                self.output.line(text, || json::event(&Event::Markers(markers.clone())));
+            }
             Err(error) => self.complain(&error),
         }
     }
@@ -297,8 +334,9 @@ impl Room {
         }
     }
 
-    fn complain(&self, error: &RequestError) {
-        self.aside(&format!("? {error}"));
+    fn complain(&self, what: &dyn Display) {
+        let text = || self.output.paint("2", &format!("? {what}"));
+        self.output.line(text, || json::complaint(&what.to_string()));
     }
 
     /// Says goodbye; the exit code tells what became of what was typed.

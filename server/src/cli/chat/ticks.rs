@@ -9,6 +9,8 @@ const WATCHED_MAX: usize = 1_000;
 #[derive(Debug, Default)]
 pub(super) struct Ticks {
     others: BTreeMap<String, (u64, u64)>,
+    /// What the server says that all of them have received, and read: in a large group it names few of those who moved.
+    all: (u64, u64),
     own: BTreeSet<u64>,
     delivered: u64,
     read: u64,
@@ -37,6 +39,11 @@ impl Ticks {
         }
     }
 
+    /// The newest message whose ticks are still to come.
+    pub(super) fn newest_open(&self) -> Option<u64> {
+        self.own.last().copied()
+    }
+
     pub(super) fn joined(&mut self, user: &str) {
         self.others.entry(user.to_owned()).or_insert((0, 0));
     }
@@ -53,10 +60,17 @@ impl Ticks {
         }
     }
 
+    /// Every other member has received, and read, up to here.
+    pub(super) fn moved_all(&mut self, delivered: u64, read: u64) {
+        self.all.0 = self.all.0.max(delivered).max(read);
+        self.all.1 = self.all.1.max(read);
+    }
+
     /// What is new since the last call: only the newest message of each kind, for it stands for those before.
     pub(super) fn news(&mut self) -> Vec<Tick> {
         let everybody = |pick: fn(&(u64, u64)) -> u64| self.others.values().map(pick).min().unwrap_or(0);
-        let (delivered, read) = (everybody(|known| known.0), everybody(|known| known.1));
+        let delivered = everybody(|known| known.0).max(self.all.0);
+        let read = everybody(|known| known.1).max(self.all.1);
         let newest = |up_to: u64| self.own.range(..=up_to).next_back().copied().unwrap_or(0);
         let (delivered, read) = (newest(delivered), newest(read));
         let mut news = Vec::new();
@@ -91,6 +105,20 @@ mod tests {
         assert_eq!(ticks.news(), []);
         ticks.left("carol");
         assert_eq!(ticks.news(), [Tick::Read(7)]);
+    }
+
+    /// In a large group most of those who moved are not named: then what all have counts.
+    #[test]
+    fn what_all_have_needs_no_names() {
+        let mut ticks = Ticks::new((0..200).map(|user| format!("u{user}")));
+        ticks.sent(5);
+        ticks.moved("u0", 5, 5);
+        ticks.moved_all(4, 0);
+        assert_eq!(ticks.news(), []);
+        ticks.moved_all(5, 0);
+        assert_eq!(ticks.news(), [Tick::Delivered(5)]);
+        ticks.moved_all(5, 5);
+        assert_eq!(ticks.news(), [Tick::Read(5)]);
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Session {
             .is_some_and(|stuck| now >= stuck + SLOW_CONSUMER_AFTER)
         {
             self.close(Close::SlowConsumer);
-        } else if self.timers.is_expired(now) {
+        } else if self.timers.is_expired(now, || self.gateway.on.host.clock.unix_ms()) {
             self.close(Close::Expired);
         } else if self.timers.must_move(now) {
             self.close(Close::Old);

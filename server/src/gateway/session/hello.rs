@@ -23,7 +23,7 @@ use crate::auth::Principal;
 use crate::bus::{Event, Status, Topic};
 use crate::conversation::ListPage;
 use crate::domain::limits::{FRAME_BYTES_MAX, LIST_PAGE_MAX, TEXT_BYTES_MAX, WATCHED_USERS_MAX};
-use crate::domain::{ConversationId, CorrelationId, Reason, Refusal, Seq, SessionId};
+use crate::domain::{ConversationId, CorrelationId, DeviceId, Reason, Refusal, Seq, SessionId, UserId};
 use crate::gateway::Gateway;
 use crate::gateway::edge::{self, refused};
 use crate::gateway::limits::{
@@ -189,8 +189,9 @@ async fn prepare(
     take_over(gateway, &who).await;
     let given = set_positions(gateway, &who, &hello).await?;
     let synced = synced(gateway, &who).await?;
-    if !hello.whole_backlog {
-        skip_backlog(gateway, &who, synced).await?;
+    // A device that had everything up to some moment is none that comes for the first time: what came since is its own.
+    if !hello.whole_backlog && synced == ChangeStamp::default() {
+        skip_backlog(gateway, &who).await?;
     }
     let (list, continuous) = list(gateway, &who, &hello.cursor).await.map_err(failed)?;
     let inbox = inbox_page(gateway, &who, synced).await.map_err(store_failed)?;
@@ -236,20 +237,25 @@ fn who(gateway: &Gateway, principal: &Principal, hello: &Hello) -> Result<Who, R
     })
 }
 
-/// Checks a new token of an open stream.
+/// Checks a new token of an open session.
 ///
 /// # Errors
-/// It is not good, of another user, or bound to another device.
-pub(super) async fn reauthenticate(gateway: &Gateway, who: &Who, token: &Token) -> Result<Principal, Refusal> {
+/// It is not good, of another user, bound to another device, or the device was removed.
+pub(in crate::gateway) async fn reauthenticate(
+    gateway: &Gateway,
+    user: &UserId,
+    device: &DeviceId,
+    token: &Token,
+) -> Result<Principal, Refusal> {
     let principal = gateway.on.authenticator.verify(&token.0).await?;
-    if principal.user != who.user {
+    if principal.user != *user {
         return Err(unauthenticated("the token is of another user; not done"));
     }
-    if principal.device.as_ref().is_some_and(|bound| *bound != who.device) {
+    if principal.device.as_ref().is_some_and(|bound| bound != device) {
         return Err(unauthenticated("the token is bound to another device; not done"));
     }
     user_of(&principal)?;
-    gateway.on.authenticator.check_device(&principal, &who.device).await?;
+    gateway.on.authenticator.check_device(&principal, device).await?;
     Ok(principal)
 }
 
@@ -313,10 +319,10 @@ async fn synced(gateway: &Gateway, who: &Who) -> Result<ChangeStamp, Failure> {
 }
 
 /// Sets the device to the head of every conversation in which it has nothing, so that only newer entries come.
-async fn skip_backlog(gateway: &Gateway, who: &Who, synced: ChangeStamp) -> Result<(), Failure> {
+async fn skip_backlog(gateway: &Gateway, who: &Who) -> Result<(), Failure> {
     gateway.on.conversations.settled(&who.user).await;
     let markers = gateway.on.conversations.markers();
-    let mut after = synced;
+    let mut after = ChangeStamp::default();
     for _ in 0..NOTHING_PAGES_MAX {
         let rows = markers.inbox_changes(&who.user, after, INBOX_PAGE).await;
         let rows = rows.map_err(store_failed)?;
@@ -353,7 +359,7 @@ async fn list(gateway: &Gateway, who: &Who, cursor: &[u8]) -> Result<(ListPage, 
 }
 
 /// Where a session listens for the frames of Submits: only who knows the session's id and is its user finds it.
-pub(in crate::gateway) fn submit_topic(id: &SessionId, user: &crate::domain::UserId) -> SessionId {
+pub(in crate::gateway) fn submit_topic(id: &SessionId, user: &UserId) -> SessionId {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     context.update(id.as_str().as_bytes());
     context.update(b"/");

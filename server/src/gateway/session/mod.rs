@@ -21,7 +21,7 @@ mod timers;
 mod watch;
 mod window;
 
-pub(super) use hello::submit_topic;
+pub(super) use hello::{reauthenticate, submit_topic};
 pub(super) use outgoing::OutgoingStream;
 pub(super) use requests::pong;
 
@@ -50,7 +50,7 @@ use self::plan::Plan;
 use self::timers::Timers;
 use self::watch::Watch;
 use super::edge::Line;
-use super::operations::{Lanes, Place};
+use super::lanes::{Lanes, Place};
 use super::resume::StreamKey;
 use super::sessions::{Seat, Word};
 use super::{Gateway, frames};

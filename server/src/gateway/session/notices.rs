@@ -47,10 +47,12 @@ impl Notices {
 
     /// Receipts moved; only the highest values matter (I6).
     pub(super) fn receipts(&mut self, moved: &ReceiptsMoved) {
-        if self.members + moved.members.len() > NOTICES_MAX || self.receipts.len() >= NOTICES_MAX {
-            self.receipts.clear();
-            self.members = 0;
+        if !self.receipts.contains_key(&moved.conversation) && self.receipts.len() >= NOTICES_MAX {
             self.resync = true;
+            return;
+        }
+        if self.members + moved.members.len() > NOTICES_MAX {
+            self.forget_members();
         }
         let merged = self.receipts.entry(moved.conversation).or_default();
         for (user, delivered, read) in moved.members.iter().take(NOTICES_MAX) {
@@ -62,6 +64,13 @@ impl Notices {
         }
         merged.delivered_to_all = merged.delivered_to_all.max(moved.delivered_to_all);
         merged.read_by_all = merged.read_by_all.max(moved.read_by_all);
+    }
+
+    /// What all have received and read still goes out; of single members the client must ask again.
+    fn forget_members(&mut self) {
+        self.receipts.values_mut().for_each(|merged| merged.members.clear());
+        self.members = 0;
+        self.resync = true;
     }
 
     /// Events were lost: the client is told, and rows that changed are read again.
@@ -195,5 +204,9 @@ mod tests {
         }
         assert!(notices.resync);
         assert!(notices.members <= NOTICES_MAX);
+        let told: Vec<u8> = std::iter::from_fn(|| notices.take_receipts())
+            .map(|events| events[0].conversation.0[0])
+            .collect();
+        assert_eq!(told, (0..50).collect::<Vec<_>>(), "what all have is told of each");
     }
 }

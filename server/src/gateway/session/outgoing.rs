@@ -29,7 +29,11 @@ pub(crate) struct Queue {
 impl Queue {
     /// Whether a frame that nobody waits for may be added.
     pub(crate) fn has_room(&self) -> bool {
-        !self.closed && self.frames.len() < QUEUE_FRAMES_MAX && self.bytes < QUEUE_BYTES_MAX
+        !self.closed && !self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
+        self.frames.len() >= QUEUE_FRAMES_MAX || self.bytes >= QUEUE_BYTES_MAX
     }
 
     /// Whether the least important frames (typing, presence) must give way.
@@ -85,7 +89,23 @@ struct State {
     reader_gone: bool,
     /// The session found the queue full and waits for room.
     wanted: bool,
-    last_pop: Instant,
+    /// When the queue became full, or last moved since; `None` while it has room.
+    stuck_since: Option<Instant>,
+}
+
+impl State {
+    fn push(&mut self, frame: Bytes) {
+        self.queue.push(frame);
+        if self.queue.is_full() {
+            self.stuck_since.get_or_insert_with(stonechat_host::monotonic);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let frame = self.queue.pop()?;
+        self.stuck_since = self.queue.is_full().then(stonechat_host::monotonic);
+        Some(frame)
+    }
 }
 
 impl Shared {
@@ -114,7 +134,7 @@ pub(in crate::gateway) fn outgoing(end: StreamEnd) -> (Outgoing, OutgoingStream)
             queue: Queue::default(),
             reader_gone: false,
             wanted: false,
-            last_pop: stonechat_host::monotonic(),
+            stuck_since: None,
         }),
         reader: AtomicWaker::new(),
         moved: Notify::new(),
@@ -126,7 +146,7 @@ pub(in crate::gateway) fn outgoing(end: StreamEnd) -> (Outgoing, OutgoingStream)
 impl Outgoing {
     /// See [`Queue::push`].
     pub(crate) fn push(&self, frame: Bytes) {
-        self.0.lock().queue.push(frame);
+        self.0.lock().push(frame);
         self.0.wake_reader();
     }
 
@@ -148,8 +168,7 @@ impl Outgoing {
 
     /// Since when a full queue has not moved; `None` while it has room.
     pub(crate) fn stuck_since(&self) -> Option<Instant> {
-        let state = self.0.lock();
-        (!state.queue.has_room()).then_some(state.last_pop)
+        self.0.lock().stuck_since
     }
 
     /// Whether nobody reads any more: the client hung up.
@@ -211,14 +230,13 @@ impl Stream for OutgoingStream {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.reader.register(context.waker());
         let mut state = self.0.lock();
-        let Some(frame) = state.queue.pop() else {
+        let Some(frame) = state.pop() else {
             return if state.queue.closed {
                 Poll::Ready(None)
             } else {
                 Poll::Pending
             };
         };
-        state.last_pop = stonechat_host::monotonic();
         let emptied = state.queue.closed && state.queue.frames.is_empty();
         let roomy = state.wanted && !state.queue.is_half_full();
         if roomy || emptied {
@@ -235,6 +253,7 @@ impl Drop for OutgoingStream {
         state.reader_gone = true;
         state.queue.frames = VecDeque::new();
         state.queue.bytes = 0;
+        state.stuck_since = None;
         drop(state);
         self.0.moved.notify_one();
     }
@@ -298,6 +317,29 @@ mod tests {
             frames.push(frame.expect("a frame"));
         }
         assert_eq!(frames, [Bytes::from_static(b"one"), Bytes::from_static(b"last")]);
+    }
+
+    /// I9: a reader that had nothing to read for long is not slow once there is much at once; one that then reads nothing is.
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_reader_is_not_taken_for_a_slow_one() {
+        let (writer, mut reader) = outgoing(StreamEnd::default());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        writer.push(Bytes::from(vec![0; QUEUE_BYTES_MAX / 2]));
+        assert_eq!(writer.stuck_since(), None);
+        writer.push(Bytes::from(vec![0; QUEUE_BYTES_MAX / 2]));
+        let full = stonechat_host::monotonic();
+        assert_eq!(writer.stuck_since(), Some(full));
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        writer.push(Bytes::from(vec![0; QUEUE_BYTES_MAX / 2]));
+        assert_eq!(writer.stuck_since(), Some(full), "what is added moves nothing");
+        reader.next().await;
+        assert_eq!(
+            writer.stuck_since(),
+            Some(stonechat_host::monotonic()),
+            "full, but it moves"
+        );
+        reader.next().await;
+        assert_eq!(writer.stuck_since(), None);
     }
 
     /// I8: also of a queue whose reader did not read, the reason is the last thing that is forgotten.

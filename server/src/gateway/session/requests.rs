@@ -167,12 +167,12 @@ impl Session {
     }
 
     /// An operation is answered.
-    pub(super) fn operation_done(&mut self, answered: Answered) {
+    pub(super) fn operation_done(&mut self, mut answered: Answered) {
         self.answered(answered.reply);
         self.in_flight.bytes -= answered.bytes;
         self.in_flight.large -= usize::from(answered.large);
         if let Some(place) = &answered.place {
-            self.lanes.leave(place);
+            self.lanes.leave(place, &mut answered.body);
         }
         match (answered.reply, typing_refusal(&answered.body)) {
             (Some(id), _) => self.push(id, answered.body),
@@ -226,7 +226,10 @@ impl Session {
         };
         self.in_flight.nameless += usize::from(reply.is_none());
         let (gateway, who) = (Arc::clone(&self.gateway), Arc::clone(&self.who));
-        self.job(async move { Done::Reauthenticated(reply, hello::reauthenticate(&gateway, &who, &token).await) });
+        self.job(async move {
+            let principal = hello::reauthenticate(&gateway, &who.user, &who.device, &token).await;
+            Done::Reauthenticated(reply, principal)
+        });
     }
 
     /// A refused token leaves the stream as it was, until the old one expires.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::auth::Principal;
+use crate::domain::UnixMillis;
 use crate::gateway::limits::{
     HEAL_EVERY, PRESENCE_ALIVE_EVERY, PRESENCE_REREAD_EVERY, PRESENCE_REREAD_SOON, RETRY_AFTER, SILENCE, TOKEN_LEEWAY,
 };
@@ -18,7 +19,10 @@ pub(super) struct Timers {
     /// When the stream opened.
     pub(super) opened: Instant,
     heard: Instant,
-    expires: Instant,
+    /// When the token expires.
+    token: UnixMillis,
+    /// When the stream ends with it, or when to ask again.
+    expires: Result<Instant, Instant>,
     heal: Instant,
     told_alive: Option<Instant>,
     /// When all watched presences are read again.
@@ -29,10 +33,13 @@ pub(super) struct Timers {
     moves: Option<Instant>,
 }
 
-/// When the stream of this principal ends, by the monotonic clock.
-fn expiry(principal: &Principal, unix_ms: i64, now: Instant) -> Instant {
-    let left = u64::try_from(principal.expires.0.saturating_sub(unix_ms)).unwrap_or(0);
-    now + Duration::from_millis(left).min(TIMER_MAX) + TOKEN_LEEWAY
+/// When the stream of a token ends, by the monotonic clock; `Err` when that is too far off, with when to ask again.
+fn expiry(token: UnixMillis, unix_ms: i64, now: Instant) -> Result<Instant, Instant> {
+    let left = Duration::from_millis(u64::try_from(token.0.saturating_sub(unix_ms)).unwrap_or(0));
+    if left > TIMER_MAX {
+        return Err(now + TIMER_MAX);
+    }
+    Ok(now + left + TOKEN_LEEWAY)
 }
 
 impl Timers {
@@ -41,7 +48,8 @@ impl Timers {
         Self {
             opened: now,
             heard: now,
-            expires: expiry(principal, unix_ms, now),
+            token: principal.expires,
+            expires: expiry(principal.expires, unix_ms, now),
             heal: now + HEAL_EVERY,
             told_alive: None,
             reread: now + PRESENCE_REREAD_EVERY,
@@ -62,7 +70,8 @@ impl Timers {
 
     /// There is a new token.
     pub(super) fn renew(&mut self, principal: &Principal, unix_ms: i64) {
-        self.expires = expiry(principal, unix_ms, stonechat_host::monotonic());
+        self.token = principal.expires;
+        self.expires = expiry(self.token, unix_ms, stonechat_host::monotonic());
     }
 
     /// A frame came.
@@ -85,9 +94,12 @@ impl Timers {
         now >= self.heard + SILENCE
     }
 
-    /// The token is no longer good.
-    pub(super) fn is_expired(&self, now: Instant) -> bool {
-        now >= self.expires
+    /// The token is no longer good; `unix_ms` is asked when it was too far off for one timer.
+    pub(super) fn is_expired(&mut self, now: Instant, unix_ms: impl FnOnce() -> i64) -> bool {
+        if self.expires.is_err_and(|ask| now >= ask) {
+            self.expires = expiry(self.token, unix_ms(), now);
+        }
+        self.expires.is_ok_and(|end| now >= end)
     }
 
     /// True when it is time to compare the inbox with what was sent.
@@ -126,11 +138,52 @@ impl Timers {
 
     /// The earliest of them all. `listening`: silence counts only while frames are read.
     pub(super) fn next(&self, listening: bool) -> Instant {
-        let mut next = self.expires.min(self.heal);
+        let (Ok(expires) | Err(expires)) = self.expires;
+        let mut next = expires.min(self.heal);
         if listening {
             next = next.min(self.heard + SILENCE);
         }
         next = self.moves.map_or(next, |moves| next.min(moves));
         self.retry.map_or(next, |retry| next.min(retry))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::UserId;
+
+    const DAY: Duration = Duration::from_secs(24 * 3_600);
+    const DAY_MS: i64 = 24 * 3_600 * 1_000;
+
+    fn principal(days: i64) -> Principal {
+        Principal {
+            user: UserId::parse("alice").expect("an id"),
+            device: None,
+            scopes: Default::default(),
+            issued: UnixMillis(0),
+            expires: UnixMillis(days * DAY_MS),
+        }
+    }
+
+    /// A stream ends when its token does, also when that is further off than a timer is set for.
+    #[tokio::test]
+    async fn a_token_good_for_long_is_checked_again() {
+        let opened = stonechat_host::monotonic();
+        let mut timers = Timers::new(&principal(65), 0);
+        for (days, unix_ms) in [(30, 30 * DAY_MS), (60, 60 * DAY_MS)] {
+            let now = opened + DAY * days + TOKEN_LEEWAY;
+            assert!(!timers.is_expired(now, || unix_ms), "after {days} days");
+        }
+        assert!(!timers.is_expired(opened + DAY * 65, || unreachable!("it is near enough")));
+        assert!(timers.is_expired(opened + DAY * 66, || unreachable!("it is near enough")));
+    }
+
+    #[tokio::test]
+    async fn a_token_has_its_leeway() {
+        let opened = stonechat_host::monotonic();
+        let mut timers = Timers::new(&principal(1), 0);
+        assert!(!timers.is_expired(opened + DAY, || 0));
+        assert!(timers.is_expired(opened + DAY + TOKEN_LEEWAY * 2, || 0));
     }
 }

@@ -43,7 +43,26 @@ struct Watchee {
     subscription: Option<AbortHandle>,
     shown: Option<Status>,
     pending: Option<UserPresence>,
+    /// The newest change since the newest look at the user began: it may be newer than what that look finds.
+    since_look: Option<UserPresence>,
     not_before: Option<Instant>,
+}
+
+impl Watchee {
+    /// This is how it is now: it waits to be sent when it is not what was shown.
+    fn changed(&mut self, presence: UserPresence) {
+        let news = self.shown != Some(presence.status);
+        self.pending = news.then_some(presence);
+    }
+
+    /// A look found this. A change that came while it looked is the newer one, or another one follows.
+    fn found(&mut self, presence: &UserPresence, answers: bool) {
+        if answers {
+            self.shown = Some(presence.status);
+        }
+        let newest = self.since_look.as_ref().unwrap_or(presence).clone();
+        self.changed(newest);
+    }
 }
 
 impl Drop for Watchee {
@@ -113,11 +132,20 @@ impl Watch {
         }
     }
 
-    /// A user's presence is this now: it waits to be sent when it is not what was shown.
+    /// A user's presence changed to this.
     fn changed(&mut self, presence: UserPresence) {
         if let Some(watched) = self.users.get_mut(&presence.user) {
-            let news = watched.shown != Some(presence.status);
-            watched.pending = news.then_some(presence);
+            watched.since_look = Some(presence.clone());
+            watched.changed(presence);
+        }
+    }
+
+    /// A look at these users begins.
+    fn looks_at(&mut self, users: &[UserId]) {
+        for user in users {
+            if let Some(watched) = self.users.get_mut(user) {
+                watched.since_look = None;
+            }
         }
     }
 
@@ -197,6 +225,7 @@ impl Session {
     /// Reads the presence of users, subscribed to first where that is missing.
     fn look_at(&mut self, users: Vec<UserId>, reply: Option<u64>, regular: bool) {
         self.watch.rereading |= regular;
+        self.watch.looks_at(&users);
         let missing = self.watch.unsubscribed(&users);
         let (gateway, viewer) = (Arc::clone(&self.gateway), self.who.user.clone());
         self.job(async move {
@@ -228,13 +257,7 @@ impl Session {
                 {
                     subscription.abort();
                 }
-                if watched.reply.is_some() {
-                    user.shown = Some(presence.status);
-                    user.pending = None;
-                }
-            }
-            if watched.reply.is_none() {
-                self.watch.changed(presence.clone());
+                user.found(presence, watched.reply.is_some());
             }
         }
         if watched.reply.is_some() {
@@ -286,4 +309,54 @@ async fn look(gateway: &Gateway, viewer: &UserId, users: &[UserId], missing: &BT
     }
     watched.presences = presence.visible(viewer, users).await;
     watched
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bob(status: Status) -> UserPresence {
+        UserPresence {
+            user: UserId::parse("bob").expect("an id"),
+            status,
+            last_active: None,
+        }
+    }
+
+    /// What is sent of bob once a look, which began before `changes` came, has found him like this.
+    fn sent_after(shown: Option<Status>, changes: &[Status], found: Status, answers: bool) -> Option<Status> {
+        let user = bob(found).user;
+        let mut watch = Watch::default();
+        let watchee = watch.users.entry(user.clone()).or_default();
+        watchee.shown = shown;
+        watch.looks_at(std::slice::from_ref(&user));
+        for change in changes {
+            watch.changed(bob(*change));
+        }
+        watch.users.get_mut(&user).expect("bob").found(&bob(found), answers);
+        watch
+            .take_due(stonechat_host::monotonic())
+            .pop()
+            .map(|presence| presence.status)
+    }
+
+    /// A change that comes while a look is under way is newer than what the look read: it is not overwritten.
+    #[tokio::test]
+    async fn a_change_during_a_look_is_kept() {
+        use Status::{Away, Offline, Online};
+        for answers in [true, false] {
+            assert_eq!(sent_after(None, &[Online], Offline, answers), Some(Online));
+            assert_eq!(sent_after(Some(Online), &[Away, Online], Away, true), Some(Online));
+            assert_eq!(
+                sent_after(Some(Online), &[Away], Away, answers),
+                (!answers).then_some(Away)
+            );
+        }
+        assert_eq!(
+            sent_after(Some(Offline), &[], Online, true),
+            None,
+            "the answer shows it"
+        );
+        assert_eq!(sent_after(Some(Offline), &[], Online, false), Some(Online));
+    }
 }

@@ -234,6 +234,55 @@ async fn without_backlog_only_new_entries_come() {
     assert_eq!((entry.seq, backlog), (seq, false));
 }
 
+/// I5: asked for again at a reconnect, it skips nothing that came while a known device was away, new conversations among it.
+#[tokio::test(start_paused = true)]
+async fn i5_without_backlog_a_reconnect_misses_nothing() {
+    let node = node().await;
+    let (_conversation, _alice, _bob) = pair(&node).await;
+    let hello = || v1::Hello {
+        initial_backlog: v1::InitialBacklog::Nothing.into(),
+        ..node.hello("bob", "b2")
+    };
+    let (mut bob, _) = node.open(hello()).await;
+    bob.until(|body| matches!(body, Reply::CaughtUp(_))).await;
+    // Long enough for the session to note that the device has everything it wants.
+    tokio::time::sleep(std::time::Duration::from_secs(15)).await;
+    drop(bob);
+    let fresh = node.direct("carol", "bob").await;
+    let mut carol = node.live("carol", "c1").await;
+    let seq = carol.say(&fresh, "while-away").await;
+    let (mut bob, _) = node.open(hello()).await;
+    for wanted in 1..=seq {
+        let (entry, backlog) = bob.delivery().await;
+        assert_eq!(
+            (entry.conversation_id, entry.seq, backlog),
+            (fresh.clone(), wanted, true)
+        );
+    }
+}
+
+/// I9: a client that states no window has one of 256.
+#[tokio::test(start_paused = true)]
+async fn i9_a_window_that_is_not_stated_is_256() {
+    let node = node().await;
+    let (conversation, mut alice, bob) = pair(&node).await;
+    drop(bob);
+    for number in 0..300 {
+        alice.say(&conversation, &format!("m{number}")).await;
+    }
+    let (mut bob, welcome) = node.open(node.hello("bob", "b9")).await;
+    assert_eq!(welcome.limits.map(|limits| limits.window), Some(256));
+    for wanted in 1..=256 {
+        assert_eq!(bob.delivery().await.0.seq, wanted);
+    }
+    let more = tokio::time::timeout(std::time::Duration::from_secs(20), bob.delivery()).await;
+    assert!(more.is_err(), "beyond the window: {more:?}");
+    bob.ack(&conversation, 1).await;
+    assert_eq!(bob.delivery().await.0.seq, 257);
+    let more = tokio::time::timeout(std::time::Duration::from_secs(20), bob.delivery()).await;
+    assert!(more.is_err(), "one ack makes room for one: {more:?}");
+}
+
 /// P17: streams of other names live beside the app's, with the same deliveries.
 #[tokio::test(start_paused = true)]
 async fn named_streams_live_side_by_side() {

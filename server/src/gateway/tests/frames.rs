@@ -156,6 +156,30 @@ async fn an_oversize_frame_ends_the_stream() {
     assert_eq!(alice.closed().await.reason(), v1::CloseReason::ProtocolError);
 }
 
+/// I5: the answer to a heartbeat says where the caller's conversations end, newest first.
+#[tokio::test(start_paused = true)]
+async fn i5_a_pong_has_the_heads() {
+    let node = node().await;
+    let one = node.direct("alice", "bob").await;
+    let other = node.direct("alice", "carol").await;
+    let mut alice = node.live("alice", "a1").await;
+    let seq = alice.say(&one, "m1").await;
+    let wanted = [(one, seq), (other, 1)];
+    // An ack does not wait for the rows that the heads are read from.
+    for _ in 0..50 {
+        let ping = alice.ask(Ask::Ping(v1::Ping {})).await;
+        let Reply::Pong(pong) = alice.answer(ping).await else {
+            panic!("no pong");
+        };
+        let heads = pong.heads.into_iter().map(|head| (head.conversation_id, head.head_seq));
+        if heads.eq(wanted.iter().cloned()) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("no pong had the heads {wanted:?}");
+}
+
 /// Everything a client may ask at once is answered, whatever the order of answers; what is over the bound waits.
 #[tokio::test(start_paused = true)]
 async fn i8_a_flood_of_requests_is_answered_to_the_last() {

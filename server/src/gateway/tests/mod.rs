@@ -11,5 +11,7 @@ mod late;
 mod lossy;
 mod nodes;
 mod operator;
+mod order;
+mod presence;
 mod revoked;
 mod web;

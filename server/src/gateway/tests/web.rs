@@ -10,6 +10,7 @@ use tonic::Streaming;
 
 use super::harness::{TestNode, ack, grounds, node_on, send};
 use crate::bus::embedded::EmbeddedBus;
+use crate::conversation::tests::lying_log::gated;
 
 struct Browser {
     incoming: Streaming<v1::ListenResponse>,
@@ -112,6 +113,63 @@ async fn listen_and_submit_meet_across_nodes() {
     .await;
     assert!(answer.session_gone.is_some(), "the session is gone");
     assert_eq!(answer.frames.len(), 1, "the request was still answered");
+}
+
+/// A request that takes long does not keep the session's own frames from the session.
+#[tokio::test(start_paused = true)]
+async fn session_frames_do_not_wait_for_requests() {
+    let mut grounds = grounds(Arc::new(EmbeddedBus::new()));
+    let (mut gate, log) = gated(Arc::clone(&grounds.backends.log));
+    grounds.backends.log = log;
+    let node = node_on(grounds).await;
+    let conversation = node.direct("alice", "bob").await;
+    let mut browser = Browser::open(&node, "alice", "web-1").await;
+    browser.until(|body| matches!(body, Reply::CaughtUp(_))).await;
+    let before = *gate.came.borrow();
+    gate.open.send_replace(false);
+    let frames = vec![
+        frame(1, send(&conversation, "m1", "one")),
+        frame(2, Ask::Bye(v1::Bye {})),
+    ];
+    let session = browser.session.clone();
+    let submitting = submit(&node, "alice", &session, frames);
+    let watching = async {
+        let closed = browser.until(|body| matches!(body, Reply::Closed(_))).await;
+        assert!(matches!(closed, Reply::Closed(closed) if closed.reason() == v1::CloseReason::Bye));
+        gate.came.wait_for(|came| *came > before).await.expect("the node lives");
+        gate.open.send_replace(true);
+    };
+    let (answer, ()) = tokio::join!(submitting, watching);
+    assert_eq!(answer.session_gone, None);
+    assert_eq!(
+        super::harness::appended(answer.frames[0].body.clone().expect("a body")),
+        2
+    );
+}
+
+/// I11: a new token by Submit is held to what one on a stream is.
+#[tokio::test(start_paused = true)]
+async fn i11_a_submitted_token_must_fit_the_session() {
+    let node = node_on(grounds(Arc::new(EmbeddedBus::new()))).await;
+    let browser = Browser::open(&node, "alice", "web-1").await;
+    let hour = std::time::Duration::from_secs(3_600);
+    let tokens = [
+        (node.token("bob", hour), false),
+        (node.device_token("alice", "web-2"), false),
+        (node.device_token("alice", "web-1"), true),
+        (node.token("alice", hour), true),
+    ];
+    for (token, good) in tokens {
+        let frames = vec![frame(1, Ask::Reauthenticate(v1::Reauthenticate { token }))];
+        let answer = submit(&node, "alice", &browser.session, frames).await;
+        let body = answer.frames[0].body.clone().expect("a body");
+        if good {
+            assert!(matches!(body, Reply::Done(_)), "{body:?}");
+        } else {
+            let reason = super::harness::refusal(body).reason();
+            assert_eq!(reason, v1::RefusalReason::Unauthenticated);
+        }
+    }
 }
 
 /// I11: another user's session is as good as none, and unharmed.
