@@ -9,6 +9,7 @@ use stonechat_host::{Host, Listener, TcpListener};
 
 use super::StartError;
 use crate::config::Config;
+use crate::telemetry::meters::Port;
 use crate::tls::{ClientRule, TlsFiles, TlsListener};
 
 /// What a node listens on. A single listener is the public one.
@@ -47,7 +48,7 @@ impl Listeners {
         let clients = clients(config)?;
         let public = bind(config.listen).await?;
         let public = match &pair {
-            Some(pair) => encrypted(public, pair.clone(), host).await?,
+            Some(pair) => encrypted(public, Port::Public, pair.clone(), host).await?,
             None => public,
         };
         let operator = match config.operator_listen {
@@ -71,7 +72,7 @@ async fn for_nodes(address: SocketAddr, config: &Config, host: &Host) -> Result<
     match node_files(config)? {
         Some((files, peers)) => {
             let clients = Some(peers);
-            encrypted(listener, TlsFiles { clients, ..files }, host).await
+            encrypted(listener, Port::Nodes, TlsFiles { clients, ..files }, host).await
         }
         None => {
             if !address.ip().is_loopback() {
@@ -123,7 +124,7 @@ async fn for_operators(
     match (pair, clients) {
         (Some(pair), Some(clients)) => {
             let clients = Some(clients);
-            encrypted(operator, TlsFiles { clients, ..pair }, host).await
+            encrypted(operator, Port::Operator, TlsFiles { clients, ..pair }, host).await
         }
         _ => {
             if !address.ip().is_loopback() {
@@ -142,8 +143,13 @@ async fn bind(address: SocketAddr) -> Result<Arc<dyn Listener>, StartError> {
     }
 }
 
-async fn encrypted(inner: Arc<dyn Listener>, files: TlsFiles, host: &Host) -> Result<Arc<dyn Listener>, StartError> {
-    Ok(Arc::new(TlsListener::open(inner, files, host.clone()).await?))
+async fn encrypted(
+    inner: Arc<dyn Listener>,
+    port: Port,
+    files: TlsFiles,
+    host: &Host,
+) -> Result<Arc<dyn Listener>, StartError> {
+    Ok(Arc::new(TlsListener::open(inner, port, files, host.clone()).await?))
 }
 
 /// The certificate and its key: both or none.

@@ -189,7 +189,17 @@ labels! {
         Refused = "refused",
     }
 
-    /// What a look at changed certificate files gave.
+    /// A port that may be encrypted.
+    Port, "port" {
+        /// For devices, browsers and integrators.
+        Public = "public",
+        /// For operators.
+        Operator = "operator",
+        /// For other nodes.
+        Nodes = "nodes",
+    }
+
+    /// What a look at changed certificate files gave, or a fetch of keys.
     Reload, "outcome" {
         /// The new ones are in use.
         Used = "used",

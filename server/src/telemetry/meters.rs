@@ -9,8 +9,10 @@ use prometheus_client::encoding::prometheus_text::encode;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-pub use super::instruments::{Counter, CounterBy, Gauge, Held, Histogram, Label};
-pub use super::labels::{AuthFailure, Delivery, Ended, Handshake, Outcome, Refused, Reload, Resync, Shed, Turned};
+pub use super::instruments::{Counter, CounterBy, Gauge, GaugeBy, Held, Histogram, Label};
+pub use super::labels::{
+    AuthFailure, Delivery, Ended, Handshake, Outcome, Port, Refused, Reload, Resync, Shed, Turned,
+};
 use super::process::Process;
 
 /// Bounds of times, in nanoseconds: 0.1 ms, a disk's fsync, to 10 s, where clients have given up.
@@ -69,8 +71,8 @@ meters! {
         "TLS handshakes that did not succeed", CounterBy::default();
     tls_reloads: CounterBy<Reload> = "stonechat_tls_reloads",
         "Certificate files read again because they had changed", CounterBy::default();
-    tls_certificate_expires: Gauge = "stonechat_tls_certificate_expiry_timestamp_seconds",
-        "When the certificate in use expires, seconds since the Unix epoch; 0 without TLS", Gauge::default();
+    tls_certificate_expires: GaugeBy<Port> = "stonechat_tls_certificate_expiry_timestamp_seconds",
+        "When a port's certificate in use expires, seconds since the Unix epoch; 0 without TLS", GaugeBy::default();
 
     // Streams and sessions.
     streams: Gauge = "stonechat_streams",
