@@ -136,7 +136,7 @@ async fn key_set(config: &Config, host: &Host) -> Result<Option<Jwks>, StartErro
         (None, None) => Ok(None),
         (Some(path), None) => Ok(Some(Jwks::File(JwksFile::open(path.clone()).await?))),
         (None, Some(url)) => {
-            let started = JwksUrl::start(url.clone(), Arc::new(TcpConnector), Arc::clone(&host.random));
+            let started = JwksUrl::start(url.clone(), Arc::new(TcpConnector), host.clone());
             Ok(Some(Jwks::Url(started.await?)))
         }
         (Some(_), Some(_)) => Err(StartError::TwoKeySets),

@@ -97,8 +97,14 @@ meters! {
     // Requests.
     refusals: CounterBy<Refused> = "stonechat_refusals",
         "Requests refused, frames and unary calls", CounterBy::default();
+    admission_waiting: Gauge = "stonechat_admission_waiting",
+        "Unary calls and hellos that wait for one of the seats (setting requests_at_once_max)", Gauge::default();
     edge_refusals: CounterBy<Turned> = "stonechat_edge_refusals",
         "Connections, requests and streams that the edge refused or ended", CounterBy::default();
+    jwks_fetched: Gauge = "stonechat_jwks_fetched_timestamp_seconds",
+        "When the identity provider's keys were fetched last, seconds since the Unix epoch; 0 without jwks_url", Gauge::default();
+    jwks_fetches: CounterBy<Reload> = "stonechat_jwks_fetches",
+        "Fetches of the identity provider's keys (jwks_url)", CounterBy::default();
     auth_failures: CounterBy<AuthFailure> = "stonechat_auth_failures",
         "Tokens that were not accepted", CounterBy::default();
     shed: CounterBy<Shed> = "stonechat_shed",
