@@ -149,6 +149,12 @@ meters! {
     // Other nodes.
     nodes: Gauge = "stonechat_nodes",
         "Nodes that own conversations, this one among them, as this one sees them", Gauge::default();
+    node_lines: Gauge = "stonechat_node_lines",
+        "Lines to other nodes that own conversations, those that are down among them", Gauge::default();
+    node_lines_up: Gauge = "stonechat_node_lines_up",
+        "Lines to other nodes that are up", Gauge::default();
+    node_line_appends: Gauge = "stonechat_node_line_appends",
+        "Appends on their way to other nodes: queued or not answered yet", Gauge::default();
     forwards: Counter = "stonechat_forwards",
         "Appends handed to the node that owns the conversation", Counter::default();
     forwards_failed: Counter = "stonechat_forwards_failed",
