@@ -25,6 +25,7 @@ use tonic_health::server::HealthReporter;
 use crate::api::{Guard, Operations, add_admin_services, add_services};
 use crate::auth::{AuthOptions, Authenticator, Jwks, JwksFile, JwksUrl, KeyError, Secret};
 use crate::bus::redis::RedisError;
+use crate::cluster::NODE_CONNECTIONS_MAX;
 use crate::config::Config;
 use crate::conversation::{Backends, Conversations, Limits, People};
 use crate::domain::{CorrelationId, Refusal};
@@ -166,8 +167,9 @@ impl Node {
     /// # Errors
     /// See [`StartError`].
     pub async fn open(config: &Config, host: Host) -> Result<NodeHandle, StartError> {
+        say_what_was_built();
         let config = &Config {
-            connections_max: room_for_connections(config.connections_max),
+            connections_max: room_for_connections(config.connections_max, other_connections(config)),
             ..config.clone()
         };
         let grounds = Grounds::open(config, &host).await?;
@@ -248,6 +250,27 @@ impl Node {
             stopped: watch::Sender::new(false),
         })
     }
+}
+
+/// Connections that are not of clients: those of operators, those from other nodes, and those to them.
+#[must_use]
+pub fn other_connections(config: &Config) -> usize {
+    let operators = config.operator_listen.map_or(0, |_| OPERATOR_CONNECTIONS_MAX);
+    operators + config.node_listen.map_or(0, |_| 2 * NODE_CONNECTIONS_MAX)
+}
+
+/// Nobody serves people with a binary that was built to lose what they say, without being told.
+fn say_what_was_built() {
+    if !cfg!(any(feature = "sabotage", feature = "crash-points")) {
+        return;
+    }
+    let set = |name: &str| std::env::var(name).unwrap_or_default();
+    let (without, crash_at) = (set("STONECHAT_WITHOUT"), set("STONECHAT_CRASH_AT"));
+    tracing::error!(
+        without,
+        crash_at,
+        "this binary was built for tests (features sabotage, crash-points): its environment can take promises away and kill it"
+    );
 }
 
 fn address_of(listener: &dyn Listener) -> Result<SocketAddr, StartError> {
