@@ -31,7 +31,7 @@ use crate::conversation::{Backends, Conversations, Limits, People};
 use crate::domain::{CorrelationId, Refusal};
 use crate::gateway::edge::{Edge, room_for_connections};
 use crate::gateway::{Foundation, Gateway, Serving, SessionService, Web, router, serve};
-use crate::operator::{self, OPERATOR_CONNECTIONS_MAX};
+use crate::operator::{self, OPERATOR_CONNECTIONS_MAX, OPERATOR_REQUESTS_AT_ONCE_MAX};
 use crate::presence::Presence;
 use crate::storage::DirectoryError;
 use crate::storage::cql::CqlError;
@@ -229,7 +229,9 @@ impl Node {
             origins: config.cors_origins.clone(),
         };
         let app = router(&gateway, rpcs, &web).map_err(StartError::Origins)?;
-        let own = operator.is_some().then(|| operator::router(&gateway, own)).transpose();
+        let operators = edge_of_operators(config, gateway.host());
+        let own = operator.is_some().then(|| operator::router(&gateway, own, &operators));
+        let own = own.transpose();
         let operator = operator.zip(own.map_err(StartError::Reflection)?);
         meters().connections_limit.set(config.connections_max);
         tracing::info!(address = %local_addr, operator = ?operator_addr, "serving");
@@ -237,8 +239,8 @@ impl Node {
             local_addr,
             operator_addr,
             doors: Mutex::new(Some(Doors {
-                public: serve(public, app, Arc::clone(&edge), config.connections_max),
-                operator: operator.map(|(listener, own)| serve(listener, own, edge, OPERATOR_CONNECTIONS_MAX)),
+                public: serve(public, app, edge, config.connections_max),
+                operator: operator.map(|(listener, own)| serve(listener, own, operators, OPERATOR_CONNECTIONS_MAX)),
             })),
             presence: tokio::spawn(presence.run()),
             revocations: tokio::spawn(Arc::clone(&gateway).watch_revocations()),
@@ -278,6 +280,16 @@ fn address_of(listener: &dyn Listener) -> Result<SocketAddr, StartError> {
         address: "a listener without an address".to_owned(),
         source,
     })
+}
+
+/// The same limits as on the public port, used by operators alone: a probe is not refused because clients at the same address
+/// are busy.
+fn edge_of_operators(config: &Config, host: &Host) -> Arc<Edge> {
+    let config = Config {
+        requests_at_once_max: config.requests_at_once_max.min(OPERATOR_REQUESTS_AT_ONCE_MAX),
+        ..config.clone()
+    };
+    Edge::new(&config, host.clone())
 }
 
 /// What is open to the outside.
