@@ -191,7 +191,7 @@ async fn a_token_counts_in_its_header_alone() {
     assert!(!log.contains(&token), "no token is ever logged");
 }
 
-/// Reflection is not served; neither is anything else that is not in the contract.
+/// Reflection is not served, nor an endless health, nor what nodes ask each other; neither is anything else that is not in the contract.
 #[tokio::test]
 async fn what_is_not_in_the_contract_is_not_there() {
     let bench = bench().await;
