@@ -116,7 +116,11 @@ pub struct Config {
     pub node_listen: Option<SocketAddr>,
     /// `host:port` at which others reach that. Default `node_listen`.
     pub node_advertise: Option<String>,
-    /// PEM file with the certificate that this node shows to others, as client and as server. Default none: plain.
+    /// The port for other nodes is plain and asks nobody who they are, also where it is not loopback. Default false: without the
+    /// four settings below a node does not start there.
+    pub node_plain: bool,
+    /// PEM file with the certificate that this node shows to others, as client and as server. Default none: plain, which a
+    /// port beyond loopback needs `node_plain` for.
     pub node_certificate: Option<PathBuf>,
     /// PEM file with its private key. Default none.
     pub node_key: Option<PathBuf>,
@@ -193,6 +197,7 @@ impl Default for Config {
             roles: Roles::default(),
             node_listen: None,
             node_advertise: None,
+            node_plain: false,
             node_certificate: None,
             node_key: None,
             node_ca: None,

@@ -25,12 +25,13 @@ use tonic_health::server::HealthReporter;
 use crate::api::{Guard, Operations, add_admin_services, add_services};
 use crate::auth::{AuthOptions, Authenticator, Jwks, JwksFile, JwksUrl, KeyError, Secret};
 use crate::bus::redis::RedisError;
+use crate::cluster::NODE_CONNECTIONS_MAX;
 use crate::config::Config;
 use crate::conversation::{Backends, Conversations, Limits, People};
 use crate::domain::{CorrelationId, Refusal};
 use crate::gateway::edge::{Edge, room_for_connections};
 use crate::gateway::{Foundation, Gateway, Serving, SessionService, Web, router, serve};
-use crate::operator::{self, OPERATOR_CONNECTIONS_MAX};
+use crate::operator::{self, OPERATOR_CONNECTIONS_MAX, OPERATOR_REQUESTS_AT_ONCE_MAX};
 use crate::presence::Presence;
 use crate::storage::DirectoryError;
 use crate::storage::cql::CqlError;
@@ -136,7 +137,7 @@ async fn key_set(config: &Config, host: &Host) -> Result<Option<Jwks>, StartErro
         (None, None) => Ok(None),
         (Some(path), None) => Ok(Some(Jwks::File(JwksFile::open(path.clone()).await?))),
         (None, Some(url)) => {
-            let started = JwksUrl::start(url.clone(), Arc::new(TcpConnector), Arc::clone(&host.random));
+            let started = JwksUrl::start(url.clone(), Arc::new(TcpConnector), host.clone());
             Ok(Some(Jwks::Url(started.await?)))
         }
         (Some(_), Some(_)) => Err(StartError::TwoKeySets),
@@ -166,8 +167,9 @@ impl Node {
     /// # Errors
     /// See [`StartError`].
     pub async fn open(config: &Config, host: Host) -> Result<NodeHandle, StartError> {
+        say_what_was_built();
         let config = &Config {
-            connections_max: room_for_connections(config.connections_max),
+            connections_max: room_for_connections(config.connections_max, other_connections(config)),
             ..config.clone()
         };
         let grounds = Grounds::open(config, &host).await?;
@@ -227,7 +229,9 @@ impl Node {
             origins: config.cors_origins.clone(),
         };
         let app = router(&gateway, rpcs, &web).map_err(StartError::Origins)?;
-        let own = operator.is_some().then(|| operator::router(&gateway, own)).transpose();
+        let operators = edge_of_operators(config, gateway.host());
+        let own = operator.is_some().then(|| operator::router(&gateway, own, &operators));
+        let own = own.transpose();
         let operator = operator.zip(own.map_err(StartError::Reflection)?);
         meters().connections_limit.set(config.connections_max);
         tracing::info!(address = %local_addr, operator = ?operator_addr, "serving");
@@ -235,8 +239,8 @@ impl Node {
             local_addr,
             operator_addr,
             doors: Mutex::new(Some(Doors {
-                public: serve(public, app, Arc::clone(&edge), config.connections_max),
-                operator: operator.map(|(listener, own)| serve(listener, own, edge, OPERATOR_CONNECTIONS_MAX)),
+                public: serve(public, app, edge, config.connections_max),
+                operator: operator.map(|(listener, own)| serve(listener, own, operators, OPERATOR_CONNECTIONS_MAX)),
             })),
             presence: tokio::spawn(presence.run()),
             revocations: tokio::spawn(Arc::clone(&gateway).watch_revocations()),
@@ -250,11 +254,42 @@ impl Node {
     }
 }
 
+/// Connections that are not of clients: those of operators, those from other nodes, and those to them.
+#[must_use]
+pub fn other_connections(config: &Config) -> usize {
+    let operators = config.operator_listen.map_or(0, |_| OPERATOR_CONNECTIONS_MAX);
+    operators + config.node_listen.map_or(0, |_| 2 * NODE_CONNECTIONS_MAX)
+}
+
+/// Nobody serves people with a binary that was built to lose what they say, without being told.
+fn say_what_was_built() {
+    if !cfg!(any(feature = "sabotage", feature = "crash-points")) {
+        return;
+    }
+    let set = |name: &str| std::env::var(name).unwrap_or_default();
+    let (without, crash_at) = (set("STONECHAT_WITHOUT"), set("STONECHAT_CRASH_AT"));
+    tracing::error!(
+        without,
+        crash_at,
+        "this binary was built for tests (features sabotage, crash-points): its environment can take promises away and kill it"
+    );
+}
+
 fn address_of(listener: &dyn Listener) -> Result<SocketAddr, StartError> {
     listener.local_addr().map_err(|source| StartError::Listen {
         address: "a listener without an address".to_owned(),
         source,
     })
+}
+
+/// The same limits as on the public port, used by operators alone: a probe is not refused because clients at the same address
+/// are busy.
+fn edge_of_operators(config: &Config, host: &Host) -> Arc<Edge> {
+    let config = Config {
+        requests_at_once_max: config.requests_at_once_max.min(OPERATOR_REQUESTS_AT_ONCE_MAX),
+        ..config.clone()
+    };
+    Edge::new(&config, host.clone())
 }
 
 /// What is open to the outside.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use stonechat_host::Host;
 
-use super::jwks::TooOld;
 use super::jwt::{self, Claims, Expected, Flaw, VerifyingKey};
 use super::{Jwks, Principal, Secret};
 use crate::domain::{DeviceId, Reason, Refusal, UnixMillis, UserId};
@@ -89,8 +88,8 @@ impl Authenticator {
     /// Who sent this token (I11: what is not proved is refused).
     ///
     /// # Errors
-    /// `Unauthenticated` when it proves nothing, `Unavailable` when the directory cannot say whether it was revoked, or no
-    /// key set could be fetched for a day.
+    /// `Unauthenticated` when it proves nothing, `Unavailable` when the directory cannot say whether it was revoked, no
+    /// key set could be fetched for a day, or too many wait for one.
     pub async fn verify(&self, token: &str) -> Result<Principal, Refusal> {
         let claims = self.signed_claims(token).await?;
         let checked = claims
@@ -168,7 +167,7 @@ impl Authenticator {
             Keys::Secret { key, .. } => verify(key),
             Keys::Set(keys) => {
                 let verified = keys.with_key(id.as_deref(), verify).await;
-                let verified = verified.map_err(|TooOld| unavailable("the identity provider's keys are too old"))?;
+                let verified = verified.map_err(unavailable)?;
                 verified.unwrap_or(Err("the token is signed with an unknown key"))
             }
         };

@@ -9,15 +9,18 @@ use hyper_util::rt::TokioIo;
 use stonechat_host::Connector;
 use stonechat_proto::node::v1::forward_service_client::ForwardServiceClient;
 use stonechat_proto::node::v1::{ForwardRequest, ForwardResponse};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
+use super::{LINE_BYTES_MAX, weight};
 use crate::bus::NodeRecord;
 use crate::conversation::{AppendRequest, Appended, ForwardAnswer};
 use crate::domain::Refusal;
+use crate::telemetry::meters::{Held, meters};
 use crate::wire::forward;
 
 /// Appends that wait for the line; above it they are done by the node that has them. A second's worth for one node.
@@ -35,15 +38,30 @@ const PING_ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 /// dead node costs nothing.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
+/// How often it is said that a node cannot be reached.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
+/// Causes of an error that are said.
+const CAUSES_MAX: usize = 8;
+
 struct Outbound {
     message: ForwardRequest,
+    asked: Asked,
+}
+
+/// An append until it is answered.
+struct Asked {
     append: AppendRequest,
     reply: oneshot::Sender<Result<Appended, Refusal>>,
+    _room: OwnedSemaphorePermit,
+    _counted: Held,
 }
 
 /// The near end. Dropping it closes the line.
 pub(super) struct Link {
     queue: mpsc::Sender<Outbound>,
+    /// Bytes that may still be queued or unanswered.
+    room: Arc<Semaphore>,
     up: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
@@ -65,7 +83,8 @@ impl Link {
             up: Arc::clone(&up),
         };
         let task = tokio::spawn(line.run());
-        Arc::new(Self { queue, up, task })
+        let room = Arc::new(Semaphore::new(LINE_BYTES_MAX));
+        Arc::new(Self { queue, room, up, task })
     }
 
     /// Whether the other node answers.
@@ -76,7 +95,14 @@ impl Link {
     /// Sends without waiting; `None` when nothing was sent.
     pub(super) fn send(&self, message: ForwardRequest, append: AppendRequest) -> Option<ForwardAnswer> {
         let (reply, answer) = oneshot::channel();
-        let outbound = Outbound { message, append, reply };
+        let bytes = u32::try_from(weight(&message)).ok()?;
+        let asked = Asked {
+            append,
+            reply,
+            _room: Arc::clone(&self.room).try_acquire_many_owned(bytes).ok()?,
+            _counted: meters().node_line_appends.hold(),
+        };
+        let outbound = Outbound { message, asked };
         self.queue.try_send(outbound).ok().map(|()| answer)
     }
 }
@@ -99,19 +125,38 @@ struct Line {
 
 impl Line {
     async fn run(mut self) {
+        let mut said: Option<Instant> = None;
         loop {
             match self.connect().await {
                 Ok((requests, answers)) => {
+                    said = None;
                     tracing::info!(node = self.node.name, "line to another node is up");
                     self.carry(requests, answers).await;
                     tracing::info!(node = self.node.name, "line to another node broke");
                 }
-                Err(error) => tracing::debug!(node = self.node.name, %error, "no line to another node"),
+                Err(error) => self.unreached(&*error, &mut said),
             }
             // Whoever waits in the queue asks somebody else.
             while self.outbound.try_recv().is_ok() {}
             tokio::time::sleep(AGAIN_AFTER).await;
         }
+    }
+
+    /// Said at the first time, and then now and again: it may be a node that just died, or a setting that is wrong.
+    fn unreached(&self, error: &(dyn std::error::Error + Send + Sync), said: &mut Option<Instant>) {
+        let now = stonechat_host::monotonic();
+        if said.is_some_and(|said| now < said + SAY_EVERY) {
+            return;
+        }
+        *said = Some(now);
+        let Self { node, .. } = self;
+        let why = causes(error);
+        tracing::warn!(
+            node = node.name,
+            address = node.address,
+            why,
+            "no line to another node, trying again"
+        );
     }
 
     async fn connect(
@@ -145,24 +190,24 @@ impl Line {
 
     /// Carries appends until the line breaks; who has no answer then does not know the outcome.
     async fn carry(&mut self, requests: mpsc::Sender<ForwardRequest>, mut answers: Streaming<ForwardResponse>) {
-        let mut unanswered: BTreeMap<u64, (AppendRequest, oneshot::Sender<Result<Appended, Refusal>>)> =
-            BTreeMap::new();
+        let mut unanswered: BTreeMap<u64, Asked> = BTreeMap::new();
         let mut next = 1;
         self.up.store(true, Ordering::Release);
         let up = Arc::clone(&self.up);
         let _up = Up(&up);
+        let _counted = meters().node_lines_up.hold();
         loop {
             tokio::select! { biased;
                 answer = answers.message() => {
                     let Ok(Some(answer)) = answer else { return };
-                    if let Some((append, reply)) = unanswered.remove(&answer.request_id) {
-                        let _gone = reply.send(forward::answer(&append, answer));
+                    if let Some(asked) = unanswered.remove(&answer.request_id) {
+                        let _gone = asked.reply.send(forward::answer(&asked.append, answer));
                     }
                 }
                 outbound = self.outbound.recv(), if unanswered.len() < UNANSWERED_MAX => {
-                    let Some(Outbound { mut message, append, reply }) = outbound else { return };
+                    let Some(Outbound { mut message, asked }) = outbound else { return };
                     message.request_id = next;
-                    unanswered.insert(next, (append, reply));
+                    unanswered.insert(next, asked);
                     next += 1;
                     if requests.send(message).await.is_err() {
                         return;
@@ -172,3 +217,19 @@ impl Line {
         }
     }
 }
+
+/// An error with what caused it: the outermost alone says "transport error".
+fn causes(error: &(dyn std::error::Error + Send + Sync)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    // Errors of errors are few; a cycle would be a bug of a library.
+    for _ in 0..CAUSES_MAX {
+        let Some(inner) = cause else { break };
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

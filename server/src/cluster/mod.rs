@@ -1,19 +1,22 @@
 //! Several nodes on the same stores: which there are, who owns a conversation, and appends on their way to the owner.
 //!
-//! `view` keeps the list of nodes, `link` is the line to one of them, `service` the other end of it. Nothing here is needed for
+//! `view` keeps the list of nodes, `link` is the line to one of them, `service` the other end of it, behind the `door`. Nothing here is needed for
 //! safety: nodes that disagree lose compare-and-sets and time.
 
+mod door;
 mod link;
 mod service;
 mod view;
 
-pub use service::{ForwardingServer, serve};
+pub use door::{ForwardingServer, NODE_CONNECTIONS_MAX, serve};
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use prost::Message;
 use stonechat_host::Connector;
+use stonechat_proto::node::v1::ForwardRequest;
 
 use self::link::Link;
 use self::view::View;
@@ -27,6 +30,17 @@ use crate::wire::forward;
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 /// A node that says nothing for so long is gone: four announcements lost in a row.
 const ALIVE_FOR: Duration = Duration::from_secs(5);
+
+/// Bytes of appends under way on one line, at either end of it: a hundred of the largest or tens of thousands of the usual ones,
+/// and of a fleet of a hundred nodes less than 2 GiB when all of them are stuck at once.
+const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of an append beside its content: ids, times, its place in queues.
+const APPEND_BYTES: usize = 512;
+
+/// Bytes that an append takes while it is under way: each end has it as it travels and as it is done.
+fn weight(request: &ForwardRequest) -> usize {
+    APPEND_BYTES + 2 * request.encoded_len()
+}
 
 /// This node among the others.
 pub struct Cluster {
@@ -80,6 +94,7 @@ impl Cluster {
                 .entry(node.name.clone())
                 .or_insert_with(|| Link::open(node.clone(), Arc::clone(&self.connector)));
         }
+        meters().node_lines.set(links.len());
         drop(links);
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
     }

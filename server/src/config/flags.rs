@@ -202,9 +202,14 @@ pub struct ConfigFlags {
     /// Behind address translation, or when listening on all addresses, it is another one.
     #[arg(long, value_name = "ADDRESS")]
     pub node_advertise: Option<String>,
+    /// Let the port for other nodes be plain where it is not loopback [default: false]
+    ///
+    /// Whoever reaches a plain one can write as anybody: right only inside a network that nobody else is in.
+    #[arg(long, value_name = "BOOL")]
+    pub node_plain: Option<String>,
     /// Certificate that this node shows to others, a PEM file [default: none, plain]
     ///
-    /// In a network of its own it is not needed; anywhere else nodes must know each other.
+    /// On loopback, or with node_plain in a network of its own, none is needed; anywhere else nodes must know each other.
     #[arg(long, value_name = "FILE")]
     pub node_certificate: Option<String>,
     /// Its private key, a PEM file [default: none]
@@ -285,6 +290,7 @@ impl ConfigFlags {
             "roles" => &self.roles,
             "node_listen" => &self.node_listen,
             "node_advertise" => &self.node_advertise,
+            "node_plain" => &self.node_plain,
             "node_certificate" => &self.node_certificate,
             "node_key" => &self.node_key,
             "node_ca" => &self.node_ca,

@@ -115,7 +115,7 @@ macro_rules! options {
 }
 
 /// Every option there is.
-pub(super) const OPTIONS: [OptionRow; 45] = options! {
+pub(super) const OPTIONS: [OptionRow; 46] = options! {
     "data_folder" => data_folder = |given| given.path()?;
     "listen" => listen = |given| given.address()?;
     "issuer" => issuer = |given| given.text()?;
@@ -153,6 +153,7 @@ pub(super) const OPTIONS: [OptionRow; 45] = options! {
     "roles" => roles = |given| given.roles()?;
     "node_listen" => node_listen = |given| given.optional_address()?;
     "node_advertise" => node_advertise = |given| given.hosts()?.pop();
+    "node_plain" => node_plain = |given| given.boolean()?;
     "node_certificate" => node_certificate = |given| given.optional_path()?;
     "node_key" => node_key = |given| given.optional_path()?;
     "node_ca" => node_ca = |given| given.optional_path()?;

@@ -12,7 +12,7 @@ use super::{Config, ConfigError, ConfigFlags};
 
 /// For each option three values, all different from each other and from the default, as flags and environment spell
 /// them, and whether a file spells them as text.
-const VALUES: [(&str, [&str; 3], bool); 45] = [
+const VALUES: [(&str, [&str; 3], bool); 46] = [
     ("data_folder", ["/a", "/b", "/c"], true),
     ("listen", ["0.0.0.0:1", "[::1]:2", "127.0.0.1:0"], true),
     ("issuer", ["a", "b", "c"], true),
@@ -74,6 +74,7 @@ const VALUES: [(&str, [&str; 3], bool); 45] = [
     ("roles", ["gateway", "core", "core"], true),
     ("node_listen", ["127.0.0.1:1", "127.0.0.1:2", "[::1]:3"], true),
     ("node_advertise", ["a:1", "b:2", "c:3"], true),
+    ("node_plain", ["true", "true", "true"], false),
     ("node_certificate", ["/a", "/b", "/c"], true),
     ("node_key", ["/a", "/b", "/c"], true),
     ("node_ca", ["/a", "/b", "/c"], true),
@@ -306,6 +307,7 @@ fn wrong_values_are_refused_with_source_and_option() {
         ("cql_replication", "0"),
         ("roles", "gateway,typist"),
         ("node_listen", "localhost"),
+        ("node_plain", "yes"),
         ("node_names", "*.example.org"),
         ("otlp_endpoint", "localhost:4317"),
         ("otlp_endpoint", "https://collector:4317"),

@@ -8,6 +8,7 @@ use stonechat_host::Host;
 use super::{Check, Status};
 use crate::config::Config;
 use crate::gateway::edge::room_for_connections;
+use crate::node::other_connections;
 
 const FOLDER: &str = "data folder";
 /// Wall time before which the clock was never set: this was written later.
@@ -112,7 +113,7 @@ fn gib(bytes: u64) -> f64 {
 pub(super) fn descriptors(config: &Config) -> Check {
     let name = "file descriptors";
     let wanted = config.connections_max;
-    let room = room_for_connections(wanted);
+    let room = room_for_connections(wanted, other_connections(config));
     if room < wanted {
         let found = format!("there is room for {room} connections, connections_max is {wanted}");
         return Check::warn(

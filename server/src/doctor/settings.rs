@@ -171,7 +171,7 @@ pub(super) async fn keys(config: &Config, host: &Host) -> Check {
     }
     if let Some(url) = &config.jwks_url {
         let begun = stonechat_host::monotonic();
-        let fetched = JwksUrl::start(url.clone(), Arc::new(TcpConnector), Arc::clone(&host.random)).await;
+        let fetched = JwksUrl::start(url.clone(), Arc::new(TcpConnector), host.clone()).await;
         return match fetched {
             Ok(_) => Check::ok(name, "the provider's key set was fetched").took(begun.elapsed()),
             Err(error) => Check::fail(

@@ -175,7 +175,7 @@ type Change = fn(&mut Config);
 async fn contradictory_settings_fail() {
     let address = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     let file = || Some(PathBuf::from("/nowhere.pem"));
-    let wrong: [(Change, &str); 6] = [
+    let wrong: [(Change, &str); 7] = [
         (
             |config| config.cql = vec!["127.0.0.1:9".to_owned()],
             "cql without postgres",
@@ -193,6 +193,15 @@ async fn contradictory_settings_fail() {
         ),
         (|config| config.admin_on_operator = true, "needs operator_listen"),
         (|config| config.node_names = vec!["a".to_owned()], "belong together"),
+        (
+            |config| {
+                config.node_listen = Some(SocketAddr::from(([10, 0, 0, 7], 7402)));
+                config.redis = vec!["redis://a".to_owned()];
+                config.cql = vec!["a:9042".to_owned()];
+                config.postgres = Some("postgres://a/b".to_owned());
+            },
+            "could write as anybody",
+        ),
     ];
     for (change, said) in wrong {
         let mut config = Config::default();

@@ -10,7 +10,7 @@ use hyper_util::server::conn::auto::Builder;
 use stonechat_host::BoxedIo;
 use tokio::sync::watch;
 
-use super::edge::{Bounded, Connection, Fate, Requests, Streams, Watched};
+use super::edge::{Bounded, Connection, Counted, Fate, Requests, Watched};
 use super::limits::{
     FIRST_BYTES_WITHIN, HEADER_LIST_BYTES_MAX, HTTP1_HEAD_BYTES_MAX, HTTP2_CONNECTION_WINDOW_BYTES,
     HTTP2_FRAME_BYTES_MAX, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, KEEP_ALIVE_EVERY, KEEP_ALIVE_TIMEOUT,
@@ -29,8 +29,8 @@ pub(super) enum Phase {
 }
 
 /// The protocol settings of every connection.
-fn builder() -> Builder<Streams> {
-    let mut builder = Builder::new(Streams);
+fn builder(shared: &Arc<Connection>) -> Builder<Counted> {
+    let mut builder = Builder::new(Counted(Arc::clone(shared)));
     // The date comes from the node's clock (`router`), not from the machine's behind its back.
     builder
         .http1()
@@ -67,7 +67,7 @@ pub(super) fn serve(
 }
 
 async fn run(io: BoxedIo, app: Router, shared: Arc<Connection>, mut phase: watch::Receiver<Phase>) {
-    let builder = builder();
+    let builder = builder(&shared);
     let requests = Requests {
         app,
         connection: Arc::clone(&shared),

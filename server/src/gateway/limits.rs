@@ -33,6 +33,13 @@ pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const FIRST_BYTES_WITHIN: Duration = Duration::from_secs(5);
 /// Bytes after which a peer has shown that it speaks HTTP: the length of the HTTP/2 preface.
 pub const FIRST_BYTES: usize = 24;
+/// Time until the first request of an HTTP/2 connection: clients connect because they have something to ask.
+pub const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(10);
+/// A connection that carried something, and then nothing for so long, is told to leave: a client that asks now and then opens
+/// the next one in a round trip or two, and a place that nobody uses is one that somebody needs.
+pub const IDLE_WITHIN: Duration = Duration::from_secs(120);
+/// How long such a connection may take to leave.
+pub const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 /// Pause after a failed accept, doubled up to the longest: descriptors come back as connections end.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// Longest pause after failed accepts.

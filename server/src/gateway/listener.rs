@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::connection::{self, Phase};
-use super::edge::{Connection, Edge};
+use super::edge::{Connection, Edge, Reason, refused};
 use super::limits::{ACCEPT_PAUSE, ACCEPT_PAUSE_MAX};
 use crate::telemetry::meters::meters;
 
@@ -44,13 +44,15 @@ async fn accept_all(
 ) {
     let mut draining = phase.clone();
     loop {
-        // A connection above the bound waits in the operating system's queue.
-        let Ok(seat) = Arc::clone(&room).acquire_owned().await else {
-            return;
-        };
         let (io, shared) = tokio::select! { biased;
             _ = draining.wait_for(|phase| *phase != Phase::Serving) => return,
             accepted = accept(&*listener, &edge) => accepted,
+        };
+        // Above the bound it is closed at once: a client that hears so goes elsewhere or waits, one left in the operating
+        // system's queue hangs until it gives up, and nobody sees it there.
+        let Ok(seat) = Arc::clone(&room).try_acquire_owned() else {
+            refused(Reason::Full);
+            continue;
         };
         let (app, phase) = (app.clone(), phase.clone());
         meters().connections_accepted.inc();
@@ -180,6 +182,39 @@ mod tests {
             .expect("written");
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        serving.finish(Duration::from_secs(1)).await;
+    }
+
+    /// I9: above the bound a connection is closed at once, and says so; a place that comes free is taken again.
+    #[tokio::test(start_paused = true)]
+    async fn i9_a_full_node_refuses_at_once() {
+        let (ways, connections) = (0..3).map(|_| tokio::io::duplex(1024)).fold(
+            (Vec::new(), Vec::new()),
+            |(mut ways, mut ends), (client, server)| {
+                ways.push(client);
+                ends.insert(0, Box::new(server) as BoxedIo);
+                (ways, ends)
+            },
+        );
+        let listener = Flaky {
+            failures: Mutex::new(0),
+            connections: Mutex::new(connections),
+        };
+        let app = Router::new().route("/", axum::routing::get(|| async { "here" }));
+        let serving = serve(Arc::new(listener), app, edge(), 1);
+        let started = stonechat_host::monotonic();
+        let [mut first, mut second, mut third] = <[_; 3]>::try_from(ways).expect("three");
+        for refused in [&mut second, &mut third] {
+            assert_eq!(refused.read(&mut [0; 8]).await.expect("closed"), 0);
+        }
+        assert!(started.elapsed().is_zero());
+        first
+            .write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            .await
+            .expect("written");
+        let mut answer = String::new();
+        first.read_to_string(&mut answer).await.expect("an answer");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         serving.finish(Duration::from_secs(1)).await;
     }

@@ -25,7 +25,7 @@ mod web;
 mod tests;
 
 pub use listener::{Serving, serve};
-pub use router::{Web, router};
+pub use router::{Web, gated, router};
 pub use service::SessionService;
 
 use std::sync::Arc;
@@ -95,6 +95,12 @@ impl Gateway {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.sessions.is_draining()
+    }
+
+    /// Its time and randomness.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.on.host
     }
 
     /// Puts the node's date on every answer of a router.

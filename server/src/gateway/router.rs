@@ -7,21 +7,25 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use stonechat_host::{Clock, Host};
+use tonic::Status;
 use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
 use tower_http::cors::CorsLayer;
 
 use super::Gateway;
-use super::edge::{Reason, gate, refused};
+use super::edge::{Edge, Reason, gate, refused};
 use crate::api::{
     CORRELATION_METADATA, DEVICE_METADATA, RATE_LIMIT_METADATA, RATE_REMAINING_METADATA, RATE_RESET_METADATA, passing,
 };
 
 /// How long a browser may remember what it may do: an hour.
 const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
+
+/// Endless, and free of a token: for operators alone.
+const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 
 /// What browsers are told.
 #[derive(Debug, Clone, Default)]
@@ -37,10 +41,8 @@ pub struct Web {
 pub fn router(gateway: &Arc<Gateway>, rpcs: Routes, web: &Web) -> Result<Router, String> {
     let origins = web.origins.iter().map(|origin| parse_origin(origin));
     let origins: Arc<[HeaderValue]> = origins.collect::<Result<Vec<_>, _>>()?.into();
-    let rpcs = rpcs
-        .prepare()
-        .into_axum_router()
-        .layer(from_fn_with_state(Arc::clone(&gateway.on.edge), gate))
+    let rpcs = rpcs.prepare().into_axum_router();
+    let rpcs = gated(rpcs, &gateway.on.edge)
         .layer(GrpcWebLayer::new())
         .layer(from_fn_with_state(Arc::clone(&origins), refuse_foreign))
         .layer(cors(&origins));
@@ -49,9 +51,15 @@ pub fn router(gateway: &Arc<Gateway>, rpcs: Routes, web: &Web) -> Result<Router,
     let pages = Router::new()
         .route("/", get(page))
         .route("/health", get(health).with_state(Arc::clone(gateway)))
+        .route(HEALTH_WATCH, any(no_watch))
         .route("/{*path}", pages)
         .fallback_service(rpcs);
     Ok(dated(pages, &gateway.on.host))
+}
+
+/// Puts the gate of calls before rpcs, with the limits of this edge.
+pub fn gated(rpcs: Router, edge: &Arc<Edge>) -> Router {
+    rpcs.layer(from_fn_with_state(Arc::clone(edge), gate))
 }
 
 /// Puts the date on every answer.
@@ -142,6 +150,11 @@ fn is_rpc(content_type: Option<&HeaderValue>, page: bool) -> bool {
 
 async fn not_found() -> Response {
     (StatusCode::NOT_FOUND, "not found\n").into_response()
+}
+
+/// What clients that watch take for "not offered": they go on without (gRPC health checking protocol).
+async fn no_watch() -> Response {
+    Status::unimplemented("health is watched on the operator's port; ask here with Check").into_http()
 }
 
 async fn health(State(gateway): State<Arc<Gateway>>) -> Response {

@@ -9,6 +9,7 @@ use stonechat_host::{Host, Listener, TcpListener};
 
 use super::StartError;
 use crate::config::Config;
+use crate::telemetry::meters::Port;
 use crate::tls::{ClientRule, TlsFiles, TlsListener};
 
 /// What a node listens on. A single listener is the public one.
@@ -47,7 +48,7 @@ impl Listeners {
         let clients = clients(config)?;
         let public = bind(config.listen).await?;
         let public = match &pair {
-            Some(pair) => encrypted(public, pair.clone(), host).await?,
+            Some(pair) => encrypted(public, Port::Public, pair.clone(), host).await?,
             None => public,
         };
         let operator = match config.operator_listen {
@@ -71,21 +72,32 @@ async fn for_nodes(address: SocketAddr, config: &Config, host: &Host) -> Result<
     match node_files(config)? {
         Some((files, peers)) => {
             let clients = Some(peers);
-            encrypted(listener, TlsFiles { clients, ..files }, host).await
+            encrypted(listener, Port::Nodes, TlsFiles { clients, ..files }, host).await
         }
         None => {
             if !address.ip().is_loopback() {
-                tracing::warn!(%address, "the port for nodes is neither encrypted nor asks who comes");
+                tracing::warn!(%address, "the port for nodes is plain: whoever reaches it can write as anybody");
             }
             Ok(listener)
         }
     }
 }
 
-/// What a node shows to others and whom it speaks to; `None`: to whoever reaches it, in the open.
+/// What a node shows to others and whom it speaks to; `None`: to whoever reaches it, in the open (I11: only where nobody else
+/// does, or somebody said so).
 pub(super) fn node_files(config: &Config) -> Result<Option<(TlsFiles, ClientRule)>, StartError> {
+    let beyond = config.node_listen.filter(|address| !address.ip().is_loopback());
     match (&config.node_certificate, &config.node_key, &config.node_ca) {
-        (None, None, None) if config.node_names.is_empty() => Ok(None),
+        (None, None, None) if config.node_names.is_empty() => match beyond {
+            Some(address) if !config.node_plain => contradiction(&format!(
+                "node_listen is {address}, and whoever reaches it could write as anybody: set node_certificate, node_key, node_ca \
+                 and node_names, or node_plain inside a network that nobody else is in"
+            )),
+            _ => Ok(None),
+        },
+        (Some(_), ..) if config.node_plain => {
+            contradiction("node_plain and node_certificate are both set: is the port for nodes plain or not?")
+        }
         (Some(certificate), Some(key), Some(authorities)) if !config.node_names.is_empty() => {
             let files = TlsFiles {
                 certificate: certificate.clone(),
@@ -112,7 +124,7 @@ async fn for_operators(
     match (pair, clients) {
         (Some(pair), Some(clients)) => {
             let clients = Some(clients);
-            encrypted(operator, TlsFiles { clients, ..pair }, host).await
+            encrypted(operator, Port::Operator, TlsFiles { clients, ..pair }, host).await
         }
         _ => {
             if !address.ip().is_loopback() {
@@ -131,8 +143,13 @@ async fn bind(address: SocketAddr) -> Result<Arc<dyn Listener>, StartError> {
     }
 }
 
-async fn encrypted(inner: Arc<dyn Listener>, files: TlsFiles, host: &Host) -> Result<Arc<dyn Listener>, StartError> {
-    Ok(Arc::new(TlsListener::open(inner, files, host.clone()).await?))
+async fn encrypted(
+    inner: Arc<dyn Listener>,
+    port: Port,
+    files: TlsFiles,
+    host: &Host,
+) -> Result<Arc<dyn Listener>, StartError> {
+    Ok(Arc::new(TlsListener::open(inner, port, files, host.clone()).await?))
 }
 
 /// The certificate and its key: both or none.
@@ -215,6 +232,31 @@ mod tests {
             Err(error @ (StartError::Contradiction(_) | StartError::Tls(_))) => error.to_string(),
             Err(error) => panic!("{error}"),
             Ok(_) => panic!("it was accepted"),
+        }
+    }
+
+    /// I11: a port where anybody could write as anybody is not opened unless somebody said so.
+    #[tokio::test]
+    async fn i11_a_plain_port_for_nodes_beyond_loopback_is_refused() {
+        let beyond = SocketAddr::from(([0, 0, 0, 0], 0));
+        let why = refused(|config| config.node_listen = Some(beyond)).await;
+        assert!(why.contains("node_certificate") && why.contains("node_plain"), "{why}");
+        let both = refused(|config| {
+            (config.node_listen, config.node_plain) = (Some(beyond), true);
+            let file = || Some(PathBuf::from("/nowhere.pem"));
+            (config.node_certificate, config.node_key, config.node_ca) = (file(), file(), file());
+            config.node_names = vec!["core".to_owned()];
+        });
+        assert!(both.await.contains("node_plain and node_certificate"));
+        for (address, plain) in [(beyond, true), (SocketAddr::from(([127, 0, 0, 1], 0)), false)] {
+            let config = Config {
+                listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+                node_listen: Some(address),
+                node_plain: plain,
+                ..Config::default()
+            };
+            let listeners = Listeners::open(&config, &Host::system()).await;
+            assert!(listeners.is_ok_and(|listeners| listeners.nodes.is_some()), "{address}");
         }
     }
 

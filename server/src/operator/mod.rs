@@ -11,25 +11,29 @@ use http::{StatusCode, header};
 use tonic::service::Routes;
 use tonic_reflection::server::Builder;
 
-use crate::gateway::Gateway;
+use crate::gateway::edge::Edge;
+use crate::gateway::{Gateway, gated};
 use crate::telemetry::meters;
 
 /// Connections at a time: a few scrapers and probes, and the integrators' backends.
 pub const OPERATOR_CONNECTIONS_MAX: usize = 256;
+/// Calls of operators that are worked on at a time. Their seats are their own: when the public port is busy they get through, and
+/// they never take so many that it notices.
+pub const OPERATOR_REQUESTS_AT_ONCE_MAX: usize = 64;
 /// What Prometheus calls its text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Everything behind the operator's port; `rpcs` are there beside reflection.
+/// Everything behind the operator's port; `rpcs` are there beside reflection, with the limits of an edge that is theirs alone.
 ///
 /// # Errors
 /// The description of the rpcs cannot be read.
-pub fn router(gateway: &Arc<Gateway>, rpcs: Routes) -> Result<Router, String> {
+pub fn router(gateway: &Arc<Gateway>, rpcs: Routes, edge: &Arc<Edge>) -> Result<Router, String> {
     let described = || Builder::configure().register_encoded_file_descriptor_set(stonechat_proto::FILE_DESCRIPTOR_SET);
     // Both versions: most tools still ask by the older name.
     let newer = described().build_v1().map_err(|error| error.to_string())?;
     let older = described().build_v1alpha().map_err(|error| error.to_string())?;
     let rpcs = rpcs.add_service(newer).add_service(older);
-    let rpcs = rpcs.prepare().into_axum_router();
+    let rpcs = gated(rpcs.prepare().into_axum_router(), edge);
     let pages = get(not_found).fallback_service(rpcs.clone());
     let pages = Router::new()
         .route("/metrics", get(metrics))

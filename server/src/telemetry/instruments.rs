@@ -178,6 +178,30 @@ impl<L: Label> CounterBy<L> {
     }
 }
 
+/// One gauge per value of a label.
+#[derive(Debug, Clone)]
+pub struct GaugeBy<L> {
+    gauges: Arc<[Gauge]>,
+    label: PhantomData<L>,
+}
+
+impl<L: Label> Default for GaugeBy<L> {
+    fn default() -> Self {
+        Self {
+            gauges: L::VALUES.iter().map(|_| Gauge::default()).collect(),
+            label: PhantomData,
+        }
+    }
+}
+
+impl<L: Label> GaugeBy<L> {
+    /// The gauge of that value.
+    #[must_use]
+    pub fn of(&self, label: L) -> &Gauge {
+        &self.gauges[label.index()]
+    }
+}
+
 impl EncodeMetric for Counter {
     fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
         self.0.encode(encoder)
@@ -217,6 +241,20 @@ impl EncodeMetric for Histogram {
 
     fn metric_type(&self) -> MetricType {
         MetricType::Histogram
+    }
+}
+
+impl<L: Label> EncodeMetric for GaugeBy<L> {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        for (value, gauge) in L::VALUES.iter().zip(&*self.gauges) {
+            let label = [(L::KEY, *value)];
+            gauge.encode(encoder.encode_family(&label)?)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
     }
 }
 

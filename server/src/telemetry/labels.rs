@@ -113,8 +113,14 @@ labels! {
         ConnectionRate = "connection_rate",
         /// A connection: its address has too many open.
         AddressConnections = "address_connections",
+        /// A connection: there are as many as may be.
+        Full = "full",
+        /// A connection of another node: there are as many as may be.
+        NodeConnections = "node_connections",
         /// A connection: it did not say in time what it wants.
         Silent = "silent",
+        /// A connection: it had asked, and then carried nothing for long.
+        Idle = "idle",
         /// A connection: a flood of frames that ask for work and carry nothing.
         FrameFlood = "frame_flood",
         /// A connection: it went on asking after a great many refusals.
@@ -189,7 +195,17 @@ labels! {
         Refused = "refused",
     }
 
-    /// What a look at changed certificate files gave.
+    /// A port that may be encrypted.
+    Port, "port" {
+        /// For devices, browsers and integrators.
+        Public = "public",
+        /// For operators.
+        Operator = "operator",
+        /// For other nodes.
+        Nodes = "nodes",
+    }
+
+    /// What a look at changed certificate files gave, or a fetch of keys.
     Reload, "outcome" {
         /// The new ones are in use.
         Used = "used",

@@ -9,8 +9,10 @@ use prometheus_client::encoding::prometheus_text::encode;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-pub use super::instruments::{Counter, CounterBy, Gauge, Held, Histogram, Label};
-pub use super::labels::{AuthFailure, Delivery, Ended, Handshake, Outcome, Refused, Reload, Resync, Shed, Turned};
+pub use super::instruments::{Counter, CounterBy, Gauge, GaugeBy, Held, Histogram, Label};
+pub use super::labels::{
+    AuthFailure, Delivery, Ended, Handshake, Outcome, Port, Refused, Reload, Resync, Shed, Turned,
+};
 use super::process::Process;
 
 /// Bounds of times, in nanoseconds: 0.1 ms, a disk's fsync, to 10 s, where clients have given up.
@@ -69,8 +71,8 @@ meters! {
         "TLS handshakes that did not succeed", CounterBy::default();
     tls_reloads: CounterBy<Reload> = "stonechat_tls_reloads",
         "Certificate files read again because they had changed", CounterBy::default();
-    tls_certificate_expires: Gauge = "stonechat_tls_certificate_expiry_timestamp_seconds",
-        "When the certificate in use expires, seconds since the Unix epoch; 0 without TLS", Gauge::default();
+    tls_certificate_expires: GaugeBy<Port> = "stonechat_tls_certificate_expiry_timestamp_seconds",
+        "When a port's certificate in use expires, seconds since the Unix epoch; 0 without TLS", GaugeBy::default();
 
     // Streams and sessions.
     streams: Gauge = "stonechat_streams",
@@ -95,8 +97,14 @@ meters! {
     // Requests.
     refusals: CounterBy<Refused> = "stonechat_refusals",
         "Requests refused, frames and unary calls", CounterBy::default();
+    admission_waiting: Gauge = "stonechat_admission_waiting",
+        "Unary calls and hellos that wait for one of the seats (setting requests_at_once_max)", Gauge::default();
     edge_refusals: CounterBy<Turned> = "stonechat_edge_refusals",
         "Connections, requests and streams that the edge refused or ended", CounterBy::default();
+    jwks_fetched: Gauge = "stonechat_jwks_fetched_timestamp_seconds",
+        "When the identity provider's keys were fetched last, seconds since the Unix epoch; 0 without jwks_url", Gauge::default();
+    jwks_fetches: CounterBy<Reload> = "stonechat_jwks_fetches",
+        "Fetches of the identity provider's keys (jwks_url)", CounterBy::default();
     auth_failures: CounterBy<AuthFailure> = "stonechat_auth_failures",
         "Tokens that were not accepted", CounterBy::default();
     shed: CounterBy<Shed> = "stonechat_shed",
@@ -141,6 +149,12 @@ meters! {
     // Other nodes.
     nodes: Gauge = "stonechat_nodes",
         "Nodes that own conversations, this one among them, as this one sees them", Gauge::default();
+    node_lines: Gauge = "stonechat_node_lines",
+        "Lines to other nodes that own conversations, those that are down among them", Gauge::default();
+    node_lines_up: Gauge = "stonechat_node_lines_up",
+        "Lines to other nodes that are up", Gauge::default();
+    node_line_appends: Gauge = "stonechat_node_line_appends",
+        "Appends on their way to other nodes: queued or not answered yet", Gauge::default();
     forwards: Counter = "stonechat_forwards",
         "Appends handed to the node that owns the conversation", Counter::default();
     forwards_failed: Counter = "stonechat_forwards_failed",

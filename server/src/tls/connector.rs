@@ -5,11 +5,12 @@ use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::aws_lc_rs;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use stonechat_host::{BoxedIo, Connector, Host};
 
 use super::clients::is_named;
@@ -47,11 +48,9 @@ impl NodeConnector {
 
     async fn config(&self) -> Result<ClientConfig, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let roots = Arc::new(authorities(&self.peers.authorities).await?);
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
-        let by_authority = verifier.map_err(|error| TlsError::unusable(&self.peers.authorities, error))?;
         let named = NamedServers {
-            by_authority,
+            authorities: authorities(&self.peers.authorities).await?,
+            algorithms: provider.signature_verification_algorithms,
             names: self.peers.names.clone(),
         };
         let time = Arc::new(HostTime(Arc::clone(&self.host.clock)));
@@ -82,10 +81,12 @@ impl Connector for NodeConnector {
     }
 }
 
-/// Asks the authorities first, then the list. Where a node runs says nothing about who it is, so its address is not looked at.
+/// Asks the authorities first, then the list. Where a node runs says nothing about who it is, so its address is not looked at;
+/// nor is a name only one that DNS knows: a URI is as good.
 #[derive(Debug)]
 struct NamedServers {
-    by_authority: Arc<WebPkiServerVerifier>,
+    authorities: RootCertStore,
+    algorithms: WebPkiSupportedAlgorithms,
     names: BTreeSet<String>,
 }
 
@@ -95,26 +96,14 @@ impl ServerCertVerifier for NamedServers {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         _address: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if !is_named(end_entity, &self.names) {
-            return Err(CertificateError::NotValidForName.into());
-        }
-        let dns_names = self
-            .names
-            .iter()
-            .filter_map(|name| ServerName::try_from(name.as_str()).ok());
-        for name in dns_names {
-            let verified = self
-                .by_authority
-                .verify_server_cert(end_entity, intermediates, &name, ocsp_response, now);
-            match verified {
-                Err(Error::InvalidCertificate(
-                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-                )) => {}
-                decided => return decided,
-            }
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        let by = self.algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.authorities, intermediates, now, by)?;
+        if is_named(end_entity, &self.names) {
+            return Ok(ServerCertVerified::assertion());
         }
         Err(CertificateError::NotValidForName.into())
     }
@@ -125,8 +114,7 @@ impl ServerCertVerifier for NamedServers {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.by_authority
-            .verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -135,11 +123,10 @@ impl ServerCertVerifier for NamedServers {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.by_authority
-            .verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.by_authority.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }

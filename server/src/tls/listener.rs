@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::files::{self, Made};
 use super::handshake::Encrypted;
 use super::{LOOK_EVERY, TlsError, TlsFiles};
-use crate::telemetry::meters::{Reload, meters};
+use crate::telemetry::meters::{Port, Reload, meters};
 
 /// Settings in use.
 type Current = Arc<RwLock<Arc<ServerConfig>>>;
@@ -30,12 +30,12 @@ impl TlsListener {
     ///
     /// # Errors
     /// They cannot be used.
-    pub async fn open(inner: Arc<dyn Listener>, files: TlsFiles, host: Host) -> Result<Self, TlsError> {
+    pub async fn open(inner: Arc<dyn Listener>, port: Port, files: TlsFiles, host: Host) -> Result<Self, TlsError> {
         let seen = files::stamps(&files).await;
         let made = files::make(&files, &host).await?;
-        announce(&made, &files, &host);
+        announce(port, &made, &files, &host);
         let current: Current = Arc::new(RwLock::new(made.config));
-        let watching = tokio::spawn(watch(Arc::clone(&current), files, host, seen));
+        let watching = tokio::spawn(watch(Arc::clone(&current), port, files, host, seen));
         Ok(Self {
             inner,
             current,
@@ -63,7 +63,7 @@ impl Drop for TlsListener {
     }
 }
 
-async fn watch(current: Current, files: TlsFiles, host: Host, mut seen: Vec<Option<FileStamp>>) {
+async fn watch(current: Current, port: Port, files: TlsFiles, host: Host, mut seen: Vec<Option<FileStamp>>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let stamps = files::stamps(&files).await;
@@ -73,7 +73,7 @@ async fn watch(current: Current, files: TlsFiles, host: Host, mut seen: Vec<Opti
         seen = stamps;
         match files::make(&files, &host).await {
             Ok(made) => {
-                announce(&made, &files, &host);
+                announce(port, &made, &files, &host);
                 *current.write().unwrap_or_else(PoisonError::into_inner) = made.config;
                 meters().tls_reloads.inc(Reload::Used);
             }
@@ -85,12 +85,12 @@ async fn watch(current: Current, files: TlsFiles, host: Host, mut seen: Vec<Opti
     }
 }
 
-fn announce(made: &Made, files: &TlsFiles, host: &Host) {
+fn announce(port: Port, made: &Made, files: &TlsFiles, host: &Host) {
     let certificate = files.certificate.display();
     if made.expires <= host.clock.unix_ms() / 1_000 {
         tracing::error!(%certificate, expired = made.expires, "the certificate has expired, clients will refuse it");
     } else {
         tracing::info!(%certificate, expires = made.expires, "certificate in use");
     }
-    meters().tls_certificate_expires.set(made.expires);
+    meters().tls_certificate_expires.of(port).set(made.expires);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use stonechat_host::{Connector, Host, TcpConnector};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::authority::Authority;
 use super::bench::Bench;
 use super::process::{ServerProcess, free_port};
 use super::proxy::Proxy;
@@ -151,6 +152,33 @@ impl Role {
     }
 }
 
+/// The name of every node of an encrypted fleet.
+const NODE_URI: &str = "spiffe://fleet.test/node";
+
+/// How the nodes of a fleet speak to each other.
+pub enum Lines {
+    /// In the open, over loopback.
+    Plain,
+    /// With certificates of this authority, all of one name; the last node has one of another name.
+    Certified(Box<Authority>),
+}
+
+impl Lines {
+    /// With certificates.
+    #[must_use]
+    pub fn certified() -> Self {
+        Self::Certified(Box::default())
+    }
+
+    fn flags(&self, number: usize, stranger: bool) -> Vec<String> {
+        let uri = if stranger { "spiffe://fleet.test/web" } else { NODE_URI };
+        match self {
+            Self::Plain => Vec::new(),
+            Self::Certified(authority) => authority.flags(&format!("node{number}"), uri, NODE_URI),
+        }
+    }
+}
+
 /// Nodes that share everything. Each is a bench of its own; all write into one history.
 pub struct Fleet {
     /// The nodes.
@@ -163,6 +191,7 @@ pub struct Fleet {
     pub to_postgres: Proxy,
     /// Before the CQL servers.
     pub to_cql: Proxy,
+    _lines: Lines,
 }
 
 impl Fleet {
@@ -171,6 +200,14 @@ impl Fleet {
     /// # Panics
     /// Something does not come up.
     pub async fn start(roles: &[Role]) -> Option<Self> {
+        Self::start_over(Lines::Plain, roles).await
+    }
+
+    /// The same, with this between the nodes.
+    ///
+    /// # Panics
+    /// Something does not come up.
+    pub async fn start_over(lines: Lines, roles: &[Role]) -> Option<Self> {
         let services = Services::found()?;
         let name = unique();
         let (to_postgres, database_url) = database(&services.postgres, &name).await;
@@ -180,7 +217,8 @@ impl Fleet {
         let to_redis = Proxy::before(&redis.authority()).await;
         let redis_url = format!("redis://{}", to_redis.authority());
         let mut nodes: Vec<Bench> = Vec::new();
-        for role in roles {
+        for (number, role) in roles.iter().enumerate() {
+            let of_lines = lines.flags(number, number + 1 == roles.len());
             let node_port = format!("127.0.0.1:{}", free_port());
             let cql = to_cql.authority();
             let flags = [
@@ -205,6 +243,7 @@ impl Fleet {
                 "--address-connections-per-second",
                 "0",
             ];
+            let flags: Vec<&str> = flags.into_iter().chain(of_lines.iter().map(String::as_str)).collect();
             let mut process = ServerProcess::prepare(&flags);
             if let Some(first) = nodes.first() {
                 share_secret(&first.server.data_folder(), &process.data_folder());
@@ -223,6 +262,7 @@ impl Fleet {
             to_redis,
             to_postgres,
             to_cql,
+            _lines: lines,
         })
     }
 }

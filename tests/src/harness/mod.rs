@@ -2,6 +2,7 @@
 //!
 //! Everything here panics when it cannot go on: it is used by tests only.
 
+mod authority;
 mod bench;
 mod fleet;
 mod observed;
@@ -15,8 +16,9 @@ mod session;
 mod sight;
 mod token;
 
+pub use authority::Authority;
 pub use bench::{AuthedChannel, Bench, PATIENCE, Unary, header, history_after, member, send_frame, text};
-pub use fleet::{Fleet, Redis, Role};
+pub use fleet::{Fleet, Lines, Redis, Role};
 pub use observed::Observed;
 pub use process::{Exit, ServerProcess, binary, free_port};
 pub use proxy::{Proxy, Weather};

@@ -66,6 +66,26 @@ async fn f13_a_peer_that_does_not_answer_is_cut_off() {
     );
 }
 
+/// How long a peer that greets, answers pings and asks for nothing may take a place: until its first request, and to leave.
+const ASKED_WITHIN: Duration = Duration::from_secs(15);
+
+/// F13: who greets, answers every ping and opens no stream does not keep a place; who has a stream open keeps it.
+#[tokio::test]
+async fn f13_a_peer_that_asks_for_nothing_is_cut_off() {
+    let bench = Bench::start(&[]).await;
+    let authority = bench.server.authority();
+    let mut idle = Wire::greet(&authority, ATTACKER, &[]).await.expect("a connection");
+    let mut session = bench.open("alice", "phone").await;
+    let gone = tokio::time::timeout(ASKED_WITHIN, idle.answer_pings()).await;
+    assert!(gone.is_ok(), "it is still there: {:?}", idle.seen());
+    assert!(
+        idle.seen().goaway.as_ref().is_some_and(|(code, _)| *code == 0),
+        "it was told to leave, not accused: {:?}",
+        idle.seen()
+    );
+    session.ping(PATIENCE).await;
+}
+
 /// The limits are in the SETTINGS that go over the wire.
 #[tokio::test]
 async fn the_limits_are_announced() {

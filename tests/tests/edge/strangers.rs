@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use stonechat_proto::node::v1::forward_service_server;
 use stonechat_proto::v1::message_service_client::MessageServiceClient;
 use stonechat_tests::harness::{Bench, Claims, header, text};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -190,14 +191,17 @@ async fn a_token_counts_in_its_header_alone() {
     assert!(!log.contains(&token), "no token is ever logged");
 }
 
-/// Reflection is not served; neither is anything else that is not in the contract.
+/// Reflection is not served, nor an endless health, nor what nodes ask each other; neither is anything else that is not in the contract.
 #[tokio::test]
 async fn what_is_not_in_the_contract_is_not_there() {
     let bench = bench().await;
+    // By the generated name: a path of no service would prove nothing.
+    let forward = format!("/{}/Forward", forward_service_server::SERVICE_NAME);
     for path in [
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-        "/stonechat.node.v1.NodeService/Anything",
+        "/grpc.health.v1.Health/Watch",
+        &forward,
         "/grpc.channelz.v1.Channelz/GetServers",
         "/stonechat.v1.MessageService/NoSuchRpc",
     ] {

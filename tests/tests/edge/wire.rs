@@ -96,6 +96,8 @@ pub(crate) struct Seen {
     pub(crate) ended: u64,
     /// Streams that it reset, with the code.
     pub(crate) resets: Vec<(u32, u32)>,
+    /// What the server's pings carry, those that are no answers.
+    pub(crate) pings: Vec<[u8; 8]>,
     /// Code and words of a GOAWAY.
     pub(crate) goaway: Option<(u32, String)>,
     /// The connection is over.
@@ -160,6 +162,18 @@ impl Wire {
             }
             if self.changed.changed().await.is_err() {
                 return holds(&self.seen());
+            }
+        }
+    }
+
+    /// Answers every ping until the server has closed.
+    pub(crate) async fn answer_pings(&mut self) {
+        let mut answered = 0;
+        while self.until(|seen| seen.pings.len() > answered).await {
+            let ping = self.seen().pings[answered];
+            answered += 1;
+            if self.write(&frame(PING, ACK, 0, &ping)).await.is_err() {
+                return;
             }
         }
     }
@@ -237,6 +251,7 @@ fn note(kind: u8, flags: u8, stream: u32, payload: &[u8], seen: &mut Seen) {
                 seen.settings.push((id, value));
             }
         }
+        PING if flags & ACK == 0 => seen.pings.extend(payload.first_chunk::<8>()),
         GOAWAY => {
             let words = String::from_utf8_lossy(payload.get(8..).unwrap_or_default()).into_owned();
             seen.goaway = Some((word(4), words));

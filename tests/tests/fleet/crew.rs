@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stonechat_tests::harness::{Bench, DELIVERY, Fleet, RawSession, Role, Sender, each_once, reaches_head};
+use stonechat_tests::harness::{Bench, DELIVERY, Fleet, Lines, RawSession, Role, Sender, each_once, reaches_head};
 
 /// Messages that each sender has on the way when something happens.
 pub(crate) const BURST: u64 = 20;
@@ -15,7 +15,12 @@ pub(crate) struct Crew {
 
 /// A fleet and its crew; `None` where the services are not there.
 pub(crate) async fn crewed(roles: &[Role]) -> Option<(Fleet, Crew)> {
-    let mut fleet = Fleet::start(roles).await?;
+    crewed_over(Lines::Plain, roles).await
+}
+
+/// The same, with this between the nodes.
+pub(crate) async fn crewed_over(lines: Lines, roles: &[Role]) -> Option<(Fleet, Crew)> {
+    let mut fleet = Fleet::start_over(lines, roles).await?;
     let names: Vec<String> = (0..roles.len()).map(|number| format!("sender{number}")).collect();
     let mut users: Vec<&str> = names.iter().map(String::as_str).collect();
     users.push("reader");

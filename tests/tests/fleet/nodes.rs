@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use stonechat_proto::v1;
-use stonechat_tests::harness::{PATIENCE, Role};
+use stonechat_tests::harness::{Lines, PATIENCE, Role};
 
-use crate::crew::crewed;
+use crate::crew::{crewed, crewed_over};
 
 /// A dead node is noticed, and what it left behind is taken over, by then (I5).
 const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
@@ -76,5 +76,28 @@ async fn f17_a_rolling_restart_refuses_nobody_for_long() {
         let mut reader = crew.reader(&fleet.nodes[turn], "phone").await;
         crew.hears_all(&fleet.nodes[turn], &mut reader, PATIENCE).await;
     }
+    crew.judge(&mut fleet).await;
+}
+
+/// I11: nodes with certificates of one authority and a name on the list speak to each other; one with another name
+/// is spoken to by nobody, and its people lose nothing by it.
+#[tokio::test]
+async fn i11_nodes_speak_to_certified_nodes_alone() {
+    let roles = [Role::Gateway, Role::Core, Role::Both];
+    let Some((mut fleet, mut crew)) = crewed_over(Lines::certified(), &roles).await else {
+        return;
+    };
+    crew.burst(&fleet).await;
+    crew.answers().await;
+    let log = |node: usize| std::fs::read_to_string(fleet.nodes[node].server.log_file()).expect("a log");
+    let (up, down) = ("line to another node is up", "no line to another node");
+    let said = async {
+        while !(log(0).contains(up) && log(0).contains(down) && log(2).contains(down)) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let said = tokio::time::timeout(PATIENCE, said).await;
+    assert!(said.is_ok(), "{}\n\n{}", log(0), log(2));
+    assert!(!log(2).contains(up), "{}", log(2));
     crew.judge(&mut fleet).await;
 }

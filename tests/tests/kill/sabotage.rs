@@ -301,3 +301,14 @@ is_noticed! {
     i8_a_silent_refusal_is_noticed = 8,
     i11_allowing_everything_is_noticed = 9,
 }
+
+/// A binary that can be told to break promises says so when it starts.
+#[tokio::test]
+async fn a_binary_built_for_tests_says_so() {
+    let bench = Bench::start(&[]).await;
+    let log = std::fs::read_to_string(bench.server.log_file()).expect("a log");
+    assert!(
+        log.contains("built for tests (features sabotage, crash-points)"),
+        "{log}"
+    );
+}

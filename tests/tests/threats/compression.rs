@@ -80,7 +80,7 @@ async fn reflection_and_unknown_rpcs_are_not_there() {
     for path in [
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-        "/stonechat.node.v1.NodeService/Forward",
+        "/stonechat.node.v1.ForwardService/Forward",
         "/stonechat.v1.MessageService/Drop",
         "/stonechat.v1.messageservice/send",
         "/stonechat.v1.MessageService/Send/",

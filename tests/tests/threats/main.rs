@@ -21,8 +21,9 @@
 //! | Replay of a send | `replay`; `tests/tests/e2e/retries.rs` |
 //!
 //! Elsewhere: HTTP/2 floods and resets, stream and header limits, silent and slow peers, rates, overload, CORS and CSRF are
-//! of the suite `edge`; certificates are of TLS. Concern parts that do not exist yet: SSRF, forged and replayed webhooks, push
-//! payloads, certificates between nodes, link previews.
+//! of the suite `edge`; certificates, those between nodes among them, are of `server/src/tls/tests`, and the port for nodes
+//! of `server/src/cluster/door`. Concern parts that do not exist yet: SSRF, forged and replayed webhooks, push payloads, link
+//! previews.
 
 mod amplification;
 mod compression;

@@ -144,7 +144,10 @@ const ONLY_IN: [(&str, &[&str]); 20] = [
         ],
     ),
     ("axum", &["gateway/", "operator/", "node.rs", "node/"]),
-    ("hyper", &["auth/jwks/fetch.rs", "gateway/", "node.rs", "node/"]),
+    (
+        "hyper",
+        &["auth/jwks/fetch.rs", "cluster/door.rs", "gateway/", "node.rs", "node/"],
+    ),
     ("tower_http", &["gateway/", "node.rs", "node/"]),
     ("clap", &["cli/", "config.rs", "config/", "main.rs"]),
     ("indicatif", &["cli/"]),

@@ -1,5 +1,6 @@
-//! Rules on the project's own text, which no compiler holds: layers, headers, lengths, leftovers, logs, links.
+//! Rules on the project's own text, which no compiler holds: layers, headers, lengths, leftovers, logs, links, bans.
 
+mod bans;
 mod cql;
 mod layers;
 mod rules;

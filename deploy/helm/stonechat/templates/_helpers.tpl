@@ -20,8 +20,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $keys := compact (list .Values.tokens.jwksUrl .Values.tokens.jwksConfigMap .Values.tokens.secretName) }}
 {{- if ne (len $keys) 1 }}{{ fail "one of tokens.jwksUrl, tokens.jwksConfigMap and tokens.secretName is needed" }}{{ end }}
 {{- if and .Values.nodeTls.secretName (not .Values.nodeTls.names) }}{{ fail "nodeTls.names is needed with nodeTls.secretName" }}{{ end }}
+{{- if and .Values.nodeTls.secretName .Values.nodeTls.plain }}{{ fail "nodeTls.plain contradicts nodeTls.secretName" }}{{ end }}
+{{- if not (or .Values.nodeTls.secretName .Values.nodeTls.plain) }}{{ fail "nodeTls.secretName is needed, or nodeTls.plain where nobody else reaches port 7402" }}{{ end }}
 {{- range $name, $_ := .Values.settings }}
-{{- if has $name (list "data_folder" "listen" "issuer" "audience" "jwks_file" "jwks_url" "tls_certificate" "tls_key" "operator_listen" "operator_client_ca" "operator_client_names" "connections_max" "redis" "redis_cluster" "postgres" "postgres_connections_max" "cql" "cql_keyspace" "cql_datacenter" "cql_replication" "cql_user" "cql_password" "roles" "node_listen" "node_advertise" "node_certificate" "node_key" "node_ca" "node_names") }}
+{{- if has $name (list "data_folder" "listen" "issuer" "audience" "jwks_file" "jwks_url" "tls_certificate" "tls_key" "operator_listen" "operator_client_ca" "operator_client_names" "connections_max" "redis" "redis_cluster" "postgres" "postgres_connections_max" "cql" "cql_keyspace" "cql_datacenter" "cql_replication" "cql_user" "cql_password" "roles" "node_listen" "node_advertise" "node_plain" "node_certificate" "node_key" "node_ca" "node_names") }}
 {{- fail (printf "settings.%s is set by the chart" $name) }}
 {{- end }}
 {{- end }}

@@ -28,8 +28,16 @@ pub enum Jwks {
     Url(JwksUrl),
 }
 
-/// The keys that were fetched last are too old to be trusted, and no newer ones could be had.
-pub(super) struct TooOld;
+/// Why a token was not checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoKeys {
+    /// The keys that were fetched last are too old to be trusted, and no newer ones could be had.
+    #[error("the identity provider's keys are too old")]
+    TooOld,
+    /// Its key is not known, and enough others wait for a fetch that may bring it.
+    #[error("its key is being fetched, and too many wait for that")]
+    Crowded,
+}
 
 impl Jwks {
     /// Does `with` the key of that id; `None` when there is none.
@@ -37,7 +45,7 @@ impl Jwks {
         &self,
         id: Option<&str>,
         with: impl FnOnce(&VerifyingKey) -> T,
-    ) -> Result<Option<T>, TooOld> {
+    ) -> Result<Option<T>, NoKeys> {
         let keys = match self {
             Self::File(file) => file.current().await,
             Self::Url(url) => url.keys_for(id).await?,

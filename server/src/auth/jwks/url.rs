@@ -4,17 +4,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Uri;
-use stonechat_host::{Connector, Random};
-use tokio::sync::{Notify, watch};
+use stonechat_host::{Connector, Host, Random};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::TooOld;
+use super::NoKeys;
 use super::fetch::{Fetcher, Roots};
 use super::key_set::KeySet;
 use super::pace::{Pace, Timing};
 use crate::auth::KeyError;
+use crate::telemetry::meters::{Reload, meters};
 
+/// Tokens with unknown keys that wait for a fetch at a time. Each holds a seat of work meanwhile, and strangers can make up any
+/// number of them: a quarter of the usual seats, so that whoever comes with a known key gets through.
+const WAITING_MAX: usize = 128;
 /// Steps of the random spread between fetches.
 const SPREAD_STEPS: u32 = 1_000;
 
@@ -32,7 +36,8 @@ struct Known {
 struct Shared {
     fetcher: Fetcher,
     timing: Timing,
-    random: Arc<dyn Random>,
+    host: Host,
+    waiting: Semaphore,
     known: watch::Sender<Known>,
     pace: Mutex<Pace>,
     /// An unknown key id changed the pace.
@@ -51,15 +56,15 @@ impl JwksUrl {
     ///
     /// # Errors
     /// Nothing usable came within 20 s: a node that can check no token must not look alive.
-    pub async fn start(uri: Uri, connector: Arc<dyn Connector>, random: Arc<dyn Random>) -> Result<Self, KeyError> {
-        Self::start_at_pace(Timing::SERVER, uri, connector, random, Roots::Machine).await
+    pub async fn start(uri: Uri, connector: Arc<dyn Connector>, host: Host) -> Result<Self, KeyError> {
+        Self::start_at_pace(Timing::SERVER, uri, connector, host, Roots::Machine).await
     }
 
     pub(in crate::auth) async fn start_at_pace(
         timing: Timing,
         uri: Uri,
         connector: Arc<dyn Connector>,
-        random: Arc<dyn Random>,
+        host: Host,
         roots: Roots,
     ) -> Result<Self, KeyError> {
         let fetcher = Fetcher::new(uri, connector, roots).await?;
@@ -71,11 +76,13 @@ impl JwksUrl {
         }
         let mut pace = Pace::new(timing, stonechat_host::monotonic());
         let (known, fresh_for) = first(&fetcher, timing).await?;
-        pace.succeeded(known.tried, known.fetched, fresh_for, spread(&*random));
+        pace.succeeded(known.tried, known.fetched, fresh_for, spread(&*host.random));
+        fetched_now(&host);
         let shared = Arc::new(Shared {
             fetcher,
             timing,
-            random,
+            host,
+            waiting: Semaphore::new(WAITING_MAX),
             known: watch::Sender::new(known),
             pace: Mutex::new(pace),
             asked: Notify::new(),
@@ -84,8 +91,9 @@ impl JwksUrl {
         Ok(Self { shared, task })
     }
 
-    /// The keys to look for this id in. An id that is not there is worth one fetch, for which all who ask meanwhile wait.
-    pub(super) async fn keys_for(&self, id: Option<&str>) -> Result<Arc<KeySet>, TooOld> {
+    /// The keys to look for this id in. An id that is not there is worth one fetch, for which those who ask meanwhile wait, up to
+    /// a number: strangers with made-up ids must not take the place of everybody else.
+    pub(super) async fn keys_for(&self, id: Option<&str>) -> Result<Arc<KeySet>, NoKeys> {
         let keys = self.shared.keys()?;
         if id.is_none() || keys.find(id).is_some() {
             return Ok(keys);
@@ -93,6 +101,7 @@ impl JwksUrl {
         let Some(asked) = self.shared.ask() else {
             return Ok(keys);
         };
+        let _place = self.shared.waiting.try_acquire().map_err(|_| NoKeys::Crowded)?;
         let mut known = self.shared.known.subscribe();
         let answered = known.wait_for(|known| known.tried >= asked);
         // One fetch may be under way and another follow it.
@@ -134,6 +143,11 @@ async fn fetch(fetcher: &Fetcher, within: Duration) -> Result<(Arc<KeySet>, Opti
     Ok((Arc::new(KeySet::parse(&fetched.text)?), fetched.fresh_for))
 }
 
+fn fetched_now(host: &Host) {
+    meters().jwks_fetches.inc(Reload::Used);
+    meters().jwks_fetched.set(host.clock.unix_ms() / 1_000);
+}
+
 /// A part of 0..1.
 fn spread(random: &dyn Random) -> f64 {
     let step = u32::try_from(random.below(SPREAD_STEPS.into())).unwrap_or_default();
@@ -141,10 +155,10 @@ fn spread(random: &dyn Random) -> f64 {
 }
 
 impl Shared {
-    fn keys(&self) -> Result<Arc<KeySet>, TooOld> {
+    fn keys(&self) -> Result<Arc<KeySet>, NoKeys> {
         let known = self.known.borrow();
         if stonechat_host::monotonic() >= known.fetched + self.timing.good_for {
-            return Err(TooOld);
+            return Err(NoKeys::TooOld);
         }
         Ok(Arc::clone(&known.keys))
     }
@@ -179,7 +193,8 @@ impl Shared {
         let now = stonechat_host::monotonic();
         match fetched {
             Ok((keys, fresh_for)) => {
-                self.pace().succeeded(tried, now, fresh_for, spread(&*self.random));
+                self.pace().succeeded(tried, now, fresh_for, spread(&*self.host.random));
+                fetched_now(&self.host);
                 tracing::debug!(keys = keys.len(), "key set fetched");
                 self.known.send_replace(Known {
                     keys,
@@ -189,6 +204,7 @@ impl Shared {
             }
             Err(why) => {
                 self.pace().failed(tried, now);
+                meters().jwks_fetches.inc(Reload::Failed);
                 let age_s = (now - self.known.borrow().fetched).as_secs();
                 tracing::warn!(
                     url = self.fetcher.shown(),

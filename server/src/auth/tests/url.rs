@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustls::RootCertStore;
-use stonechat_host::{SystemRandom, TcpConnector};
+use stonechat_host::{Host, TcpConnector};
 
 use super::forge::{Signer, good, key_set};
 use super::provider::{Answer, Certificate, Provider, certificate, eventually, hurried_timing, server_timing};
@@ -25,7 +25,7 @@ impl Edge {
         url: http::Uri,
         roots: Roots,
     ) -> Result<Authenticator, KeyError> {
-        let keys = JwksUrl::start_at_pace(timing, url, Arc::new(TcpConnector), Arc::new(SystemRandom), roots).await?;
+        let keys = JwksUrl::start_at_pace(timing, url, Arc::new(TcpConnector), Host::system(), roots).await?;
         let (options, directory) = (self.options.clone(), Arc::clone(&self.directory));
         Ok(Authenticator::with_key_set(
             Jwks::Url(keys),
@@ -152,14 +152,17 @@ async fn ten_thousand_unknown_key_ids_are_one_fetch() {
     let unknown: Vec<String> = unknown.collect();
     let refused = async |kid: &String| {
         let token = signer.sign_as(Some(kid), &good());
-        let message = unauthenticated(authenticator.verify(&token).await);
-        assert_eq!(message, "the token is signed with an unknown key");
+        refusal(authenticator.verify(&token).await)
     };
     // Half of them at once, the others one after the other.
     let (together, apart) = unknown.split_at(unknown.len() / 2);
-    futures_util::future::join_all(together.iter().map(&refused)).await;
+    for refusal in futures_util::future::join_all(together.iter().map(&refused)).await {
+        let crowded = matches!(refusal.reason, Reason::Unavailable { .. });
+        assert!(crowded || refusal.reason == Reason::Unauthenticated, "{refusal:?}");
+    }
     for kid in apart {
-        refused(kid).await;
+        let refusal = refused(kid).await;
+        assert!(refusal.message.contains("signed with an unknown key"), "{refusal:?}");
     }
     assert_eq!(provider.requests(), 2);
     assert!(accepts(&authenticator, &signer).await);
@@ -175,6 +178,42 @@ async fn ten_thousand_unknown_key_ids_are_one_fetch() {
             .all(|line| line == "GET /keys?tenant=1 HTTP/1.1")
     );
     assert!(!heads.contains("random-"), "{heads}");
+}
+
+/// I9: while a fetch hangs, a bounded number of tokens with unknown keys waits for it; more are told at once when to come back,
+/// and tokens with known keys are not held up.
+#[tokio::test]
+async fn i9_those_who_wait_for_a_key_are_bounded() {
+    let signer = Signer::ed25519("ed");
+    let provider = Provider::start(Answer::keys(&[&signer])).await;
+    let authenticator = Arc::new(start(server_timing(), &provider).await);
+    provider.answers(Answer::Silence);
+    let strange: Vec<String> = (0..300)
+        .map(|number| signer.sign_as(Some(&format!("strange-{number}")), &good()))
+        .collect();
+    let mut all: Vec<_> = strange
+        .iter()
+        .map(|token| Box::pin(authenticator.verify(token)))
+        .collect();
+    let mut refused = 0;
+    for verifying in &mut all {
+        if let std::task::Poll::Ready(answer) = futures_util::poll!(verifying) {
+            let refusal = refusal(answer);
+            let Reason::Unavailable { retry_after_ms } = refusal.reason else {
+                panic!("{refusal:?}");
+            };
+            assert!(retry_after_ms > 0);
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 300 - 128);
+    let started = stonechat_host::monotonic();
+    assert!(accepts(&authenticator, &signer).await);
+    assert!(started.elapsed() < Duration::from_secs(1));
+    // A place comes back when who held it gives up.
+    drop(all);
+    let mut next = Box::pin(authenticator.verify(&strange[0]));
+    assert!(futures_util::poll!(&mut next).is_pending());
 }
 
 /// JWKS outage: the last good keys serve on; not for ever; and all is well when the provider is back.

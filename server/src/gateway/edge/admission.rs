@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::refusals::{Reason, refused};
 use crate::gateway::limits::{ADMISSION_QUEUE_MAX, ADMISSION_WITHIN};
+use crate::telemetry::meters::meters;
 
 /// Seats for work, and who waits for one.
 pub(super) struct Admission {
@@ -49,6 +50,7 @@ impl Admission {
 
     async fn wait(&self, deadline: Instant) -> Option<SemaphorePermit<'_>> {
         let _waiting = Waiting::enter(&self.waiting)?;
+        let _seen = meters().admission_waiting.hold();
         let deadline = deadline.min(stonechat_host::monotonic() + ADMISSION_WITHIN);
         let seat = tokio::time::timeout_at(deadline, self.seats.acquire()).await;
         seat.ok()?.ok()

@@ -28,7 +28,7 @@ enum Kind {
     Unary,
     /// The same, and let in also when the node has more to do than it can: whether it lives is no question of load.
     Health,
-    /// Lives as long as its session, which has deadlines of its own.
+    /// Lives as long as its session, which has deadlines of its own; or it is one of operators, whose connections are few.
     Stream,
 }
 
@@ -37,7 +37,9 @@ impl Kind {
         match path {
             "/stonechat.v1.SessionService/Exchange"
             | "/stonechat.v1.SessionService/Listen"
-            | "/grpc.health.v1.Health/Watch" => Self::Stream,
+            | "/grpc.health.v1.Health/Watch"
+            | "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+            | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => Self::Stream,
             "/grpc.health.v1.Health/Check" => Self::Health,
             _ => Self::Unary,
         }

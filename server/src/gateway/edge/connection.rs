@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures_util::future::{Either, Ready, ready};
-use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -18,6 +18,7 @@ use super::Edge;
 use super::addresses::{Place, Source};
 use super::ending::StreamEnd;
 use super::refusals::{Reason, refused};
+use super::traffic::Traffic;
 use crate::api::Standing;
 use crate::gateway::limits::{CONNECTION_GRACE, REFUSALS_MAX};
 
@@ -28,6 +29,7 @@ pub(in crate::gateway) struct Connection {
     ends: Option<Instant>,
     /// Refused requests above those that passed.
     refused: AtomicU32,
+    traffic: Traffic,
     _place: Place,
 }
 
@@ -49,11 +51,18 @@ impl Connection {
             source,
             ends,
             refused: AtomicU32::new(0),
+            traffic: Traffic::new(stonechat_host::monotonic()),
             _place: place,
         }
     }
 
-    /// What is to become of it. Somebody looks whenever it wakes up, which keep-alives make it do, so it needs no timer.
+    /// What it carries.
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// What is to become of it. Somebody looks whenever it wakes up, which keep-alives make it do, so it needs no timer but for
+    /// its first request.
     pub(in crate::gateway) fn fate(&self, now: Instant) -> Fate {
         if self.refused.load(Ordering::Relaxed) >= REFUSALS_MAX {
             refused(Reason::Persistent);
@@ -62,7 +71,7 @@ impl Connection {
         match self.ends {
             Some(ends) if now >= ends + CONNECTION_GRACE => Fate::End,
             Some(ends) if now >= ends => Fate::Leave,
-            _ => Fate::Stay,
+            _ => self.traffic.fate(now),
         }
     }
 
@@ -114,6 +123,9 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         // Over HTTP/1 this task is the stream's, and the request before may have set its end.
         StreamEnd::current().go_on();
+        if request.version() < Version::HTTP_2 {
+            self.connection.traffic.is_http1();
+        }
         hide_secrets(request.headers_mut());
         if let Some(standing) = self.connection.count() {
             if standing.retry_after.is_some() && !is_rpc(request.headers()) {
@@ -160,9 +172,12 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
+    /// One with a stream open.
     fn connection(config: &Config) -> Arc<Connection> {
         let edge = Edge::new(config, Host::system());
-        edge.enter(([192, 0, 2, 1], 1).into()).expect("a connection")
+        let connection = edge.enter(([192, 0, 2, 1], 1).into()).expect("a connection");
+        connection.traffic.begin();
+        connection
     }
 
     #[test]

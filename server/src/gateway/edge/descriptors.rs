@@ -7,11 +7,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const RESERVE: u64 = 1_100;
 
 /// Raises the process's limit of descriptors as far as it may go, and returns how many of the wanted connections there
-/// is room for beside the store: at least one.
+/// is room for beside the store and so many connections that are not of clients: at least one.
 #[must_use]
-pub fn room_for_connections(wanted: usize) -> usize {
+pub fn room_for_connections(wanted: usize, others: usize) -> usize {
     let limit = raise();
-    let room = room(limit, wanted);
+    let room = room(limit, wanted, others);
     if room < wanted {
         tracing::warn!(
             wanted,
@@ -37,11 +37,12 @@ fn raise() -> Option<u64> {
 }
 
 /// `None` is no limit. A small limit is shared by halves: the log then opens its files again and again.
-fn room(limit: Option<u64>, wanted: usize) -> usize {
+fn room(limit: Option<u64>, wanted: usize, others: usize) -> usize {
     let Some(limit) = limit else {
         return wanted;
     };
-    let room = limit - RESERVE.min(limit / 2);
+    let reserve = RESERVE.saturating_add(u64::try_from(others).unwrap_or(u64::MAX));
+    let room = limit - reserve.min(limit / 2);
     wanted.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1)
 }
 
@@ -51,16 +52,17 @@ mod tests {
 
     #[test]
     fn the_store_keeps_its_descriptors() {
-        assert_eq!(room(None, 10_000), 10_000);
-        assert_eq!(room(Some(1_000_000), 10_000), 10_000);
-        assert_eq!(room(Some(10_000), 10_000), 8_900);
-        assert_eq!(room(Some(1_024), 10_000), 512);
-        assert_eq!(room(Some(0), 10_000), 1);
+        assert_eq!(room(None, 10_000, 0), 10_000);
+        assert_eq!(room(Some(1_000_000), 10_000, 0), 10_000);
+        assert_eq!(room(Some(10_000), 10_000, 0), 8_900);
+        assert_eq!(room(Some(10_000), 10_000, 2_000), 6_900);
+        assert_eq!(room(Some(1_024), 10_000, 0), 512);
+        assert_eq!(room(Some(0), 10_000, usize::MAX), 1);
     }
 
     #[test]
     fn the_limit_is_as_high_as_it_may_be() {
-        let room = room_for_connections(1);
+        let room = room_for_connections(1, 0);
         let limit = getrlimit(Resource::Nofile);
         assert_eq!((room, limit.current), (1, limit.maximum));
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use stonechat_host::BoxedIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -10,7 +10,7 @@ use tokio::time::Sleep;
 
 use super::frames::Frames;
 use super::refusals::{Reason, refused};
-use crate::gateway::limits::{FIRST_BYTES, FIRST_BYTES_WITHIN};
+use crate::gateway::limits::{FIRST_BYTES, FIRST_BYTES_WITHIN, FIRST_REQUEST_WITHIN};
 
 /// A byte stream that fails when its peer has not spoken in time (it neither sent its first bytes nor was answered), and
 /// when it floods.
@@ -18,6 +18,7 @@ pub(in crate::gateway) struct Watched {
     io: BoxedIo,
     frames: Frames,
     read: usize,
+    spoke: bool,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -27,6 +28,7 @@ impl Watched {
             io,
             frames: Frames::new(stonechat_host::monotonic()),
             read: 0,
+            spoke: false,
             deadline: Some(Box::pin(tokio::time::sleep(FIRST_BYTES_WITHIN))),
         }
     }
@@ -36,16 +38,32 @@ impl Watched {
         let Some(deadline) = &mut self.deadline else {
             return Poll::Pending;
         };
-        deadline.as_mut().poll(context).map(|()| {
-            refused(Reason::Silent);
-            Err(io::ErrorKind::TimedOut.into())
-        })
+        ready!(deadline.as_mut().poll(context));
+        self.deadline = None;
+        if self.spoke {
+            // It wakes the connection, which looks whether there was a request.
+            return Poll::Pending;
+        }
+        refused(Reason::Silent);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// The peer has shown what it speaks. Next is a request, by when it is time to look for one.
+    fn spoke(&mut self) {
+        if self.spoke {
+            return;
+        }
+        self.spoke = true;
+        if let Some(deadline) = &mut self.deadline {
+            let first_request = deadline.deadline() - FIRST_BYTES_WITHIN + FIRST_REQUEST_WITHIN;
+            deadline.as_mut().reset(first_request);
+        }
     }
 
     fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.read = self.read.saturating_add(bytes.len());
         if self.read >= FIRST_BYTES {
-            self.deadline = None;
+            self.spoke();
         }
         let counted = self.frames.received(bytes, stonechat_host::monotonic);
         counted.map_err(|_| {
@@ -56,7 +74,7 @@ impl Watched {
 
     /// Bytes of these were written. Only who has sent a request, or the whole preface of HTTP/2, is answered.
     fn sent<'a>(&mut self, buffers: impl IntoIterator<Item = &'a [u8]>, mut written: usize) {
-        self.deadline = None;
+        self.spoke();
         for buffer in buffers {
             let sent = buffer.len().min(written);
             self.frames.sent(&buffer[..sent]);

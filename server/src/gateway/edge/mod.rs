@@ -1,7 +1,7 @@
 //! The edge: what keeps strangers, and friends in too great a number, from bending the node.
 //!
 //! `addresses` lets a connection in or not, `io` watches its bytes (`frames` finds the floods), `connection` is what its
-//! requests share, `calls` is the gate of every call, `admission` the queue in front of the work, `ending` the end of a
+//! requests share, `traffic` what it carries, `calls` is the gate of every call, `admission` the queue in front of the work, `ending` the end of a
 //! stream that nobody reads. Whatever is refused is counted (metric `stonechat_edge_refusals`).
 
 mod addresses;
@@ -16,6 +16,7 @@ mod frames;
 mod io;
 mod keyed;
 mod refusals;
+mod traffic;
 
 pub use descriptors::room_for_connections;
 pub use frames::check_frame_counter;
@@ -24,8 +25,9 @@ pub use refusals::{Reason, refused};
 pub(super) use admission::Admitted;
 pub(super) use calls::gate;
 pub(super) use connection::{Connection, Fate, Line, Requests};
-pub(super) use ending::{Bounded, StreamEnd, Streams};
+pub(super) use ending::{Bounded, StreamEnd};
 pub(super) use io::Watched;
+pub(super) use traffic::Counted;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -102,7 +102,7 @@ pub(super) async fn node_with(grounds: Grounds, config: Config) -> TestNode {
 }
 
 /// A node with an operator's port, and the way to that.
-pub(super) async fn node_with_operator() -> (TestNode, mpsc::Sender<DuplexStream>) {
+pub(super) async fn node_with_operator(config: Config) -> (TestNode, mpsc::Sender<DuplexStream>) {
     let ((pipes_in, public), (operators, operator)) = (pipes(), pipes());
     let operator = Some(operator);
     let grounds = grounds(Arc::new(EmbeddedBus::new()));
@@ -110,7 +110,7 @@ pub(super) async fn node_with_operator() -> (TestNode, mpsc::Sender<DuplexStream
         operator,
         ..public.into()
     };
-    let node = start(grounds, Config::default(), pipes_in, listeners).await;
+    let node = start(grounds, config, pipes_in, listeners).await;
     (node, operators)
 }
 
@@ -134,6 +134,20 @@ async fn start(grounds: Grounds, config: Config, pipes: mpsc::Sender<DuplexStrea
         grounds,
         way: Way::Pipes(pipes),
     }
+}
+
+/// A channel over this connection alone.
+pub(super) async fn channel_over(pipe: BoxedIo) -> Channel {
+    let mut pipe = Some(pipe);
+    let connector = tower::service_fn(move |_| {
+        let pipe = pipe.take();
+        async move {
+            pipe.map(TokioIo::new)
+                .ok_or_else(|| io::Error::other("the connection is used up"))
+        }
+    });
+    let endpoint = Endpoint::from_static("http://node");
+    endpoint.connect_with_connector(connector).await.expect("a channel")
 }
 
 impl TestNode {
@@ -160,16 +174,7 @@ impl TestNode {
 
     /// A channel over a connection of its own.
     pub(super) async fn channel(&self) -> Channel {
-        let mut pipe = Some(self.pipe().await);
-        let connector = tower::service_fn(move |_| {
-            let pipe = pipe.take();
-            async move {
-                pipe.map(TokioIo::new)
-                    .ok_or_else(|| io::Error::other("the connection is used up"))
-            }
-        });
-        let endpoint = Endpoint::from_static("http://node");
-        endpoint.connect_with_connector(connector).await.expect("a channel")
+        channel_over(self.pipe().await).await
     }
 
     pub(super) fn token(&self, user: &str, ttl: Duration) -> String {

@@ -109,6 +109,24 @@ async fn a_gateway_hands_everything_to_a_core() {
     hears(&mut bob, &conversation, 12, 21).await;
 }
 
+/// A node that is dropped is dead to the others at once, not only when it was silent for long: nothing of its lines goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_node_is_dead() {
+    let grounds = shared();
+    let stays = node_among(grounds.clone(), Config::default()).await;
+    let dies = node_among(grounds, Config::default()).await;
+    acquainted(&[(&stays, 1)]).await;
+    drop(dies);
+    let noticed = async {
+        while stays.handle.reachable_nodes() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    // It is in the list for five seconds more.
+    let noticed = tokio::time::timeout(Duration::from_secs(3), noticed).await;
+    assert!(noticed.is_ok(), "its line is still up");
+}
+
 /// I1, I2: a node that dies takes nothing acknowledged with it, and what was on its way there is stored once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i1_i2_an_owner_that_dies_costs_time_alone() {

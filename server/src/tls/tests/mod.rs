@@ -22,7 +22,7 @@ use tokio_rustls::client::TlsStream;
 
 use self::forge::{Authority, Identity, NOW_SECONDS, dns, uri};
 use super::{ClientRule, HANDSHAKE_WITHIN, LOOK_EVERY, TlsError, TlsFiles, TlsListener};
-use crate::telemetry::meters::{Handshake, Reload, meters};
+use crate::telemetry::meters::{Handshake, Port, Reload, meters};
 
 /// Hands out pipes.
 struct Pipes(Mutex<mpsc::Receiver<DuplexStream>>);
@@ -56,7 +56,7 @@ fn host() -> Host {
 async fn open(files: TlsFiles) -> Result<(TlsListener, mpsc::Sender<DuplexStream>), TlsError> {
     let (dial, pipes) = mpsc::channel(8);
     let pipes = Arc::new(Pipes(Mutex::new(pipes)));
-    Ok((TlsListener::open(pipes, files, host()).await?, dial))
+    Ok((TlsListener::open(pipes, Port::Public, files, host()).await?, dial))
 }
 
 async fn echo(mut io: BoxedIo) {
@@ -279,4 +279,23 @@ async fn a_silent_handshake_is_ended() {
         assert_eq!(started.elapsed(), HANDSHAKE_WITHIN);
         assert!(late.get() > before);
     }
+}
+
+/// A port whose certificate ends soon is seen, whatever the other ports have.
+#[tokio::test(start_paused = true)]
+async fn each_port_says_when_its_certificate_expires() {
+    let authority = Authority::new("names");
+    let mut listeners = Vec::new();
+    for (port, good_until) in [(Port::Operator, 2027), (Port::Nodes, 2100)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = public(folder.path(), &authority.sign(vec![dns("a.example.org")], good_until));
+        let (_dial, pipes) = mpsc::channel(1);
+        let pipes = Arc::new(Pipes(Mutex::new(pipes)));
+        let listener = TlsListener::open(pipes, port, files, host()).await;
+        listeners.push((listener.expect("good files"), folder));
+    }
+    let expires = |port| meters().tls_certificate_expires.of(port).get();
+    let year = 365 * 86_400;
+    assert!(expires(Port::Operator) < NOW_SECONDS + 2 * year, "the one of 2027");
+    assert!(expires(Port::Nodes) > NOW_SECONDS + 70 * year, "the one of 2100");
 }

@@ -16,15 +16,31 @@ impl stonechat_host::Connector for ToEcho {
 fn rule(folder: &Path, name: &str, authority: &Authority) -> ClientRule {
     let authorities = folder.join(format!("{name}.pem"));
     std::fs::write(&authorities, &authority.pem).expect("written");
-    let names = ["core.example.org", "gateway.example.org"].map(str::to_owned);
+    let names = ["core.example.org", "gateway.example.org", "spiffe://example.org/core"].map(str::to_owned);
     ClientRule {
         authorities,
         names: names.into(),
     }
 }
 
+/// The same, with URIs alone.
+fn by_uri(folder: &Path, name: &str, authority: &Authority) -> ClientRule {
+    let mut rule = rule(folder, name, authority);
+    rule.names.retain(|name| name.contains("://"));
+    rule
+}
+
 /// Whether a node with `ours` gets through to one with `theirs`, both trusting `authority` alone.
 async fn speaks(authority: &Authority, ours: &Identity, theirs: &Identity) -> bool {
+    speaks_by(rule, authority, ours, theirs).await
+}
+
+async fn speaks_by(
+    rule: fn(&Path, &str, &Authority) -> ClientRule,
+    authority: &Authority,
+    ours: &Identity,
+    theirs: &Identity,
+) -> bool {
     let (here, there) = (
         tempfile::tempdir().expect("a folder"),
         tempfile::tempdir().expect("a folder"),
@@ -63,4 +79,22 @@ async fn i11_nodes_speak_to_nodes_alone() {
     assert!(!speaks(&ours, &core(), &unnamed).await, "to another name");
     let expired = ours.sign(vec![dns("core.example.org")], 2000);
     assert!(!speaks(&ours, &core(), &expired).await, "to an expired one");
+}
+
+/// A list of URIs is a list: nodes that have one of them get through, in both directions, and nobody else does.
+#[tokio::test(start_paused = true)]
+async fn i11_nodes_are_named_by_uris_as_well() {
+    let (ours, others) = (Authority::new("nodes"), Authority::new("others"));
+    let named = || ours.sign(vec![uri("spiffe://example.org/core")], 2100);
+    assert!(speaks_by(by_uri, &ours, &named(), &named()).await);
+    assert!(speaks(&ours, &named(), &named()).await, "beside names of DNS");
+    let stranger = others.sign(vec![uri("spiffe://example.org/core")], 2100);
+    assert!(
+        !speaks_by(by_uri, &ours, &named(), &stranger).await,
+        "to another authority's"
+    );
+    let unnamed = ours.sign(vec![uri("spiffe://example.org/web"), dns("core.example.org")], 2100);
+    assert!(!speaks_by(by_uri, &ours, &named(), &unnamed).await, "to another name");
+    let expired = ours.sign(vec![uri("spiffe://example.org/core")], 2000);
+    assert!(!speaks_by(by_uri, &ours, &named(), &expired).await, "to an expired one");
 }
