@@ -12,3 +12,4 @@ mod order;
 mod reading;
 mod receipts;
 mod unknown;
+mod unread;
