@@ -1,5 +1,8 @@
 //! The commands as a person or a script meets them: the real binary, its output and its exit codes.
 
+#[path = "cli/lasting.rs"]
+mod lasting;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};

@@ -1,6 +1,8 @@
 //! Tests of presence: C15 both ways, over the embedded backends, by the paused clock of the runtime and a wall clock
 //! that jumps.
 
+mod storm;
+
 use std::collections::BTreeMap;
 
 use stonechat_host::{Clock, ManualClock, SystemRandom};

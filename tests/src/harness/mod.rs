@@ -20,7 +20,7 @@ pub use authority::Authority;
 pub use bench::{AuthedChannel, Bench, PATIENCE, Unary, header, history_after, member, send_frame, text};
 pub use fleet::{Fleet, Lines, Redis, Role};
 pub use observed::Observed;
-pub use process::{Exit, ServerProcess, binary, free_port};
+pub use process::{Exit, SECRETS, ServerProcess, binary, free_port};
 pub use proxy::{Proxy, Weather};
 pub use raw::Raw;
 pub use reader::append_outcome;

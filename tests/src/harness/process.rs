@@ -258,6 +258,18 @@ impl ServerProcess {
         self.child.as_ref().and_then(Child::id).expect("a running process")
     }
 
+    /// Its memory that is in RAM (proc_pid_status(5)).
+    ///
+    /// # Panics
+    /// There is no process, or this is no Linux.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the server's status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.expect("a size") * 1024
+    }
+
     /// Where it keeps everything.
     #[must_use]
     pub fn data_folder(&self) -> PathBuf {
@@ -293,6 +305,24 @@ impl ServerProcess {
     fn endpoint(&self) -> Endpoint {
         let uri = format!("http://{}", self.authority());
         Endpoint::from_shared(uri).expect("a valid address").tcp_nodelay(true)
+    }
+}
+
+/// What no log may hold (F16), in any suite: how every JSON web token begins, and what the canary suite puts into every body.
+pub const SECRETS: [&str; 2] = ["eyJ", "canary-7d1f"];
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // A test that fails already must say why, and not this.
+        if std::thread::panicking() {
+            return;
+        }
+        let log = std::fs::read(self.log_file()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let leaks = log
+            .lines()
+            .find(|line| SECRETS.iter().any(|secret| line.contains(secret)));
+        assert!(leaks.is_none(), "the log has a secret: {}", leaks.unwrap_or_default());
     }
 }
 

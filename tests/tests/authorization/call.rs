@@ -1,5 +1,7 @@
 //! Calls any unary rpc of the contract by its path, with bytes in and bytes out.
 
+use std::collections::BTreeSet;
+
 use bytes::{Buf, Bytes};
 use prost::Message;
 use stonechat_proto::v1;
@@ -17,6 +19,14 @@ pub(crate) enum Outcome {
     Untyped(tonic::Code),
 }
 
+/// What a status says.
+pub(crate) fn of_status(status: &tonic::Status) -> Outcome {
+    match stonechat_proto::refusal_of_status(status) {
+        Some(refusal) => Outcome::Refused(refusal.reason()),
+        None => Outcome::Untyped(status.code()),
+    }
+}
+
 /// An rpc of the contract.
 #[derive(Debug, Clone)]
 pub(crate) struct Rpc {
@@ -29,7 +39,7 @@ pub(crate) struct Rpc {
 
 /// Every rpc of the contract, from its descriptors.
 pub(crate) fn rpcs() -> Vec<Rpc> {
-    let set = prost_types::FileDescriptorSet::decode(stonechat_proto::FILE_DESCRIPTOR_SET).expect("own descriptors");
+    let set = descriptors();
     let mut rpcs = Vec::new();
     for file in &set.file {
         for service in &file.service {
@@ -45,16 +55,73 @@ pub(crate) fn rpcs() -> Vec<Rpc> {
     rpcs
 }
 
-fn refusal_field(set: &prost_types::FileDescriptorSet, output: &str) -> Option<i32> {
-    let of_file = |file: &prost_types::FileDescriptorProto| {
-        let message = file.message_type.iter().find(|message| {
-            let full = format!(".{}.{}", file.package(), message.name());
-            full == output
-        })?;
-        let field = message.field.iter().find(|field| field.name() == "refusal")?;
-        field.number
+/// The message of this full name (".package.Name").
+fn message<'a>(set: &'a prost_types::FileDescriptorSet, name: &str) -> Option<&'a prost_types::DescriptorProto> {
+    let named = |file: &'a prost_types::FileDescriptorProto| {
+        let is_it = |message: &&prost_types::DescriptorProto| format!(".{}.{}", file.package(), message.name()) == name;
+        file.message_type.iter().find(is_it)
     };
-    set.file.iter().find_map(of_file)
+    set.file.iter().find_map(named)
+}
+
+fn refusal_field(set: &prost_types::FileDescriptorSet, output: &str) -> Option<i32> {
+    let field = |field: &&prost_types::FieldDescriptorProto| field.name() == "refusal";
+    message(set, output)?.field.iter().find(field)?.number
+}
+
+/// Every frame that a client can send, by its name in the contract: the arms of the one oneof of `ClientFrame`.
+pub(crate) fn client_frames() -> BTreeSet<String> {
+    let set = descriptors();
+    let frame = message(&set, ".stonechat.v1.ClientFrame").expect("the frame of the contract");
+    let arms = frame.field.iter().filter(|field| field.oneof_index.is_some());
+    arms.map(|field| field.name().to_owned()).collect()
+}
+
+/// Whether an answer on a stream says no, whatever its type.
+pub(crate) fn answered(frame: &v1::ServerFrame) -> Outcome {
+    let set = descriptors();
+    let answers = message(&set, ".stonechat.v1.ServerFrame").expect("the frame of the contract");
+    let answer_of = |number: i32| answers.field.iter().find(|field| field.number == Some(number));
+    let bytes = Bytes::from(frame.encode_to_vec());
+    // A request id is no message: the first that is one is the answer.
+    let answer = messages_in(&bytes).into_iter().next();
+    let (number, body) = answer.unwrap_or_else(|| panic!("no answer in {frame:?}"));
+    let field = answer_of(number).expect("a field of the contract");
+    if field.name() == "refusal" {
+        return Outcome::Refused(v1::Refusal::decode(body).expect("a refusal").reason());
+    }
+    outcome(&body, refusal_field(&set, field.type_name()))
+}
+
+fn descriptors() -> prost_types::FileDescriptorSet {
+    prost_types::FileDescriptorSet::decode(stonechat_proto::FILE_DESCRIPTOR_SET).expect("own descriptors")
+}
+
+/// The fields of a message that are messages or strings, with their numbers.
+fn messages_in(message: &Bytes) -> Vec<(i32, Bytes)> {
+    let (mut rest, mut found) = (message.clone(), Vec::new());
+    while rest.has_remaining() {
+        let (tag, wire_type) = prost::encoding::decode_key(&mut rest).expect("a field");
+        if wire_type == prost::encoding::WireType::LengthDelimited {
+            let length = prost::encoding::decode_varint(&mut rest).expect("a length");
+            let bytes = rest.split_to(usize::try_from(length).expect("a length"));
+            found.push((i32::try_from(tag).expect("a number"), bytes));
+        } else {
+            let context = prost::encoding::DecodeContext::default();
+            prost::encoding::skip_field(wire_type, tag, &mut rest, context).expect("a field");
+        }
+    }
+    found
+}
+
+/// Looks for the refusal among an answer's fields.
+fn outcome(answer: &Bytes, refusal_field: Option<i32>) -> Outcome {
+    let refusal = messages_in(answer)
+        .into_iter()
+        .find(|(number, _)| Some(*number) == refusal_field);
+    refusal.map_or(Outcome::Allowed, |(_, bytes)| {
+        Outcome::Refused(v1::Refusal::decode(bytes).expect("a refusal").reason())
+    })
 }
 
 impl Rpc {
@@ -73,27 +140,8 @@ impl Rpc {
         client.ready().await.expect("a connection");
         let path = self.path.parse().expect("a path");
         match client.unary(request, path, Raw).await {
-            Ok(answer) => self.outcome(&answer.into_inner()),
-            Err(status) => match stonechat_proto::refusal_of_status(&status) {
-                Some(refusal) => Outcome::Refused(refusal.reason()),
-                None => Outcome::Untyped(status.code()),
-            },
+            Ok(answer) => outcome(&answer.into_inner(), self.refusal_field),
+            Err(status) => of_status(&status),
         }
-    }
-
-    /// Looks for the refusal among the answer's fields.
-    fn outcome(&self, answer: &Bytes) -> Outcome {
-        let mut rest = answer.clone();
-        while rest.has_remaining() {
-            let (tag, wire_type) = prost::encoding::decode_key(&mut rest).expect("a field");
-            if i32::try_from(tag).ok() == self.refusal_field {
-                let length = prost::encoding::decode_varint(&mut rest).expect("a length");
-                let bytes = rest.split_to(usize::try_from(length).expect("a length"));
-                return Outcome::Refused(v1::Refusal::decode(bytes).expect("a refusal").reason());
-            }
-            let context = prost::encoding::DecodeContext::default();
-            prost::encoding::skip_field(wire_type, tag, &mut rest, context).expect("a field");
-        }
-        Outcome::Allowed
     }
 }

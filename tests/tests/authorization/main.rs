@@ -1,20 +1,26 @@
-//! F14: every rpc of the contract, by everybody who may and who may not, on a real server. Deny by default (I11).
+//! F14: every rpc and every client frame of the contract, by everybody who may and who may not, on a real server. Deny by
+//! default (I11).
 
 mod call;
+mod frames;
 mod rows;
+mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use stonechat_proto::admin::v1::conversation_admin_service_client::ConversationAdminServiceClient;
 use stonechat_proto::admin::v1::user_admin_service_client::UserAdminServiceClient;
 use stonechat_proto::v1::RefusalReason;
 use stonechat_proto::v1::device_service_client::DeviceServiceClient;
+use stonechat_proto::v1::user_service_client::UserServiceClient;
 use stonechat_proto::{admin, v1};
-use stonechat_tests::harness::{Bench, Claims, PATIENCE};
+use stonechat_tests::harness::{Bench, Claims, PATIENCE, header, member};
 
 use call::{Outcome, Rpc, rpcs};
-use rows::{May, Scene};
+use rows::{ADMIN, CALLERS, May, Scene};
 
-/// Streams, and the rpc that needs a session of its own: the end-to-end suite calls them by every kind of caller.
+/// Streams, and the rpc that needs a session of its own: `streams` calls them by every kind of caller, `frames` sends every
+/// frame on them.
 const WITH_A_SESSION: [&str; 3] = [
     "/stonechat.v1.SessionService/Exchange",
     "/stonechat.v1.SessionService/Listen",
@@ -29,11 +35,7 @@ fn by_path() -> BTreeMap<String, Rpc> {
 
 #[test]
 fn every_rpc_has_a_row() {
-    let scene = Scene {
-        room: String::new(),
-        seq: 0,
-        late_seq: 0,
-    };
+    let scene = Scene::default();
     let mut known: BTreeSet<&str> = WITH_A_SESSION.into_iter().collect();
     known.extend(rows::public(&scene, "").iter().map(|row| row.path));
     known.extend(rows::admin(&scene, "").iter().map(|row| row.path));
@@ -57,15 +59,68 @@ async fn what_nodes_say_to_each_other_is_not_on_the_public_port() {
     assert_eq!(refused.code(), tonic::Code::Unimplemented);
 }
 
+/// Nobody here asks too often: what is measured is not how fast one may be.
+const UNHURRIED: [&str; 6] = [
+    "--address-connections-per-second",
+    "0",
+    "--user-requests-per-second",
+    "0",
+    "--conversation-entries-per-second",
+    "100000",
+];
+
 async fn scene(bench: &mut Bench) -> Scene {
-    bench.users(&["mallory", "zoe"]).await;
-    let room = bench.group(&["alice", "bob", "carol", "dave"]).await;
+    bench.users(&["mallory", "zoe", "yan"]).await;
+    let room = bench.group(&["alice", "bob", "carol", "dave", "greg", ADMIN]).await;
+    make_admin(bench, &room).await;
     let mut alice = bench.open("alice", "phone").await;
-    let seq = bench.send(&mut alice, &room, "seen by three").await;
+    let seq = bench.send(&mut alice, &room, "seen by all").await;
     bench.remove(&room, "carol").await;
-    let late_seq = bench.send(&mut alice, &room, "seen by two").await;
+    let one = bench.send(&mut alice, &room, "not seen by carol").await;
+    let other = bench.send(&mut alice, &room, "nor this").await;
     alice.bye(PATIENCE).await;
-    Scene { room, seq, late_seq }
+    Scene {
+        room,
+        seq,
+        late_seqs: [one, other],
+    }
+}
+
+async fn make_admin(bench: &Bench, room: &str) {
+    use admin::v1::set_members_response::Outcome;
+    let request = admin::v1::SetMembersRequest {
+        header: Some(header(room, "make-admin")),
+        members: vec![v1::Member {
+            role: v1::MemberRole::Admin.into(),
+            ..member(ADMIN)
+        }],
+    };
+    let answer = ConversationAdminServiceClient::new(bench.admin())
+        .set_members(request)
+        .await;
+    let outcome = answer.expect("an answer").into_inner().outcome;
+    assert!(matches!(outcome, Some(Outcome::Appended(_))), "{outcome:?}");
+}
+
+/// A 1:1 with messages of one, whom the other has blocked since.
+async fn blocked_scene(bench: &mut Bench) -> Scene {
+    let room = bench.direct("kim", "lee").await;
+    let mut kim = bench.open("kim", "phone").await;
+    let seq = bench.send(&mut kim, &room, "before the block").await;
+    let late = bench.send(&mut kim, &room, "and this").await;
+    kim.bye(PATIENCE).await;
+    let request = v1::SetBlockRequest {
+        user_id: "kim".to_owned(),
+        blocked: true,
+    };
+    let mut users = UserServiceClient::new(bench.call_as(&Claims::user("lee"), "phone"));
+    let outcome = users.set_block(request).await.expect("an answer").into_inner().outcome;
+    assert!(matches!(outcome, Some(v1::set_block_response::Outcome::Blocks(_))));
+    Scene {
+        room,
+        seq,
+        late_seqs: [late; 2],
+    }
 }
 
 fn expected(may: May) -> Outcome {
@@ -74,30 +129,28 @@ fn expected(may: May) -> Outcome {
         May::Forbidden => Outcome::Refused(RefusalReason::Forbidden),
         May::Hidden => Outcome::Refused(RefusalReason::NotFound),
         May::Beyond => Outcome::Refused(RefusalReason::BeyondHead),
+        May::Blocked => Outcome::Refused(RefusalReason::Blocked),
     }
 }
 
 #[tokio::test]
-async fn every_public_rpc_by_owner_member_former_member_and_stranger() {
-    let mut bench = Bench::start(&[]).await;
-    let scene = scene(&mut bench).await;
+async fn every_public_rpc_by_everybody_in_and_out_of_the_conversation() {
+    let mut bench = Bench::start(&UNHURRIED).await;
+    let (group, pair) = (scene(&mut bench).await, blocked_scene(&mut bench).await);
     let all = by_path();
     let mut wrong = Vec::new();
     let mut calls = 0;
     // The owner comes last: what they may do changes the scene.
-    for (place, user) in [(3, "mallory"), (2, "carol"), (1, "bob"), (0, "alice")] {
+    for (place, (who, user, in_group)) in CALLERS.into_iter().enumerate().rev() {
         let token = bench.token(&Claims::user(user));
-        for row in rows::public(&scene, user) {
+        for row in rows::public(if in_group { &group } else { &pair }, user) {
             let rpc = &all[row.path];
             let got = rpc
                 .call(bench.server.channel(), Some(&token), "laptop", row.request)
                 .await;
             calls += 1;
             if got != expected(row.may[place]) {
-                wrong.push(format!(
-                    "{} by {user}: {got:?}, expected {:?}",
-                    row.path, row.may[place]
-                ));
+                wrong.push(format!("{} by {who}: {got:?}, expected {:?}", row.path, row.may[place]));
             }
         }
     }
@@ -105,23 +158,50 @@ async fn every_public_rpc_by_owner_member_former_member_and_stranger() {
     println!("{calls} calls, 0 unexpected");
 }
 
+/// I11: an integrator acts for users by admin rpcs alone, whatever scopes its token has.
 #[tokio::test]
-async fn every_admin_rpc_by_its_scope_the_other_scopes_and_a_user() {
-    let mut bench = Bench::start(&[]).await;
+async fn no_public_rpc_serves_an_integrator() {
+    let mut bench = Bench::start(&UNHURRIED).await;
+    let scene = scene(&mut bench).await;
+    let token = bench.token(&Claims {
+        scope: Some(EVERY_SCOPE.to_owned()),
+        ..Claims::user("alice")
+    });
+    let all = by_path();
+    let mut wrong = Vec::new();
+    for row in rows::public(&scene, "alice") {
+        let call = all[row.path].call(bench.server.channel(), Some(&token), "", row.request);
+        let got = call.await;
+        if got != Outcome::Refused(RefusalReason::Forbidden) {
+            wrong.push(format!("{}: {got:?}", row.path));
+        }
+    }
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn every_admin_rpc_by_each_scope_and_by_users() {
+    let mut bench = Bench::start(&UNHURRIED).await;
     let scene = scene(&mut bench).await;
     let all = by_path();
-    let user = bench.token(&Claims::user("alice"));
+    let owner = bench.token(&Claims::user("alice"));
+    let mut callers = vec![("a user".to_owned(), owner)];
+    for scope in EVERY_SCOPE
+        .split(' ')
+        .chain(["openid", "admin", "admin.", "admin.everything"])
+    {
+        callers.push((scope.to_owned(), bench.token(&Claims::scoped(scope))));
+    }
     let mut wrong = Vec::new();
     for row in rows::admin(&scene, "integrator") {
         let others: Vec<&str> = EVERY_SCOPE.split(' ').filter(|scope| *scope != row.scope).collect();
-        let right = bench.token(&Claims::scoped(row.scope));
-        let other = bench.token(&Claims::scoped(&others.join(" ")));
-        let cases = [
-            ("a user", &user, Outcome::Refused(RefusalReason::Forbidden)),
-            ("the other scopes", &other, Outcome::Refused(RefusalReason::Forbidden)),
-            ("its scope", &right, Outcome::Allowed),
-        ];
-        for (who, token, wanted) in cases {
+        let all_others = ("all others".to_owned(), bench.token(&Claims::scoped(&others.join(" "))));
+        for (who, token) in callers.iter().chain([&all_others]) {
+            let wanted = if who == row.scope {
+                Outcome::Allowed
+            } else {
+                Outcome::Refused(RefusalReason::Forbidden)
+            };
             let got = all[row.path]
                 .call(bench.server.channel(), Some(token), "", row.request.clone())
                 .await;
@@ -135,7 +215,7 @@ async fn every_admin_rpc_by_its_scope_the_other_scopes_and_a_user() {
 
 #[tokio::test]
 async fn no_rpc_serves_who_proves_nothing_or_was_revoked() {
-    let mut bench = Bench::start(&[]).await;
+    let mut bench = Bench::start(&UNHURRIED).await;
     let scene = scene(&mut bench).await;
     let tokens = worthless(&bench).await;
     let requests: BTreeMap<&str, Vec<u8>> = rows::public(&scene, "nobody")
@@ -161,7 +241,7 @@ async fn no_rpc_serves_who_proves_nothing_or_was_revoked() {
     }
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
     let log = bench.final_log(&scene.room).await;
-    assert_eq!(log.entries.len() as u64, scene.late_seq, "nothing was done");
+    assert_eq!(log.entries.len() as u64, scene.late_seqs[1], "nothing was done");
 }
 
 /// Tokens that must open nothing.

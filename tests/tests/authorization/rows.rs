@@ -6,16 +6,39 @@ use stonechat_proto::v1;
 use stonechat_tests::harness::{header, history_after, member, text};
 
 /// The conversation of the matrix.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Scene {
-    /// A group: alice owns it, bob and dave are members, carol was one, mallory never was.
+    /// A group: alice owns it, frida is an admin, bob, dave and greg are members, carol was one, mallory never was. Or the 1:1
+    /// of kim and lee, who blocked her.
     pub(crate) room: String,
-    /// A message of alice that all three saw.
+    /// A message of alice, or kim, that everybody saw.
     pub(crate) seq: u64,
-    /// A message sent after carol's removal.
-    pub(crate) late_seq: u64,
+    /// Messages sent after carol's removal, one for each who may redact.
+    pub(crate) late_seqs: [u64; 2],
 }
 
-/// What must come of a call by one of the four.
+impl Scene {
+    /// What this caller tries to redact: nobody finds it redacted already.
+    pub(crate) fn late_of(&self, id: &str) -> u64 {
+        self.late_seqs[usize::from(id == ADMIN)]
+    }
+}
+
+/// Who is an admin of the group.
+pub(crate) const ADMIN: &str = "frida";
+
+/// Who calls, in the order in which a row says what comes of it, and whether in the group or in the 1:1.
+pub(crate) const CALLERS: [(&str, &str, bool); 7] = [
+    ("owner", "alice", true),
+    ("admin", ADMIN, true),
+    ("member", "bob", true),
+    ("former member", "carol", true),
+    ("stranger", "mallory", true),
+    ("blocked", "kim", false),
+    ("blocking", "lee", false),
+];
+
+/// What must come of a call by one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum May {
     /// Allowed.
@@ -26,34 +49,40 @@ pub(crate) enum May {
     Hidden,
     /// As if the conversation ended where they left.
     Beyond,
+    /// One of the two has blocked the other.
+    Blocked,
 }
 
-use May::{Beyond, Forbidden, Hidden, Yes};
+use May::{Beyond, Blocked, Forbidden, Hidden, Yes};
 
-/// Owner, member, former member, stranger.
-type Four = [May; 4];
+/// Owner, admin, member, former member, stranger, and both sides of a block.
+pub(crate) type Each = [May; CALLERS.len()];
 
 /// Whoever belongs or belonged.
-const BELONGED: Four = [Yes, Yes, Yes, Hidden];
+pub(crate) const BELONGED: Each = [Yes, Yes, Yes, Yes, Hidden, Yes, Yes];
 /// Members of now.
-const MEMBERS: Four = [Yes, Yes, Forbidden, Hidden];
-/// The owner.
-const OWNER: Four = [Yes, Forbidden, Forbidden, Hidden];
+pub(crate) const MEMBERS: Each = [Yes, Yes, Yes, Forbidden, Hidden, Blocked, Blocked];
+/// The owner of the group.
+const OWNER: Each = [Yes, Forbidden, Forbidden, Forbidden, Hidden, Blocked, Blocked];
+/// Owner and admin of the group.
+const ADMINS: Each = [Yes, Yes, Forbidden, Forbidden, Hidden, Blocked, Blocked];
+/// The sender of the first message, who owns the group.
+pub(crate) const SENDER: Each = OWNER;
 /// Who was a member at the late entry.
-const AT_LATE: Four = [Yes, Yes, Beyond, Hidden];
-/// The sender of the late entry.
-const LATE_OWNER: Four = [Yes, Forbidden, Beyond, Hidden];
+const AT_LATE: Each = [Yes, Yes, Yes, Beyond, Hidden, Yes, Yes];
+/// The sender of the late entry, and admins.
+pub(crate) const LATE_ADMINS: Each = [Yes, Yes, Forbidden, Beyond, Hidden, Blocked, Blocked];
 /// Any user, about themself.
-const ANYBODY: Four = [Yes, Yes, Yes, Yes];
+pub(crate) const ANYBODY: Each = [Yes; CALLERS.len()];
 
-/// An rpc, a request of it, and what each of the four gets.
+/// An rpc, a request of it, and what each of them gets.
 pub(crate) struct Row {
     pub(crate) path: &'static str,
     pub(crate) request: Vec<u8>,
-    pub(crate) may: Four,
+    pub(crate) may: Each,
 }
 
-fn row(path: &'static str, request: &impl Message, may: Four) -> Row {
+fn row(path: &'static str, request: &impl Message, may: Each) -> Row {
     Row {
         path,
         request: request.encode_to_vec(),
@@ -99,12 +128,12 @@ fn messages(scene: &Scene, id: &str) -> Vec<Row> {
     };
     let redact = v1::RedactRequest {
         header: head("redact"),
-        target_seq: scene.late_seq,
+        target_seq: scene.late_of(id),
         reason: String::new(),
     };
     vec![
         row("/stonechat.v1.MessageService/Send", &send, MEMBERS),
-        row("/stonechat.v1.MessageService/Edit", &edit, OWNER),
+        row("/stonechat.v1.MessageService/Edit", &edit, SENDER),
         row("/stonechat.v1.MessageService/React", &react, MEMBERS),
         row("/stonechat.v1.MessageService/Pin", &pin, MEMBERS),
         row(
@@ -112,7 +141,7 @@ fn messages(scene: &Scene, id: &str) -> Vec<Row> {
             &history_after(&scene.room, 0, 10),
             BELONGED,
         ),
-        row("/stonechat.v1.MessageService/Redact", &redact, LATE_OWNER),
+        row("/stonechat.v1.MessageService/Redact", &redact, LATE_ADMINS),
     ]
 }
 
@@ -145,7 +174,11 @@ fn receipts(scene: &Scene) -> Vec<Row> {
         row("/stonechat.v1.ReceiptService/MarkRead", &read, BELONGED),
         row("/stonechat.v1.ReceiptService/MarkUnread", &unread, BELONGED),
         row("/stonechat.v1.ReceiptService/GetReceipts", &of(scene.seq), BELONGED),
-        row("/stonechat.v1.ReceiptService/GetReceipts", &of(scene.late_seq), AT_LATE),
+        row(
+            "/stonechat.v1.ReceiptService/GetReceipts",
+            &of(scene.late_seqs[0]),
+            AT_LATE,
+        ),
         row("/stonechat.v1.PresenceService/SetTyping", &typing, MEMBERS),
     ]
 }
@@ -163,13 +196,27 @@ fn conversations(scene: &Scene, id: &str) -> Vec<Row> {
         conversation_id: conversation_id.clone(),
     };
     let list = v1::ListConversationsRequest::default();
+    // Each who may add or remove somebody has somebody of their own for it.
+    let (newcomer, leaver) = match id {
+        ADMIN => ("yan", "greg"),
+        "kim" => ("zoe", "lee"),
+        "lee" => ("zoe", "kim"),
+        _ => ("zoe", "dave"),
+    };
     let add = v1::SetMembersRequest {
         header: head("add"),
-        members: vec![member("zoe")],
+        members: vec![member(newcomer)],
+    };
+    let role = v1::SetMembersRequest {
+        header: head("role"),
+        members: vec![v1::Member {
+            role: v1::MemberRole::Admin.into(),
+            ..member("bob")
+        }],
     };
     let remove = v1::RemoveMemberRequest {
         header: head("remove"),
-        user_id: "dave".to_owned(),
+        user_id: leaver.to_owned(),
     };
     let rename = v1::RenameConversationRequest {
         header: head("rename"),
@@ -185,9 +232,10 @@ fn conversations(scene: &Scene, id: &str) -> Vec<Row> {
         row("/stonechat.v1.ConversationService/CreateConversation", &create, ANYBODY),
         row("/stonechat.v1.ConversationService/GetConversation", &get, BELONGED),
         row("/stonechat.v1.ConversationService/ListConversations", &list, ANYBODY),
-        row("/stonechat.v1.ConversationService/SetMembers", &add, OWNER),
-        row("/stonechat.v1.ConversationService/RemoveMember", &remove, OWNER),
-        row("/stonechat.v1.ConversationService/RenameConversation", &rename, OWNER),
+        row("/stonechat.v1.ConversationService/SetMembers", &add, ADMINS),
+        row("/stonechat.v1.ConversationService/SetMembers", &role, OWNER),
+        row("/stonechat.v1.ConversationService/RemoveMember", &remove, ADMINS),
+        row("/stonechat.v1.ConversationService/RenameConversation", &rename, ADMINS),
         row(
             "/stonechat.v1.ConversationService/UpdateConversationSettings",
             &settings,
@@ -392,7 +440,7 @@ fn admin_messages(scene: &Scene, id: &str) -> Vec<AdminRow> {
     let redact = admin::RedactRequest {
         header: head("redact"),
         on_behalf_of: String::new(),
-        target_seq: scene.late_seq,
+        target_seq: scene.late_seqs[0],
         reason: String::new(),
     };
     let history = admin::GetHistoryRequest {

@@ -6,11 +6,11 @@
 //! | their case | here |
 //! |---|---|
 //! | sm_SUITE `resend_unacked_on_reconnection` | `what_was_not_acknowledged_comes_again` |
-//! | `resend_unacked_after_resume_timeout` | `a_token_of_before_a_restart_resumes_nothing_and_loses_nothing` |
-//! | `resend_unacked_to_different_res_after_resume_timeout` | `what_was_not_acknowledged_comes_again` (the tablet) |
+//! | `resend_unacked_after_resume_timeout` | `what_was_not_acknowledged_comes_again_after_the_resume_token_expired`, `a_token_of_before_a_restart_resumes_nothing_and_loses_nothing` |
+//! | `resend_unacked_to_different_res_after_resume_timeout` | `another_device_gets_all_of_it_after_the_resume_token_expired` |
 //! | `resend_unacked_from_replaced_sessions` | `what_a_replaced_stream_left_unacknowledged_comes_on_the_newer_one` |
 //! | `resume_session_kills_old_…` | `a_second_stream_of_the_same_name_replaces_the_first`, `of_streams_that_open_at_once_one_stays` |
-//! | `resume_expired_session_returns_correct_h` | `a_token_of_before_a_restart_resumes_nothing_and_loses_nothing` |
+//! | `resume_expired_session_returns_correct_h` | `after_a_failed_resume_sending_again_tells_what_was_stored`, `after_a_restart_sending_again_tells_what_was_stored` |
 //! | `resume_session_with_wrong_h_does_not_leak_sessions` | `bad_resume_tokens_leave_no_streams_behind`, `a_resume_token_is_good_once` |
 //! | `client_acks_more_than_sent`, `client_enables_sm_twice_…` | `breaking_the_protocol_ends_the_stream_with_its_reason` |
 //! | `aggressively_pipelined_resume`, `preserve_order` | `requests_pipelined_behind_a_resuming_hello_are_answered_in_order` |
@@ -43,12 +43,18 @@
 //! | presence on sync | `bye_is_answered_and_offline_at_once`, `a_resumed_stream_goes_on_watching` |
 //! | ignored users | `a_block_silences_the_pair_alone`, `a_block_stops_the_pair_at_once_and_lifting_it_lets_them_go_on` |
 //! | acknowledged, then killed, from every recipient state | `while_the_recipient_is_half_resumed` and its neighbours |
-//! | unread counts against a model | `unread_counts_follow_the_model_through_sends_reads_reconnects_and_kills` |
-//! | a second device after a day | `while_a_second_device_is_offline` |
+//! | unread counts against a model | `i6_unread_counts_are_those_of_a_plain_model`, `unread_counts_follow_the_model_through_sends_reads_reconnects_and_kills` |
+//! | a second device after a day | `a_second_device_that_was_away_for_a_day_finds_what_it_missed`, `while_a_second_device_is_offline` |
+//! | no file descriptors left | `a_crowd_takes_no_descriptor_of_the_store` |
+//! | a stalled reader costs its window | `i9_two_hundred_stalled_readers_cost_no_more_than_their_windows`, `i9_a_queue_without_bound_is_noticed` |
+//! | a storm of presence | `i9_a_group_that_flaps_costs_a_few_events_a_member_and_sweep` |
+//! | a storm of reconnects, counted at the store | `f7_a_reconnect_storm_costs_a_bounded_number_of_reads_a_client`, `r3_a_hello_costs_the_same_few_reads_whatever_a_user_has` |
 //!
 //! Not here, because there is nothing of it to test: deleted rooms (none can be), notifications of threads (no threads),
-//! device lists on join and leave (no end-to-end encryption yet).
+//! device lists on join and leave (no end-to-end encryption yet), bytes that an erased user leaves behind (nobody can be
+//! erased yet).
 
+mod correlation;
 mod devices;
 mod history;
 mod inbox;
@@ -60,6 +66,7 @@ mod refusals;
 mod resume;
 mod retries;
 mod sessions;
+mod stalled;
 mod support;
 mod sync;
 mod talk;
@@ -68,21 +75,38 @@ mod web;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Names of all functions below a folder.
-fn functions(folder: &Path, found: &mut BTreeSet<String>) {
+/// Names of all tests below a folder.
+fn tests(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).expect("a folder of the project") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            functions(&path, found);
+            tests(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = std::fs::read_to_string(&path).expect("source");
-            let names = text
-                .split("fn ")
-                .skip(1)
-                .filter_map(|rest| rest.split(['(', '<']).next());
-            found.extend(names.map(str::to_owned));
+            found.extend(tests_in(&std::fs::read_to_string(&path).expect("source")));
         }
     }
+}
+
+/// Functions that carry the attribute of a test: helpers prove nothing.
+fn tests_in(source: &str) -> Vec<String> {
+    let (mut names, mut is_test) = (Vec::new(), false);
+    for line in source.lines().map(str::trim_start) {
+        if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+            is_test = true;
+        } else if let Some((_, rest)) = line.split_once("fn ").filter(|_| is_test) {
+            names.extend(rest.split(['(', '<']).next().map(str::to_owned));
+            is_test = false;
+        } else if !line.starts_with("#[") && !line.starts_with("//") {
+            is_test = false;
+        }
+    }
+    names
+}
+
+#[test]
+fn helpers_are_no_tests() {
+    let source = "fn helper() {}\n#[tokio::test(start_paused = true)]\n#[ignore = \"slow\"]\nasync fn real() {}\nfn other() {}\n";
+    assert_eq!(tests_in(source), ["real"]);
 }
 
 #[test]
@@ -90,7 +114,7 @@ fn every_case_of_others_names_tests_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the project");
     let mut known = BTreeSet::new();
     for folder in ["tests/tests", "server/src"] {
-        functions(&root.join(folder), &mut known);
+        tests(&root.join(folder), &mut known);
     }
     let rows = include_str!("main.rs")
         .lines()

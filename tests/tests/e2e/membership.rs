@@ -37,8 +37,8 @@ async fn a_removed_member_gets_the_removal_and_nothing_after_it() {
 /// T12: members are removed and added while many send.
 #[tokio::test]
 async fn removals_and_joins_race_with_many_senders() {
-    const SENDERS: usize = 10;
-    const SENDS: u64 = 40;
+    const SENDERS: usize = 50;
+    const SENDS: u64 = 8;
     let mut bench = Bench::start(&UNHURRIED).await;
     let names: Vec<String> = (0..SENDERS).map(|number| format!("sender{number}")).collect();
     let mut members: Vec<&str> = names.iter().map(String::as_str).collect();

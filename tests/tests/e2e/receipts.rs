@@ -186,6 +186,7 @@ async fn unread_of(session: &mut RawSession, room: &str) -> u64 {
 async fn unread_counts_follow_the_model_through_sends_reads_reconnects_and_kills() {
     const USERS: [&str; 3] = ["alice", "bob", "carol"];
     const STEPS: u64 = 120;
+    const KILL_EVERY: u64 = 40;
     let seed = 20_241;
     println!("seed {seed}");
     let random = SeededRandom::new(seed);
@@ -199,8 +200,15 @@ async fn unread_counts_follow_the_model_through_sends_reads_reconnects_and_kills
     for user in USERS {
         sessions.push(bench.open(user, "phone").await);
     }
-    let mut head = 1;
+    let (mut head, mut kills) = (1, 0);
     for step in 0..STEPS {
+        if step % KILL_EVERY == KILL_EVERY - 1 {
+            bench.server.kill_and_restart().await;
+            kills += 1;
+            for (user, session) in USERS.into_iter().zip(&mut sessions) {
+                *session = bench.open(user, "phone").await;
+            }
+        }
         let who = usize::try_from(random.below(3)).unwrap_or(0);
         let user = USERS[who];
         let session = &mut sessions[who];
@@ -223,18 +231,12 @@ async fn unread_counts_follow_the_model_through_sends_reads_reconnects_and_kills
                     "step {step}: {user} read {seq}"
                 );
             }
-            8 => *session = bench.open(user, "phone").await,
-            _ if step % 40 == 39 => {
-                bench.server.kill_and_restart().await;
-                for (user, session) in USERS.into_iter().zip(&mut sessions) {
-                    *session = bench.open(user, "phone").await;
-                }
-            }
-            _ => {}
+            _ => *session = bench.open(user, "phone").await,
         }
         let counted = unread_of(&mut sessions[who], &room).await;
         assert_eq!(counted, model.unread(user), "seed {seed}, step {step}: {user}");
     }
+    assert_eq!(kills, STEPS / KILL_EVERY);
     for session in &mut sessions {
         reaches(session, &room, head).await;
     }

@@ -42,8 +42,8 @@ async fn what_a_replaced_stream_left_unacknowledged_comes_on_the_newer_one() {
     judge(&bench.verdict().await, &[]);
 }
 
-/// `resend_unacked_after_resume_timeout`, `resume_expired_session_returns_correct_h`: a token that is worth nothing any more
-/// does not resume, and the answer says all the same what the device had acknowledged.
+/// `resend_unacked_after_resume_timeout`: a token that is worth nothing any more does not resume, and the answer says all the
+/// same what the device had acknowledged.
 #[tokio::test]
 async fn a_token_of_before_a_restart_resumes_nothing_and_loses_nothing() {
     let mut bench = Bench::start(&UNHURRIED).await;
@@ -64,6 +64,49 @@ async fn a_token_of_before_a_restart_resumes_nothing_and_loses_nothing() {
     assert_eq!(welcome.conversations[0].device_seq, 4);
     assert_eq!(bob.observed().seqs(&room), (5..=head).collect::<Vec<u64>>());
     judge(&bench.verdict().await, &[]);
+}
+
+/// `resume_expired_session_returns_correct_h`: the server died under sends whose answers were never read. Nothing resumes, and
+/// sending each again tells which of them had been stored: all of those, none of the others, each at its one place. The last ones
+/// never left the device.
+#[tokio::test]
+async fn after_a_restart_sending_again_tells_what_was_stored() {
+    const OPEN: u64 = 40;
+    const SENT: u64 = 30;
+    let mut bench = Bench::start(&UNHURRIED).await;
+    let (room, mut alice, _) = filled(&mut bench, 3).await;
+    let mut bob = bench.open("bob", "phone").await;
+    let token = alice.welcome(PATIENCE).await.resume_token;
+    alice.pause();
+    pipeline(&alice, &room, "open", SENT).await;
+    reaches(&mut bob, &room, 5).await;
+    bench.server.kill_and_restart().await;
+    alice.cut();
+    let before: BTreeSet<String> = bench
+        .entries(&room)
+        .await
+        .into_iter()
+        .map(|entry| entry.client_msg_id)
+        .collect();
+    let mut alice = bench
+        .open_with("alice", resuming(&bench, "alice", &token), Acks::Each)
+        .await;
+    assert!(!alice.welcome(PATIENCE).await.resumed);
+    let requests = pipeline(&alice, &room, "open", OPEN).await;
+    let mut stored = 0;
+    for (number, request) in requests.iter().enumerate() {
+        let told = appended(&alice.answer(*request, PATIENCE).await).duplicate;
+        assert_eq!(told, before.contains(&format!("open-{number}")), "open-{number}");
+        stored += u64::from(told);
+    }
+    println!("{stored} of {OPEN} had been stored");
+    assert!((1..=SENT).contains(&stored), "some were");
+    let head = crate::support::head(&bench, &room).await;
+    assert_eq!(head, 4 + OPEN, "each is there once");
+    let mut bob = bench.open("bob", "phone").await;
+    reaches(&mut alice, &room, head).await;
+    reaches(&mut bob, &room, head).await;
+    judge(&bench.verdict().await, &[Check::C8]);
 }
 
 /// `resume_session_with_wrong_h_does_not_leak_sessions`: more than a user may have at a time, each with a bad token.

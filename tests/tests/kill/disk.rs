@@ -237,6 +237,41 @@ async fn a_start_on_a_full_disk_is_refused_and_loses_nothing() {
     scene.ends_well().await;
 }
 
+/// A folder that cannot be written to is refused in words, changes nothing, and is whole once it can be: also for root, whom
+/// permissions do not stop.
+#[tokio::test]
+async fn a_read_only_folder_is_refused_and_loses_nothing() {
+    let mut scene = scene().await;
+    scene.alice.send(DURING).await;
+    scene.bench.server.kill().await;
+    scene.disk.strike("read-only", ANY);
+    scene.bench.server.spawn(None);
+    assert!(!scene.bench.server.ready_or_gone().await, "it does not serve");
+    assert!(scene.disk.strikes("read-only") > 0);
+    assert_eq!(scene.bench.server.exited(), Some(Exit::Code(1)));
+    let told = scene.bench.server.log_tail();
+    assert!(told.contains("cannot be written to"), "says why: {told}");
+    scene.disk.heal("read-only");
+    scene.bench.server.restart(None).await;
+    scene.ends_well().await;
+}
+
+/// The same where there is no folder yet.
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_refused() {
+    let mut server = ServerProcess::prepare(&[]);
+    let disk = Disk::below(&mut server);
+    disk.strike("read-only", ANY);
+    server.spawn(None);
+    assert!(!server.ready_or_gone().await, "it does not serve");
+    let told = server.log_tail();
+    assert!(
+        told.contains("cannot be made: Read-only file system"),
+        "says why: {told}"
+    );
+    assert!(!server.data_folder().exists());
+}
+
 /// A write or a sync of the log fails although there was room: nobody knows what is on disk, so the process stops without
 /// another ack, and a new start finds out.
 async fn the_log_fails(fault: &str, at: &str) {

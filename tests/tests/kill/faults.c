@@ -6,6 +6,7 @@
  *   room         statvfs says that no block is free
  *   write        writes fail with ENOSPC
  *   sync         fsync and fdatasync fail with EIO
+ *   read-only    no file can be opened to be written and no folder be made: EROFS
  *   hold-write   writes wait until the trigger is gone
  *   hold-sync    fsync and fdatasync wait until the trigger is gone
  *
@@ -16,9 +17,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -124,6 +127,41 @@ STAND_IN(ssize_t, pwritev64, write_fails, (int fd, const struct iovec *parts, in
          (fd, parts, count, at))
 STAND_IN(int, fsync, sync_fails, (int fd), (fd))
 STAND_IN(int, fdatasync, sync_fails, (int fd), (fd))
+
+static int read_only_at(const char *path)
+{
+    if (!strikes_at("read-only", path))
+        return 0;
+    note("read-only");
+    errno = EROFS;
+    return 1;
+}
+
+/* What opens a file; those that only read pass. */
+#define OPENS(name, parameters, arguments)                                                                             \
+    int name parameters                                                                                                \
+    {                                                                                                                  \
+        mode_t mode = 0;                                                                                               \
+        if (flags & (O_CREAT | O_TMPFILE)) {                                                                           \
+            va_list more;                                                                                              \
+            va_start(more, flags);                                                                                     \
+            mode = va_arg(more, mode_t);                                                                               \
+            va_end(more);                                                                                              \
+        }                                                                                                              \
+        int writes = (flags & O_ACCMODE) != O_RDONLY || (flags & (O_CREAT | O_TRUNC));                                 \
+        return writes && read_only_at(path) ? -1 : REAL(name) arguments;                                               \
+    }
+
+OPENS(open, (const char *path, int flags, ...), (path, flags, mode))
+OPENS(open64, (const char *path, int flags, ...), (path, flags, mode))
+OPENS(openat, (int folder, const char *path, int flags, ...), (folder, path, flags, mode))
+OPENS(openat64, (int folder, const char *path, int flags, ...), (folder, path, flags, mode))
+
+/* One that is there is found to be there, also where none can be made. */
+int mkdir(const char *path, mode_t mode)
+{
+    return access(path, F_OK) != 0 && read_only_at(path) ? -1 : REAL(mkdir)(path, mode);
+}
 
 static int no_room_at(const char *path)
 {

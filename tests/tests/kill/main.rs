@@ -9,4 +9,5 @@ mod folder;
 mod freeze;
 mod import;
 mod often;
+mod receipts;
 mod sabotage;

@@ -4,10 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use stonechat_host::monotonic;
 use stonechat_proto::v1;
 use stonechat_proto::v1::client_frame::Body as Asked;
 use stonechat_tests::checker::{Check, Verdict};
-use stonechat_tests::harness::{Bench, Observed, PATIENCE, RawSession, append_outcome, header, send_frame, text};
+use stonechat_tests::harness::{
+    Bench, Observed, PATIENCE, RawSession, append_outcome, header, history_after, send_frame, text,
+};
 use stonechat_tests::simulation::cluster::RULES;
 
 use crate::crash_points::named_in_source;
@@ -25,6 +28,7 @@ enum Scene {
     ReadByARemovedMember,
     Refused,
     ReadByAStranger,
+    LostOnTheWay,
 }
 
 struct Case {
@@ -45,8 +49,9 @@ const fn case(check: Check, rule: &'static str, besides: &'static str, scene: Sc
     }
 }
 
-/// I1, I2, I3, I4, I5, I6 (twice), I7, I8, I11. What I9 bounds and what I10 survives leaves no trace in a history.
-const CASES: [Case; 10] = [
+/// I1, I2, I3, I4, I5 (twice, once with the bus lost: I10), I6 (twice), I7, I8, I11. What I9 bounds leaves no trace in a
+/// history: it has a case of its own below.
+const CASES: [Case; 11] = [
     case(Check::C1, "commit_before_answer", "", Scene::KilledAtEachAck),
     case(Check::C2, "one_place_per_id", "", Scene::SentTwice),
     case(Check::C3, "compare_and_set", "one_owner", Scene::ManyAtOnce),
@@ -62,19 +67,25 @@ const CASES: [Case; 10] = [
     case(Check::C12, "clipped_to_stays", "", Scene::ReadByARemovedMember),
     case(Check::C19, "every_request_answered", "", Scene::Refused),
     case(Check::C16, "deny_by_default", "", Scene::ReadByAStranger),
+    case(Check::C14, "inbox_is_compared", "events_arrive", Scene::LostOnTheWay),
 ];
+
+/// What bounds the queue of a stream (I9): its loss shows in the server's memory.
+const BOUND: &str = "queue_is_bounded";
 
 #[test]
 fn every_rule_that_can_be_taken_away_has_a_case() {
     let named = named_in_source("rule_holds");
     let cases = CASES.iter().flat_map(|case| [case.rule, case.besides]);
-    let cases = cases.filter(|rule| !rule.is_empty()).chain(RULES);
+    let cases = cases.filter(|rule| !rule.is_empty()).chain(RULES).chain([BOUND]);
     let cases: BTreeSet<String> = cases.map(str::to_owned).collect();
     assert_eq!(named, cases);
 }
 
 /// Without the rule nobody may come to what they wait for.
 const SOON: Duration = Duration::from_secs(3);
+/// Longest that anything may stay hidden (I5).
+const HIDDEN_AT_MOST: Duration = Duration::from_secs(15);
 
 /// Who sends at once, each a few messages.
 const CROWD: [&str; 6] = ["alice", "bob", "carol", "dave", "erin", "frank"];
@@ -116,6 +127,7 @@ impl Stage {
             Scene::ReadByARemovedMember => self.read_by_a_removed_member().await,
             Scene::Refused => self.refused().await,
             Scene::ReadByAStranger => self.read_by_a_stranger().await,
+            Scene::LostOnTheWay => self.lost_on_the_way().await,
         }
     }
 
@@ -226,7 +238,7 @@ impl Stage {
 
     async fn read_by(&mut self, user: &str) {
         let mut reader = self.bench.open(user, "phone").await;
-        let query = Asked::History(stonechat_tests::harness::history_after(&self.room, 0, 100));
+        let query = Asked::History(history_after(&self.room, 0, 100));
         reader.request(query, PATIENCE).await;
         self.all_have_it(vec![]).await;
     }
@@ -248,14 +260,79 @@ impl Stage {
         self.all_have_it(vec![]).await;
     }
 
-    /// Gives alice and others the time to come to the head.
-    async fn all_have_it(&mut self, mut others: Vec<RawSession>) {
+    /// A message that no event tells of, and that no other follows.
+    async fn lost_on_the_way(&mut self) {
+        let bob = self.bench.open("bob", "phone").await;
+        self.say("the last one").await;
+        self.all_have_it_within(HIDDEN_AT_MOST, vec![bob]).await;
+    }
+
+    async fn all_have_it(&mut self, others: Vec<RawSession>) {
+        self.all_have_it_within(SOON, others).await;
+    }
+
+    /// Gives alice and others this time to come to the head.
+    async fn all_have_it_within(&mut self, time: Duration, mut others: Vec<RawSession>) {
         let head = self.bench.entries(&self.room).await.last().map_or(0, |entry| entry.seq);
+        let until = monotonic() + time;
         for session in others.iter_mut().chain([&mut self.alice]) {
-            let _never = session.sees(SOON, |seen| seen.reached(&self.room) >= head).await;
+            let left = until.saturating_duration_since(monotonic());
+            let _never = session.sees(left, |seen| seen.reached(&self.room) >= head).await;
         }
         self.others = others;
     }
+
+    /// Streams that ask for pages, and read none of them.
+    async fn asked_for_and_not_read(&mut self) -> Vec<RawSession> {
+        for number in 0..PAGE_ENTRIES {
+            self.say(&format!("{number:0PAGE_ENTRY_BYTES$}")).await;
+        }
+        let mut streams = Vec::new();
+        for user in &CROWD[1..] {
+            let stream = self.bench.open(user, "phone").await;
+            stream.pause();
+            for _ in 0..PAGES {
+                let page = history_after(&self.room, 0, PAGE_ENTRIES + 1);
+                stream.ask(Asked::History(page)).await;
+            }
+            streams.push(stream);
+        }
+        streams
+    }
+}
+
+/// Pages that each of a crowd asks for, 160 KiB each.
+const PAGES: usize = 150;
+const PAGE_ENTRIES: u32 = 20;
+const PAGE_ENTRY_BYTES: usize = 8 * 1024;
+/// What five streams that do not read may cost at most: a queue of 1 MiB, pages under way, and buffers, of each. All that they
+/// ask for is above 110 MiB.
+const STALLED_BYTES_MAX: u64 = 48 * 1024 * 1024;
+
+/// How long it took until the server had grown by more than it may; `None` when it did not in time.
+async fn outgrows(rules: &[&str], patience: Duration) -> Option<Duration> {
+    let mut stage = Stage::without(rules).await;
+    let before = stage.bench.server.resident_bytes();
+    let started = monotonic();
+    let _streams = stage.asked_for_and_not_read().await;
+    let mut most = 0;
+    while most <= STALLED_BYTES_MAX && started.elapsed() < patience {
+        most = most.max(stage.bench.server.resident_bytes().saturating_sub(before));
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    println!("without {rules:?}: {most} bytes more");
+    (most > STALLED_BYTES_MAX).then(|| started.elapsed())
+}
+
+/// Between two looks at the memory, which nothing announces.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// I9: without its bound the queue of a stream that is not read takes whatever is asked for.
+#[tokio::test]
+async fn i9_a_queue_without_bound_is_noticed() {
+    let took = outgrows(&[BOUND], PATIENCE).await.expect("the bound is missed");
+    let patience = (took * 2).max(SOON);
+    assert_eq!(outgrows(&[], patience).await, None, "the bound holds");
 }
 
 async fn verdict(scene: Scene, rules: &[&str]) -> Verdict {
@@ -300,6 +377,7 @@ is_noticed! {
     i7_reading_outside_of_ones_stays_is_noticed = 7,
     i8_a_silent_refusal_is_noticed = 8,
     i11_allowing_everything_is_noticed = 9,
+    i5_i10_never_comparing_the_inbox_is_noticed = 10,
 }
 
 /// A binary that can be told to break promises says so when it starts.

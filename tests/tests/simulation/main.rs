@@ -29,7 +29,7 @@ const NEEDED: [Check; 8] = [
     Check::C16,
 ];
 
-/// Seeds of F20; each is run twice.
+/// Seeds of F20 in CI; each is run twice.
 const SEEDS_RUN_TWICE: u64 = 4;
 
 fn setup(seed: u64, faults: Faults) -> Setup {
@@ -56,16 +56,19 @@ fn seeds(from: u64, count: u64) -> std::ops::Range<u64> {
 #[test]
 fn f20_one_seed_gives_one_run() {
     let (mut hashes, mut crashes, mut partitions) = (BTreeSet::new(), 0, 0);
-    for seed in 1..=SEEDS_RUN_TWICE {
+    let seeds = seeds(1, SEEDS_RUN_TWICE);
+    let runs = seeds.end - seeds.start;
+    for seed in seeds {
         let (first, again) = (run(setup(seed, Faults::ALL)), run(setup(seed, Faults::ALL)));
         assert_eq!(first.hash, again.hash, "seed {seed}");
         hashes.insert(first.hash);
         crashes += first.crashes;
         partitions += first.partitions;
     }
-    assert_eq!(hashes.len() as u64, SEEDS_RUN_TWICE, "seeds make a difference");
+    println!("F20: {runs} seeds twice, the same events");
+    assert_eq!(hashes.len() as u64, runs, "seeds make a difference");
     assert!(
-        crashes > 0 && partitions > 0,
+        runs < SEEDS_RUN_TWICE || crashes > 0 && partitions > 0,
         "nothing went wrong: {crashes} crashes, {partitions} partitions"
     );
 }

@@ -108,13 +108,16 @@ fn t8_a_batch_that_shows_piece_by_piece_makes_no_hole() {
     assert!(counts.of("short pages") > 0, "{counts}");
 }
 
-/// A third of all outcomes is unknown for these seeds.
+/// Outcomes that are unknown, of a hundred: the figure of F2.
+const UNKNOWN_PERCENT: u64 = 35;
+
+/// More than a third of all outcomes is unknown for these seeds.
 fn f2(seeds: std::ops::Range<u64>) {
     let faults = Faults {
-        lost: PerMille(90),
-        untold: PerMille(100),
-        half: PerMille(100),
-        late: PerMille(120),
+        lost: PerMille(120),
+        untold: PerMille(140),
+        half: PerMille(140),
+        late: PerMille(160),
         unread: PerMille(30),
         net_lost: PerMille(30),
         net_doubled: PerMille(30),
@@ -139,7 +142,7 @@ fn f2(seeds: std::ops::Range<u64>) {
     let unknown: u64 = unknown.iter().map(|name| counts.of(name)).sum();
     println!("F2: {runs} schedules, {unknown} unknown outcomes, 0 violations: {counts}");
     assert!(
-        unknown * 100 / counts.of("appends") >= 25,
+        unknown * 100 / counts.of("appends") >= UNKNOWN_PERCENT,
         "{unknown} unknown of {counts}"
     );
 }

@@ -13,3 +13,4 @@ mod order;
 mod reading;
 mod receipts;
 mod unknown;
+mod unread;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use stonechat_host::rule_holds;
 use stonechat_proto::v1::server_frame::Body as Reply;
 
 use super::Session;
@@ -29,6 +30,7 @@ impl Session {
             return self.close(Close::Internal("live delivery stopped".into()));
         };
         match event {
+            Event::Entries(..) if !rule_holds("events_arrive") => {}
             Event::Entries(entries, acked) => entries.iter().for_each(|stored| self.live(stored, acked)),
             Event::Receipts(moved) => self.notices.receipts(&moved),
             Event::OwnRow(conversation) => {

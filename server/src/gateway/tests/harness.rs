@@ -49,8 +49,12 @@ impl Listener for Pipes {
 
 /// Backends that nodes of a test share.
 pub(super) fn grounds(bus: Arc<dyn Bus>) -> Grounds {
-    let host = Host::system();
-    let store = Arc::new(MemoryStore::new(&host));
+    grounds_on(bus, &Host::system())
+}
+
+/// The same by another clock.
+fn grounds_on(bus: Arc<dyn Bus>, host: &Host) -> Grounds {
+    let store = Arc::new(MemoryStore::new(host));
     let backends = Backends {
         log: Arc::clone(&store) as _,
         markers: store,
@@ -63,7 +67,7 @@ pub(super) fn grounds(bus: Arc<dyn Bus>) -> Grounds {
         require_known_users: false,
     };
     let directory = Arc::clone(&backends.directory);
-    let authenticator = Authenticator::with_secret(Secret::from_bytes([7; 32]), options, directory, host);
+    let authenticator = Authenticator::with_secret(Secret::from_bytes([7; 32]), options, directory, host.clone());
     Grounds {
         backends,
         authenticator: Arc::new(authenticator),
@@ -98,7 +102,14 @@ fn pipes() -> (mpsc::Sender<DuplexStream>, Arc<dyn Listener>) {
 
 pub(super) async fn node_with(grounds: Grounds, config: Config) -> TestNode {
     let (pipes, public) = pipes();
-    start(grounds, config, pipes, public.into()).await
+    start(Host::system(), grounds, config, pipes, public.into()).await
+}
+
+/// A node by another clock.
+pub(super) async fn node_by(host: Host) -> TestNode {
+    let (pipes, public) = pipes();
+    let grounds = grounds_on(Arc::new(EmbeddedBus::new()), &host);
+    start(host, grounds, Config::default(), pipes, public.into()).await
 }
 
 /// A node with an operator's port, and the way to that.
@@ -110,7 +121,7 @@ pub(super) async fn node_with_operator(config: Config) -> (TestNode, mpsc::Sende
         operator,
         ..public.into()
     };
-    let node = start(grounds, config, pipes_in, listeners).await;
+    let node = start(Host::system(), grounds, config, pipes_in, listeners).await;
     (node, operators)
 }
 
@@ -124,11 +135,17 @@ pub(super) async fn node_among(grounds: Grounds, config: Config) -> TestNode {
         nodes: Some(Arc::new(nodes)),
         ..public.into()
     };
-    start(grounds, config, pipes, listeners).await
+    start(Host::system(), grounds, config, pipes, listeners).await
 }
 
-async fn start(grounds: Grounds, config: Config, pipes: mpsc::Sender<DuplexStream>, listeners: Listeners) -> TestNode {
-    let handle = Node::start(&config, Host::system(), grounds.clone(), listeners).await;
+async fn start(
+    host: Host,
+    grounds: Grounds,
+    config: Config,
+    pipes: mpsc::Sender<DuplexStream>,
+    listeners: Listeners,
+) -> TestNode {
+    let handle = Node::start(&config, host, grounds.clone(), listeners).await;
     TestNode {
         handle: handle.expect("a node"),
         grounds,

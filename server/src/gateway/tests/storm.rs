@@ -1,0 +1,302 @@
+//! Reconnect storms (R3, F7, P14): what a hello costs is counted at the store, and does not grow with what a user has.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use stonechat_proto::v1;
+
+use super::harness::{TestNode, grounds, node_with};
+use crate::bus::embedded::EmbeddedBus;
+use crate::config::Config;
+use crate::domain::{ClientMsgId, ConversationId, DeviceId, MarkerSet, Sender, Seq, UserId};
+use crate::storage::{
+    AppendBatch, AppendError, ChangeStamp, Head, InboxHead, InboxRow, MarkerError, MarkerRaise, Markers, MessageLog,
+    PageLimit, Prior, ReadError, StoredEntry,
+};
+
+/// Devices that were thrown off and come back at once.
+const DEVICES: usize = 200;
+/// Reads of markers and log that a hello costs when nothing changed: the synced stamp, the inbox and its markers and positions
+/// for welcome and for the backlog.
+const READS_PER_HELLO: usize = 6;
+/// Those that news of one conversation add: its head, and a page of its log.
+const READS_OF_NEWS: usize = 2;
+
+/// Counts reads, by the name of what was asked.
+#[derive(Default)]
+struct Reads {
+    all: AtomicUsize,
+    by_name: Mutex<BTreeMap<&'static str, usize>>,
+}
+
+impl Reads {
+    fn count(&self, name: &'static str) {
+        self.all.fetch_add(1, Ordering::Relaxed);
+        *self.by_name.lock().expect("no panic").entry(name).or_default() += 1;
+    }
+
+    fn take(&self) -> usize {
+        println!("{:?}", std::mem::take(&mut *self.by_name.lock().expect("no panic")));
+        self.all.swap(0, Ordering::Relaxed)
+    }
+}
+
+struct CountedMarkers {
+    inner: Arc<dyn Markers>,
+    reads: Arc<Reads>,
+}
+
+type Marked<T> = Result<T, MarkerError>;
+
+#[async_trait]
+impl Markers for CountedMarkers {
+    async fn raise(&self, raises: Vec<MarkerRaise>) -> Marked<()> {
+        self.inner.raise(raises).await
+    }
+
+    async fn get(&self, user: &UserId, conversation: ConversationId) -> Marked<MarkerSet> {
+        self.reads.count("get");
+        self.inner.get(user, conversation).await
+    }
+
+    async fn get_many(&self, user: &UserId, conversations: &[ConversationId]) -> Marked<Vec<MarkerSet>> {
+        self.reads.count("get_many");
+        self.inner.get_many(user, conversations).await
+    }
+
+    async fn of_users(&self, conversation: ConversationId, users: &[UserId]) -> Marked<Vec<MarkerSet>> {
+        self.reads.count("of_users");
+        self.inner.of_users(conversation, users).await
+    }
+
+    async fn device_positions(
+        &self,
+        user: &UserId,
+        device: &DeviceId,
+        conversations: &[ConversationId],
+    ) -> Marked<Vec<Seq>> {
+        self.reads.count("device_positions");
+        self.inner.device_positions(user, device, conversations).await
+    }
+
+    async fn set_device_positions(
+        &self,
+        user: &UserId,
+        device: &DeviceId,
+        positions: &[(ConversationId, Seq)],
+    ) -> Marked<()> {
+        self.inner.set_device_positions(user, device, positions).await
+    }
+
+    async fn forget_device(&self, user: &UserId, device: &DeviceId) -> Marked<()> {
+        self.inner.forget_device(user, device).await
+    }
+
+    async fn synced(&self, user: &UserId, device: &DeviceId) -> Marked<ChangeStamp> {
+        self.reads.count("synced");
+        self.inner.synced(user, device).await
+    }
+
+    async fn raise_synced(&self, user: &UserId, device: &DeviceId, change: ChangeStamp) {
+        self.inner.raise_synced(user, device, change).await;
+    }
+
+    async fn raise_inbox(
+        &self,
+        users: &[UserId],
+        conversation: ConversationId,
+        head: InboxHead,
+        touch: bool,
+    ) -> Marked<()> {
+        self.inner.raise_inbox(users, conversation, head, touch).await
+    }
+
+    async fn inbox_changes(&self, user: &UserId, after: ChangeStamp, limit: usize) -> Marked<Vec<InboxRow>> {
+        self.reads.count("inbox_changes");
+        self.inner.inbox_changes(user, after, limit).await
+    }
+
+    async fn inbox_newest(&self, user: &UserId, limit: usize) -> Marked<Vec<InboxRow>> {
+        self.reads.count("inbox_newest");
+        self.inner.inbox_newest(user, limit).await
+    }
+
+    async fn inbox_row(&self, user: &UserId, conversation: ConversationId) -> Marked<Option<InboxRow>> {
+        self.reads.count("inbox_row");
+        self.inner.inbox_row(user, conversation).await
+    }
+
+    fn store_id(&self) -> [u8; 16] {
+        self.inner.store_id()
+    }
+
+    fn newest_change(&self) -> ChangeStamp {
+        self.inner.newest_change()
+    }
+}
+
+struct CountedLog {
+    inner: Arc<dyn MessageLog>,
+    reads: Arc<Reads>,
+}
+
+#[async_trait]
+impl MessageLog for CountedLog {
+    async fn append(&self, batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
+        self.inner.append(batch).await
+    }
+
+    async fn head(&self, conversation: ConversationId) -> Result<Option<Head>, ReadError> {
+        self.reads.count("head");
+        self.inner.head(conversation).await
+    }
+
+    async fn read(
+        &self,
+        conversation: ConversationId,
+        from: Seq,
+        to: Seq,
+        limit: PageLimit,
+    ) -> Result<Vec<Arc<StoredEntry>>, ReadError> {
+        self.reads.count("read");
+        self.inner.read(conversation, from, to, limit).await
+    }
+
+    async fn find(
+        &self,
+        conversation: ConversationId,
+        sender: &Sender,
+        id: &ClientMsgId,
+        known_head: Seq,
+    ) -> Result<Option<Prior>, ReadError> {
+        self.reads.count("find");
+        self.inner.find(conversation, sender, id, known_head).await
+    }
+
+    async fn newest_id(&self, conversation: ConversationId, sender: &Sender) -> Result<Option<ClientMsgId>, ReadError> {
+        self.reads.count("newest_id");
+        self.inner.newest_id(conversation, sender).await
+    }
+
+    async fn fanout_pending(&self) -> Result<Vec<(ConversationId, Seq)>, ReadError> {
+        self.inner.fanout_pending().await
+    }
+
+    async fn fanout_done(&self, conversation: ConversationId, up_to: Seq) {
+        self.inner.fanout_done(conversation, up_to).await;
+    }
+}
+
+/// A node whose stores count, in front of nobody's limits.
+async fn counted_node() -> (TestNode, Arc<Reads>) {
+    let reads = Arc::new(Reads::default());
+    let mut grounds = grounds(Arc::new(EmbeddedBus::new()));
+    grounds.backends.markers = Arc::new(CountedMarkers {
+        inner: Arc::clone(&grounds.backends.markers),
+        reads: Arc::clone(&reads),
+    });
+    grounds.backends.log = Arc::new(CountedLog {
+        inner: Arc::clone(&grounds.backends.log),
+        reads: Arc::clone(&reads),
+    });
+    let unhurried = Config {
+        address_connections_per_second: 0,
+        address_requests_per_second: 0,
+        user_requests_per_second: 0,
+        ..Config::default()
+    };
+    (node_with(grounds, unhurried).await, reads)
+}
+
+/// A user with so many conversations, all of which their devices have acknowledged; the cursor is that of their list.
+async fn settled(node: &TestNode, user: &str, conversations: usize, devices: usize) -> Vec<v1::Hello> {
+    for number in 0..conversations {
+        node.direct(user, &format!("{user}-peer{number}")).await;
+    }
+    let mut hellos = Vec::new();
+    for device in 0..devices {
+        let hello = node.hello(user, &format!("d{device}"));
+        let (mut peer, welcome) = node.open(hello.clone()).await;
+        let mut left = conversations;
+        while left > 0 {
+            let (entry, _) = peer.delivery().await;
+            let acked = peer.ask(super::harness::ack(&entry.conversation_id, entry.seq)).await;
+            left -= 1;
+            if left == 0 {
+                // What is stored by now is noted as synced behind the answer.
+                while !matches!(peer.next().await, (id, _) if id == acked) {}
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(25)).await;
+        hellos.push(v1::Hello {
+            cursor: welcome.cursor,
+            ..hello
+        });
+    }
+    hellos
+}
+
+/// R3: with nothing new, a hello costs the same few reads for a user of three conversations and for one of three hundred.
+#[tokio::test(start_paused = true)]
+async fn r3_a_hello_costs_the_same_few_reads_whatever_a_user_has() {
+    let (node, reads) = counted_node().await;
+    let few = settled(&node, "few", 3, 1).await;
+    let many = settled(&node, "many", 300, 1).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let mut costs = Vec::new();
+    for hello in few.into_iter().chain(many) {
+        reads.take();
+        let (mut peer, welcome) = node.open(hello).await;
+        assert!(welcome.continuous);
+        peer.until(|body| matches!(body, v1::server_frame::Body::CaughtUp(_)))
+            .await;
+        costs.push(reads.take());
+        drop(peer);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    println!("reads of a hello: {costs:?}");
+    assert_eq!(costs[0], costs[1], "the cost grows with the conversations of a user");
+    assert!(costs[0] <= READS_PER_HELLO, "{} reads", costs[0]);
+}
+
+/// F7: everybody was thrown off and comes back in the same moment; one message waits for each.
+#[tokio::test(start_paused = true)]
+async fn f7_a_reconnect_storm_costs_a_bounded_number_of_reads_a_client() {
+    let (node, reads) = counted_node().await;
+    let mut hellos = Vec::new();
+    for number in 0..DEVICES {
+        hellos.extend(settled(&node, &format!("user{number}"), 1, 1).await);
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for number in 0..DEVICES {
+        let conversation = node
+            .direct(&format!("user{number}"), &format!("user{number}-peer0"))
+            .await;
+        let mut sender = node.live(&format!("user{number}-peer0"), "s").await;
+        sender.say(&conversation, "news").await;
+        drop(sender);
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    reads.take();
+    let comings = hellos.into_iter().map(|hello| async {
+        let (mut peer, _) = node.open(hello).await;
+        let (entry, backlog) = peer.delivery().await;
+        assert!(backlog);
+        assert_eq!(entry.seq, 2);
+        peer.until(|body| matches!(body, v1::server_frame::Body::CaughtUp(_)))
+            .await;
+        peer
+    });
+    let peers = futures_util::future::join_all(comings).await;
+    let all = reads.take();
+    println!(
+        "{DEVICES} devices back at once: {all} reads, {:.1} each",
+        all as f64 / DEVICES as f64
+    );
+    assert_eq!(peers.len(), DEVICES);
+    let most = DEVICES * (READS_PER_HELLO + READS_OF_NEWS);
+    assert!(all <= most, "{all} reads for {DEVICES} hellos");
+}
