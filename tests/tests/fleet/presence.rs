@@ -1,6 +1,6 @@
 //! What a fleet shows of its people when Redis forgets them and when their node dies without a word (I10, C15).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use stonechat_proto::v1;
 use stonechat_proto::v1::client_frame::Body as Asked;
@@ -25,7 +25,7 @@ fn shown(seen: &Observed, user: &str) -> Option<v1::Status> {
 
 /// Waits until a watcher is shown this, keeping both streams alive.
 async fn sees(watcher: &mut RawSession, mut other: Option<&mut RawSession>, status: v1::Status, within: Duration) {
-    let started = Instant::now();
+    let started = stonechat_host::monotonic();
     while !watcher
         .sees(PING_EVERY, |seen| shown(seen, "bob") == Some(status))
         .await

@@ -145,6 +145,10 @@ struct CountedLog {
 
 #[async_trait]
 impl MessageLog for CountedLog {
+    fn durability(&self) -> crate::storage::Durability {
+        self.inner.durability()
+    }
+
     async fn append(&self, batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
         self.inner.append(batch).await
     }
