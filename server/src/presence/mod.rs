@@ -247,11 +247,15 @@ impl Presence {
             self.inner.bus.clear_status(user, session).await;
         }
         self.clear_choice_if(choice_gone, user).await;
-        self.settle(&mut shard, user, now).await;
+        let merged = self.settle(&mut shard, user, now).await;
+        if shard.get(user).is_some_and(|state| state.is_over(merged.status)) {
+            shard.remove(user);
+        }
     }
 
     /// Tells watchers when what they see changed (another node with sessions of the user may tell them as well), and
-    /// forgets users of whom nothing is known. Returns what others see.
+    /// forgets users of whom nothing is known or was told since the last sweep: who comes and goes all the time must not
+    /// be new each time. Returns what others see.
     async fn settle(&self, shard: &mut Shard, user: &UserId, now: Now) -> Merged {
         let records = self.remote(user).await;
         let merged = self.merge(shard.get(user), &records, now);
@@ -264,7 +268,7 @@ impl Presence {
             let event = Event::Presence(presence(user, merged));
             self.inner.bus.publish(&Topic::Presence(user.clone()), event).await;
         }
-        if state.is_empty() && state.shown == merged.status {
+        if state.is_over(merged.status) && state.changes_left == CHANGES_PER_SWEEP {
             shard.remove(user);
         }
         merged

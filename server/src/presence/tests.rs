@@ -319,6 +319,27 @@ async fn i9_a_flapping_client_makes_no_storm_and_its_last_word_counts() {
     assert_eq!(told.last(), Some(&Status::Away));
 }
 
+/// The same by hello and bye, which leave nothing of the user behind each time.
+#[tokio::test]
+async fn i9_who_comes_and_goes_makes_no_storm() {
+    let mut world = World::paused().await;
+    let (node, ann) = (world.node("g1"), user("ann"));
+    let mut events = world.watch(&ann).await;
+    for _ in 0..500 {
+        node.session_alive(&ann, &session("s1"), false).await;
+        node.session_ended(&ann, &session("s1"), Ending::Bye).await;
+    }
+    world.pass(SWEEP * 2).await;
+    let told = told(&mut events).await;
+    assert!(
+        told.len() <= 2 * usize::from(CHANGES_PER_SWEEP),
+        "{} events",
+        told.len()
+    );
+    assert_ne!(told.last(), Some(&Status::Online));
+    assert!(node.inner.shards[shard_of(&ann)].lock().await.is_empty());
+}
+
 #[tokio::test]
 async fn i9_sessions_of_one_user_are_bounded() {
     let mut world = World::paused().await;

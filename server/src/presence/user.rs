@@ -195,6 +195,11 @@ impl UserState {
         self.sessions.is_empty() && self.chosen.is_none()
     }
 
+    /// Nothing is known any more, and watchers were told so.
+    pub(super) fn is_over(&self, seen: Status) -> bool {
+        self.is_empty() && self.shown == seen
+    }
+
     /// What is said here, as far as it still holds.
     pub(super) fn said(&self, at: Instant) -> Said {
         let mut said = Said::default();

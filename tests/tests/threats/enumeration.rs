@@ -7,7 +7,7 @@ use stonechat_tests::harness::{Bench, Claims, PATIENCE, history_after, member, s
 use tonic::Status;
 
 use crate::raw::{client, unary, unary_on};
-use crate::rows::{May, Row, Scene, public};
+use crate::rows::{CALLERS, May, Row, Scene, public};
 
 /// A conversation that never was.
 const ABSENT: &str = "6f1d9a52-8a1c-4b7e-9f57-0f2d3c4b5a69";
@@ -39,13 +39,15 @@ fn seen(answer: Result<bytes::Bytes, Status>, id: &str) -> String {
 }
 
 fn hidden(room: &str, id: &str) -> Vec<Row> {
+    let stranger = CALLERS.iter().position(|(who, ..)| *who == "stranger");
+    let stranger = stranger.expect("a caller of the matrix");
     let scene = Scene {
         room: room.to_owned(),
         seq: 2,
-        late_seq: 3,
+        late_seqs: [3; 2],
     };
     let mut rows = public(&scene, id);
-    rows.retain(|row| row.may[3] == May::Hidden);
+    rows.retain(|row| row.may[stranger] == May::Hidden);
     rows
 }
 
