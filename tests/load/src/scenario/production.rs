@@ -37,7 +37,7 @@ pub(super) async fn run(context: &mut Context) -> Outcome<()> {
         eprintln!("production: skipped, no services; eval \"$(scripts/services start)\" starts them");
         return Ok(());
     };
-    appends(context, &services).await?;
+    Box::pin(appends(context, &services)).await?;
     publish(context, &services).await?;
     roles(context, &services).await
 }
