@@ -17,7 +17,7 @@ use super::node::Node;
 use super::people::Person;
 use super::recorder::sighting;
 use super::setup::PerMille;
-use super::world::World;
+use super::world::{GUEST, World};
 use crate::checker::{MarkerValues, Register, Seq as SeenSeq, SessionRef, Start, User, What};
 
 /// How often the inbox is compared with what was delivered: as the gateway does.
@@ -406,6 +406,10 @@ impl<'a> Session<'a> {
         let of = &self.world.rooms[room];
         let (seq, invoked) = (self.person.seen(room), self.world.recorder.now());
         let receipts = node.rules.receipts(&self.person.caller(), of.id, seq, true).await;
+        if self.person.name.0.starts_with(GUEST) {
+            // Who left sees markers up to where they left (I7), which is no news of how far the others are.
+            return;
+        }
         for member in receipts.map(|receipts| receipts.members).unwrap_or_default() {
             self.world.record(What::MarkersRead {
                 subject: User(member.user.to_string()),
