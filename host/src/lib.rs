@@ -13,7 +13,7 @@ mod sabotage;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use crash::crash_point;
 pub use file::FileStamp;
-pub use net::{BoxedIo, Connector, Io, Listener, TcpConnector, TcpListener};
+pub use net::{BoxedIo, Connector, Io, Listener, PipeListener, TcpConnector, TcpListener};
 pub use random::{Random, SeededRandom, SystemRandom};
 #[cfg(feature = "sabotage")]
 pub use sabotage::without;

@@ -1,10 +1,14 @@
 //! Sockets.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use async_trait::async_trait;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::sync::{Mutex, mpsc};
+
+/// Both ends of every pipe are here.
+const PIPE_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 /// A byte stream between two hosts.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -28,6 +32,32 @@ pub trait Listener: Send + Sync {
     /// # Errors
     /// What the operating system says.
     fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// A listener of pipes within the process: whoever holds the other end of the channel connects by sending one end of a pipe.
+/// It accepts nothing more, and goes on waiting, when nobody can connect any more.
+pub struct PipeListener(Mutex<mpsc::Receiver<DuplexStream>>);
+
+impl PipeListener {
+    /// Accepts what comes through the channel.
+    #[must_use]
+    pub fn new(pipes: mpsc::Receiver<DuplexStream>) -> Self {
+        Self(Mutex::new(pipes))
+    }
+}
+
+#[async_trait]
+impl Listener for PipeListener {
+    async fn accept(&self) -> io::Result<(BoxedIo, SocketAddr)> {
+        match self.0.lock().await.recv().await {
+            Some(pipe) => Ok((Box::new(pipe), PIPE_ADDRESS)),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(PIPE_ADDRESS)
+    }
 }
 
 /// Opens connections.

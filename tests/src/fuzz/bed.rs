@@ -3,13 +3,11 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use hyper_util::rt::TokioIo;
-use stonechat_host::{BoxedIo, Host, Listener};
+use stonechat_host::{Host, PipeListener};
 use stonechat_server::auth::{AuthOptions, Authenticator, Secret};
 use stonechat_server::bus::embedded::EmbeddedBus;
 use stonechat_server::config::Config;
@@ -22,7 +20,7 @@ use stonechat_server::storage::memory::MemoryStore;
 use stonechat_server::storage::memory::directory::MemoryDirectory;
 use tokio::io::DuplexStream;
 use tokio::runtime::Runtime;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 
 /// Bytes one side of a connection may be ahead.
@@ -31,23 +29,6 @@ const PIPE_BYTES: usize = 256 * 1024;
 const INPUTS_MAX: usize = 500;
 /// What never takes long took too long.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Accepts what targets connect.
-struct Pipes(Mutex<mpsc::Receiver<DuplexStream>>);
-
-#[async_trait]
-impl Listener for Pipes {
-    async fn accept(&self) -> io::Result<(BoxedIo, SocketAddr)> {
-        match self.0.lock().await.recv().await {
-            Some(io) => Ok((Box::new(io), SocketAddr::from(([127, 0, 0, 1], 1)))),
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(SocketAddr::from(([127, 0, 0, 1], 7400)))
-    }
-}
 
 /// A node, and what targets need of it.
 pub(super) struct Bed {
@@ -149,7 +130,7 @@ impl Bed {
             ..Config::default()
         };
         let (pipes, accepted) = mpsc::channel(8);
-        let listener = Arc::new(Pipes(Mutex::new(accepted)));
+        let listener = Arc::new(PipeListener::new(accepted));
         let node = Node::start(&config, host, grounds, listener).await;
         Self {
             _node: node.expect("a node"),

@@ -1,12 +1,8 @@
 //! What the door for nodes holds against: silence, crowds, and its own end.
 
-use std::io;
-use std::net::SocketAddr;
-
-use async_trait::async_trait;
-use stonechat_host::{Host, TcpConnector};
+use stonechat_host::{Host, PipeListener, TcpConnector};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::bus::NodeRecord;
@@ -17,23 +13,6 @@ use crate::storage::memory::directory::MemoryDirectory;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const EMPTY_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-
-/// Accepts what the test connects.
-struct Pipes(Mutex<mpsc::Receiver<DuplexStream>>);
-
-#[async_trait]
-impl Listener for Pipes {
-    async fn accept(&self) -> io::Result<(BoxedIo, SocketAddr)> {
-        match self.0.lock().await.recv().await {
-            Some(io) => Ok((Box::new(io), SocketAddr::from(([127, 0, 0, 1], 1)))),
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(SocketAddr::from(([127, 0, 0, 1], 1)))
-    }
-}
 
 struct Door {
     server: ForwardingServer,
@@ -58,7 +37,7 @@ impl Door {
         let cluster = Cluster::new(me, Arc::clone(&backends.bus), Arc::new(TcpConnector));
         let conversations = Conversations::new(backends, host, Limits::default());
         let (pipes, accepted) = mpsc::channel(1);
-        let server = serve(Arc::new(Pipes(Mutex::new(accepted))), cluster, conversations);
+        let server = serve(Arc::new(PipeListener::new(accepted)), cluster, conversations);
         Self { server, pipes }
     }
 

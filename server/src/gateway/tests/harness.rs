@@ -1,19 +1,17 @@
 //! Whole nodes over in-memory connections, so that paused time moves by itself, and clients by the generated stubs.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use hyper_util::rt::TokioIo;
-use stonechat_host::{BoxedIo, Connector, Host, Listener, TcpConnector};
+use stonechat_host::{BoxedIo, Connector, Host, Listener, PipeListener, TcpConnector};
 use stonechat_proto::v1;
 use stonechat_proto::v1::client_frame::Body as Ask;
 use stonechat_proto::v1::server_frame::Body as Reply;
 use stonechat_proto::v1::session_service_client::SessionServiceClient;
 use tokio::io::DuplexStream;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Streaming};
 
@@ -29,23 +27,6 @@ use crate::storage::memory::directory::MemoryDirectory;
 
 /// Bytes one side of a connection may be ahead.
 const PIPE_BYTES: usize = 64 * 1024;
-
-/// Accepts what tests connect.
-struct Pipes(Mutex<mpsc::Receiver<DuplexStream>>);
-
-#[async_trait]
-impl Listener for Pipes {
-    async fn accept(&self) -> io::Result<(BoxedIo, SocketAddr)> {
-        match self.0.lock().await.recv().await {
-            Some(io) => Ok((Box::new(io), SocketAddr::from(([127, 0, 0, 1], 1)))),
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(SocketAddr::from(([127, 0, 0, 1], 7400)))
-    }
-}
 
 /// Backends that nodes of a test share.
 pub(super) fn grounds(bus: Arc<dyn Bus>) -> Grounds {
@@ -97,7 +78,7 @@ pub(super) async fn node_on(grounds: Grounds) -> TestNode {
 
 fn pipes() -> (mpsc::Sender<DuplexStream>, Arc<dyn Listener>) {
     let (pipes, accepted) = mpsc::channel(8);
-    (pipes, Arc::new(Pipes(Mutex::new(accepted))))
+    (pipes, Arc::new(PipeListener::new(accepted)))
 }
 
 pub(super) async fn node_with(grounds: Grounds, config: Config) -> TestNode {

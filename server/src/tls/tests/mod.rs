@@ -4,42 +4,23 @@ mod forge;
 mod nodes;
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
-use stonechat_host::{BoxedIo, Host, Listener, ManualClock, SeededRandom};
+use stonechat_host::{BoxedIo, Host, Listener, ManualClock, PipeListener, SeededRandom};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use self::forge::{Authority, Identity, NOW_SECONDS, dns, uri};
 use super::{ClientRule, HANDSHAKE_WITHIN, LOOK_EVERY, TlsError, TlsFiles, TlsListener};
 use crate::telemetry::meters::{Handshake, Port, Reload, meters};
-
-/// Hands out pipes.
-struct Pipes(Mutex<mpsc::Receiver<DuplexStream>>);
-
-#[async_trait]
-impl Listener for Pipes {
-    async fn accept(&self) -> io::Result<(BoxedIo, SocketAddr)> {
-        match self.0.lock().await.recv().await {
-            Some(pipe) => Ok((Box::new(pipe), SocketAddr::from(([127, 0, 0, 1], 1)))),
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(SocketAddr::from(([127, 0, 0, 1], 1)))
-    }
-}
 
 /// A listener that sends back what it gets, and the way to it.
 struct Echo {
@@ -55,7 +36,7 @@ fn host() -> Host {
 
 async fn open(files: TlsFiles) -> Result<(TlsListener, mpsc::Sender<DuplexStream>), TlsError> {
     let (dial, pipes) = mpsc::channel(8);
-    let pipes = Arc::new(Pipes(Mutex::new(pipes)));
+    let pipes = Arc::new(PipeListener::new(pipes));
     Ok((TlsListener::open(pipes, Port::Public, files, host()).await?, dial))
 }
 
@@ -290,7 +271,7 @@ async fn each_port_says_when_its_certificate_expires() {
         let folder = tempfile::tempdir().expect("a folder");
         let files = public(folder.path(), &authority.sign(vec![dns("a.example.org")], good_until));
         let (_dial, pipes) = mpsc::channel(1);
-        let pipes = Arc::new(Pipes(Mutex::new(pipes)));
+        let pipes = Arc::new(PipeListener::new(pipes));
         let listener = TlsListener::open(pipes, port, files, host()).await;
         listeners.push((listener.expect("good files"), folder));
     }

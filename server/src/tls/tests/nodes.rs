@@ -1,5 +1,7 @@
 //! Lines between nodes: each side shows a certificate of the right authority and a name on the list, or there is no line.
 
+use async_trait::async_trait;
+
 use super::*;
 use crate::tls::NodeConnector;
 
