@@ -5,23 +5,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::bed::{Bed, caller, member, request, text, user};
-use super::failing_markers::FailingMarkers;
 use crate::bus::{Event, Topic};
 use crate::conversation::sequencer::payload_hash;
 use crate::conversation::{AppendRequest, Conversations, Limits};
 use crate::domain::{Body, Change, ConversationId, CorrelationId, Entry, Role, Seq};
-use crate::storage::{AppendBatch, Head, PendingAppend};
+use crate::storage::contract::hooked_markers::{Hook, HookedMarkers};
+use crate::storage::{AppendBatch, Head, MarkerError, PendingAppend};
 
 /// I5, less what a session's own look at the inbox may take.
 const SOON: Duration = Duration::from_secs(5);
+
+/// Nothing is written while it is set.
+struct Out(Arc<AtomicBool>);
+
+impl Hook for Out {
+    fn write(&self) -> Result<(), MarkerError> {
+        if self.0.load(Ordering::Relaxed) {
+            return Err(MarkerError("the store is out".to_owned()));
+        }
+        Ok(())
+    }
+}
 
 /// A node whose markers are out while the switch is set; on simulated time.
 async fn unreliable() -> (Bed, Arc<AtomicBool>) {
     let mut bed = Bed::new(&["alice", "bob", "carol"]).await;
     let out = Arc::new(AtomicBool::new(false));
-    bed.backends.markers = Arc::new(FailingMarkers {
+    bed.backends.markers = Arc::new(HookedMarkers {
         inner: Arc::clone(&bed.backends.markers),
-        out: Arc::clone(&out),
+        hook: Arc::new(Out(Arc::clone(&out))),
     });
     bed.conversations = Conversations::new(bed.backends.clone(), bed.host.clone(), Limits::default());
     (bed, out)

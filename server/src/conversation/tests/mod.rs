@@ -4,7 +4,6 @@ mod bed;
 mod blocks;
 mod creation;
 mod failing;
-mod failing_markers;
 mod late;
 pub(crate) mod lying_log;
 mod membership;

@@ -11,10 +11,10 @@ use stonechat_proto::v1;
 use super::harness::{TestNode, grounds, node_with};
 use crate::bus::embedded::EmbeddedBus;
 use crate::config::Config;
-use crate::domain::{ClientMsgId, ConversationId, DeviceId, MarkerSet, Sender, Seq, UserId};
+use crate::domain::{ClientMsgId, ConversationId, Sender, Seq};
+use crate::storage::contract::hooked_markers::{Hook, HookedMarkers};
 use crate::storage::{
-    AppendBatch, AppendError, ChangeStamp, Head, InboxHead, InboxRow, MarkerError, MarkerRaise, Markers, MessageLog,
-    PageLimit, Prior, ReadError, StoredEntry,
+    AppendBatch, AppendError, Durability, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry,
 };
 
 /// Devices that were thrown off and come back at once.
@@ -44,97 +44,9 @@ impl Reads {
     }
 }
 
-struct CountedMarkers {
-    inner: Arc<dyn Markers>,
-    reads: Arc<Reads>,
-}
-
-type Marked<T> = Result<T, MarkerError>;
-
-#[async_trait]
-impl Markers for CountedMarkers {
-    async fn raise(&self, raises: Vec<MarkerRaise>) -> Marked<()> {
-        self.inner.raise(raises).await
-    }
-
-    async fn get(&self, user: &UserId, conversation: ConversationId) -> Marked<MarkerSet> {
-        self.reads.count("get");
-        self.inner.get(user, conversation).await
-    }
-
-    async fn get_many(&self, user: &UserId, conversations: &[ConversationId]) -> Marked<Vec<MarkerSet>> {
-        self.reads.count("get_many");
-        self.inner.get_many(user, conversations).await
-    }
-
-    async fn of_users(&self, conversation: ConversationId, users: &[UserId]) -> Marked<Vec<MarkerSet>> {
-        self.reads.count("of_users");
-        self.inner.of_users(conversation, users).await
-    }
-
-    async fn device_positions(
-        &self,
-        user: &UserId,
-        device: &DeviceId,
-        conversations: &[ConversationId],
-    ) -> Marked<Vec<Seq>> {
-        self.reads.count("device_positions");
-        self.inner.device_positions(user, device, conversations).await
-    }
-
-    async fn set_device_positions(
-        &self,
-        user: &UserId,
-        device: &DeviceId,
-        positions: &[(ConversationId, Seq)],
-    ) -> Marked<()> {
-        self.inner.set_device_positions(user, device, positions).await
-    }
-
-    async fn forget_device(&self, user: &UserId, device: &DeviceId) -> Marked<()> {
-        self.inner.forget_device(user, device).await
-    }
-
-    async fn synced(&self, user: &UserId, device: &DeviceId) -> Marked<ChangeStamp> {
-        self.reads.count("synced");
-        self.inner.synced(user, device).await
-    }
-
-    async fn raise_synced(&self, user: &UserId, device: &DeviceId, change: ChangeStamp) {
-        self.inner.raise_synced(user, device, change).await;
-    }
-
-    async fn raise_inbox(
-        &self,
-        users: &[UserId],
-        conversation: ConversationId,
-        head: InboxHead,
-        touch: bool,
-    ) -> Marked<()> {
-        self.inner.raise_inbox(users, conversation, head, touch).await
-    }
-
-    async fn inbox_changes(&self, user: &UserId, after: ChangeStamp, limit: usize) -> Marked<Vec<InboxRow>> {
-        self.reads.count("inbox_changes");
-        self.inner.inbox_changes(user, after, limit).await
-    }
-
-    async fn inbox_newest(&self, user: &UserId, limit: usize) -> Marked<Vec<InboxRow>> {
-        self.reads.count("inbox_newest");
-        self.inner.inbox_newest(user, limit).await
-    }
-
-    async fn inbox_row(&self, user: &UserId, conversation: ConversationId) -> Marked<Option<InboxRow>> {
-        self.reads.count("inbox_row");
-        self.inner.inbox_row(user, conversation).await
-    }
-
-    fn store_id(&self) -> [u8; 16] {
-        self.inner.store_id()
-    }
-
-    fn newest_change(&self) -> ChangeStamp {
-        self.inner.newest_change()
+impl Hook for Reads {
+    fn read(&self, what: &'static str) {
+        self.count(what);
     }
 }
 
@@ -145,7 +57,7 @@ struct CountedLog {
 
 #[async_trait]
 impl MessageLog for CountedLog {
-    fn durability(&self) -> crate::storage::Durability {
+    fn durability(&self) -> Durability {
         self.inner.durability()
     }
 
@@ -198,9 +110,9 @@ impl MessageLog for CountedLog {
 async fn counted_node() -> (TestNode, Arc<Reads>) {
     let reads = Arc::new(Reads::default());
     let mut grounds = grounds(Arc::new(EmbeddedBus::new()));
-    grounds.backends.markers = Arc::new(CountedMarkers {
+    grounds.backends.markers = Arc::new(HookedMarkers {
         inner: Arc::clone(&grounds.backends.markers),
-        reads: Arc::clone(&reads),
+        hook: reads.clone(),
     });
     grounds.backends.log = Arc::new(CountedLog {
         inner: Arc::clone(&grounds.backends.log),
