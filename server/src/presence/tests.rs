@@ -299,6 +299,15 @@ async fn nodes_see_each_others_sessions_and_choices_until_they_fall_silent() {
     assert_eq!(shown(&two, &ann).await, Status::Offline);
 }
 
+/// What is told of changes that came within one sweep, once the next ones are over: no more than two may tell.
+async fn told_without_storm(world: &mut World, events: &mut Subscription) -> Vec<Status> {
+    world.pass(SWEEP * 2).await;
+    let told = told(events).await;
+    let most = 2 * usize::from(CHANGES_PER_SWEEP);
+    assert!(told.len() <= most, "{} events", told.len());
+    told
+}
+
 #[tokio::test]
 async fn i9_a_flapping_client_makes_no_storm_and_its_last_word_counts() {
     let mut world = World::paused().await;
@@ -309,13 +318,7 @@ async fn i9_a_flapping_client_makes_no_storm_and_its_last_word_counts() {
         node.set_status(&ann, Status::Busy).await;
         node.set_status(&ann, Status::Away).await;
     }
-    world.pass(SWEEP * 2).await;
-    let told = told(&mut events).await;
-    assert!(
-        told.len() <= 2 * usize::from(CHANGES_PER_SWEEP),
-        "{} events",
-        told.len()
-    );
+    let told = told_without_storm(&mut world, &mut events).await;
     assert_eq!(told.last(), Some(&Status::Away));
 }
 
@@ -329,13 +332,7 @@ async fn i9_who_comes_and_goes_makes_no_storm() {
         node.session_alive(&ann, &session("s1"), false).await;
         node.session_ended(&ann, &session("s1"), Ending::Bye).await;
     }
-    world.pass(SWEEP * 2).await;
-    let told = told(&mut events).await;
-    assert!(
-        told.len() <= 2 * usize::from(CHANGES_PER_SWEEP),
-        "{} events",
-        told.len()
-    );
+    let told = told_without_storm(&mut world, &mut events).await;
     assert_ne!(told.last(), Some(&Status::Online));
     assert!(node.inner.shards[shard_of(&ann)].lock().await.is_empty());
 }
