@@ -19,6 +19,17 @@ use super::sight::final_entry;
 use super::token::{Claims, mint};
 use crate::checker::{Bounds, FinalLog, Verdict, What, check};
 
+/// Settings of a server without limits on rates: what is measured is not how fast one may be.
+pub const UNHURRIED: [&str; 8] = [
+    "--address-connections-per-second",
+    "0",
+    "--user-requests-per-second",
+    "0",
+    "--session-frames-per-second",
+    "100000",
+    "--conversation-entries-per-second",
+    "100000",
+];
 /// How long a test waits for what must happen soon, on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Entries of a page of the final log.

@@ -17,7 +17,7 @@ mod sight;
 mod token;
 
 pub use authority::Authority;
-pub use bench::{AuthedChannel, Bench, PATIENCE, Unary, header, history_after, member, send_frame, text};
+pub use bench::{AuthedChannel, Bench, PATIENCE, UNHURRIED, Unary, header, history_after, member, send_frame, text};
 pub use fleet::{Fleet, Lines, Redis, Role};
 pub use observed::Observed;
 pub use process::{Exit, SECRETS, ServerProcess, binary, free_port};

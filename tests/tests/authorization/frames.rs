@@ -7,12 +7,12 @@ use stonechat_proto::v1::client_frame::Body as Asked;
 use stonechat_proto::v1::server_frame::Body as Seen;
 use stonechat_proto::v1::{CloseReason, RefusalReason};
 use stonechat_tests::harness::{
-    Bench, Claims, Observed, PATIENCE, RawSession, header, history_after, send_frame, text,
+    Bench, Claims, Observed, PATIENCE, RawSession, UNHURRIED, header, history_after, send_frame, text,
 };
 
 use crate::call::{Outcome, answered, client_frames};
-use crate::rows::{ANYBODY, BELONGED, CALLERS, Each, LATE_ADMINS, MEMBERS, SENDER, Scene};
-use crate::{UNHURRIED, blocked_scene, expected, scene};
+use crate::rows::{ANYBODY, BELONGED, CALLERS, Each, LATE_ADMINS, MEMBERS, SENDER, Scene, marks_of};
+use crate::{blocked_scene, expected, scene};
 
 /// What must come of a frame.
 #[derive(Clone, Copy)]
@@ -106,22 +106,9 @@ fn appends(target: &Target) -> Vec<Row> {
 }
 
 fn marks(target: &Target) -> Vec<Row> {
-    let conversation_id = target.scene.room.clone();
-    let delivered = v1::MarkDeliveredRequest {
-        conversation_id: conversation_id.clone(),
-        seq: 1,
-    };
-    let read = v1::MarkReadRequest {
-        conversation_id: conversation_id.clone(),
-        seq: 1,
-        private: false,
-    };
-    let unread = v1::MarkUnreadRequest {
-        conversation_id: conversation_id.clone(),
-        from_seq: 1,
-    };
+    let (delivered, read, unread) = marks_of(&target.scene.room);
     let typing = v1::SetTypingRequest {
-        conversation_id,
+        conversation_id: target.scene.room.clone(),
         stopped: false,
     };
     vec![

@@ -14,7 +14,7 @@ use stonechat_proto::v1::RefusalReason;
 use stonechat_proto::v1::device_service_client::DeviceServiceClient;
 use stonechat_proto::v1::user_service_client::UserServiceClient;
 use stonechat_proto::{admin, v1};
-use stonechat_tests::harness::{Bench, Claims, PATIENCE, header, member};
+use stonechat_tests::harness::{Bench, Claims, PATIENCE, UNHURRIED, header, member};
 
 use call::{Outcome, Rpc, rpcs};
 use rows::{ADMIN, CALLERS, May, Scene};
@@ -58,16 +58,6 @@ async fn what_nodes_say_to_each_other_is_not_on_the_public_port() {
     let refused = client.forward(requests).await.expect_err("it is served");
     assert_eq!(refused.code(), tonic::Code::Unimplemented);
 }
-
-/// Nobody here asks too often: what is measured is not how fast one may be.
-const UNHURRIED: [&str; 6] = [
-    "--address-connections-per-second",
-    "0",
-    "--user-requests-per-second",
-    "0",
-    "--conversation-entries-per-second",
-    "100000",
-];
 
 async fn scene(bench: &mut Bench) -> Scene {
     bench.users(&["mallory", "zoe", "yan"]).await;

@@ -145,28 +145,34 @@ fn messages(scene: &Scene, id: &str) -> Vec<Row> {
     ]
 }
 
-fn receipts(scene: &Scene) -> Vec<Row> {
-    let conversation_id = scene.room.clone();
+/// Marks of a conversation's first entry.
+pub(crate) fn marks_of(room: &str) -> (v1::MarkDeliveredRequest, v1::MarkReadRequest, v1::MarkUnreadRequest) {
+    let conversation_id = || room.to_owned();
     let delivered = v1::MarkDeliveredRequest {
-        conversation_id: conversation_id.clone(),
+        conversation_id: conversation_id(),
         seq: 1,
     };
     let read = v1::MarkReadRequest {
-        conversation_id: conversation_id.clone(),
+        conversation_id: conversation_id(),
         seq: 1,
         private: false,
     };
     let unread = v1::MarkUnreadRequest {
-        conversation_id: conversation_id.clone(),
+        conversation_id: conversation_id(),
         from_seq: 1,
     };
+    (delivered, read, unread)
+}
+
+fn receipts(scene: &Scene) -> Vec<Row> {
+    let (delivered, read, unread) = marks_of(&scene.room);
     let of = |seq| v1::GetReceiptsRequest {
         conversation_id: scene.room.clone(),
         seq,
         with_members: true,
     };
     let typing = v1::SetTypingRequest {
-        conversation_id,
+        conversation_id: scene.room.clone(),
         stopped: false,
     };
     vec![

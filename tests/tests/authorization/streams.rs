@@ -8,12 +8,12 @@ use stonechat_proto::v1;
 use stonechat_proto::v1::server_frame::Body as Seen;
 use stonechat_proto::v1::session_service_client::SessionServiceClient;
 use stonechat_proto::v1::{CloseReason, RefusalReason};
-use stonechat_tests::harness::{Bench, Claims, PATIENCE};
+use stonechat_tests::harness::{Bench, Claims, PATIENCE, UNHURRIED};
 use tonic::{Request, Status};
 
 use crate::call::{Outcome, of_status};
 use crate::frames::{Target, rows};
-use crate::{EVERY_SCOPE, UNHURRIED, of_removed_device, scene};
+use crate::{EVERY_SCOPE, of_removed_device, scene};
 
 /// The device of every session here.
 pub(crate) const DEVICE: &str = "gone";

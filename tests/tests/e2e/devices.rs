@@ -6,9 +6,9 @@ use stonechat_host::{Random, SeededRandom};
 use stonechat_proto::v1;
 use stonechat_proto::v1::client_frame::Body as Asked;
 use stonechat_proto::v1::server_frame::Body as Seen;
-use stonechat_tests::harness::{Acks, Bench, Claims, Hello, PATIENCE, RawSession, send_frame};
+use stonechat_tests::harness::{Acks, Bench, Claims, Hello, PATIENCE, RawSession, UNHURRIED, send_frame};
 
-use crate::support::{UNHURRIED, appended, judge, reaches};
+use crate::support::{appended, judge, reaches};
 
 /// `TestTxnScopeOnLocalEcho`, `same_stanza_id`: the echo says which send of which device it is, so that the sender finds its
 /// own and the other device knows that it is not its own; and what is delivered is what history has.

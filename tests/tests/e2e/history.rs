@@ -5,9 +5,9 @@ use stonechat_proto::v1::client_frame::Body as Asked;
 use stonechat_proto::v1::get_history_request::Anchor;
 use stonechat_proto::v1::server_frame::Body as Seen;
 use stonechat_tests::checker::Check;
-use stonechat_tests::harness::{Bench, PATIENCE, RawSession};
+use stonechat_tests::harness::{Bench, PATIENCE, RawSession, UNHURRIED};
 
-use crate::support::{UNHURRIED, judge, refusal};
+use crate::support::{judge, refusal};
 
 /// The conversation of these cases: its first entry, then messages up to here.
 const HEAD: u64 = 15;

@@ -7,9 +7,9 @@ use stonechat_proto::v1::conversation_service_client::ConversationServiceClient;
 use stonechat_proto::v1::server_frame::Body as Seen;
 use stonechat_proto::v1::user_service_client::UserServiceClient;
 use stonechat_tests::checker::Check;
-use stonechat_tests::harness::{Bench, Claims, PATIENCE, RawSession, header, send_frame};
+use stonechat_tests::harness::{Bench, Claims, PATIENCE, RawSession, UNHURRIED, header, send_frame};
 
-use crate::support::{UNHURRIED, appended, judge, mark_delivered, mark_read, reaches, refusal, rows, sync};
+use crate::support::{appended, judge, mark_delivered, mark_read, reaches, refusal, rows, sync};
 
 /// A block ends a watch by then; streams look again by themselves after 30 s.
 const BLOCK_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);

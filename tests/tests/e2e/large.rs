@@ -8,9 +8,9 @@ use stonechat_proto::v1;
 use stonechat_proto::v1::receipt_service_client::ReceiptServiceClient;
 use stonechat_proto::v1::server_frame::Body as Seen;
 use stonechat_tests::checker::{Check, Seq, What};
-use stonechat_tests::harness::{Bench, Claims, Observed, PATIENCE, RawSession, header, member};
+use stonechat_tests::harness::{Bench, Claims, Observed, PATIENCE, RawSession, UNHURRIED, header, member};
 
-use crate::support::{UNHURRIED, judge, reaches};
+use crate::support::{judge, reaches};
 
 const MEMBERS: usize = 500;
 /// Members that one change may name.

@@ -2,9 +2,9 @@
 
 use stonechat_proto::v1;
 use stonechat_tests::checker::Check;
-use stonechat_tests::harness::{Bench, PATIENCE, RawSession, send_frame};
+use stonechat_tests::harness::{Bench, PATIENCE, RawSession, UNHURRIED, send_frame};
 
-use crate::support::{UNHURRIED, head, judge, pipeline, reaches, refusal};
+use crate::support::{head, judge, pipeline, reaches, refusal};
 
 #[tokio::test]
 async fn a_removed_member_gets_the_removal_and_nothing_after_it() {

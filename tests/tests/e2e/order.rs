@@ -3,9 +3,9 @@
 use stonechat_proto::v1;
 use stonechat_proto::v1::client_frame::Body as Asked;
 use stonechat_tests::checker::Check;
-use stonechat_tests::harness::{Bench, PATIENCE, append_outcome, header, send_frame, text, text_of};
+use stonechat_tests::harness::{Bench, PATIENCE, UNHURRIED, append_outcome, header, send_frame, text, text_of};
 
-use crate::support::{UNHURRIED, appended, judge, pipeline, reaches, refusal, seqs};
+use crate::support::{appended, judge, pipeline, reaches, refusal, seqs};
 
 #[tokio::test]
 async fn pipelined_sends_of_many_devices_keep_each_senders_order() {

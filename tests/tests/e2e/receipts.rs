@@ -8,9 +8,9 @@ use stonechat_proto::v1::client_frame::Body as Asked;
 use stonechat_proto::v1::receipt_service_client::ReceiptServiceClient;
 use stonechat_proto::v1::server_frame::Body as Seen;
 use stonechat_tests::checker::Check;
-use stonechat_tests::harness::{Bench, Claims, Observed, PATIENCE, RawSession};
+use stonechat_tests::harness::{Bench, Claims, Observed, PATIENCE, RawSession, UNHURRIED};
 
-use crate::support::{UNHURRIED, judge, mark_delivered, mark_read, markers, reaches, rows, sync};
+use crate::support::{judge, mark_delivered, mark_read, markers, reaches, rows, sync};
 
 /// The newest receipt of a user that came unasked.
 fn receipt(seen: &Observed, user: &str) -> Option<v1::MemberReceipt> {

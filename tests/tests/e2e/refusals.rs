@@ -4,9 +4,9 @@ use stonechat_proto::v1;
 use stonechat_proto::v1::client_frame::Body as Asked;
 use stonechat_proto::v1::server_frame::Body as Seen;
 use stonechat_tests::checker::Check;
-use stonechat_tests::harness::{Bench, PATIENCE, header, send_frame, text};
+use stonechat_tests::harness::{Bench, PATIENCE, UNHURRIED, header, send_frame, text};
 
-use crate::support::{UNHURRIED, judge, reaches, refusal};
+use crate::support::{judge, reaches, refusal};
 
 fn send(room: &str, id: &str, content: Option<v1::MessageContent>) -> Asked {
     Asked::Send(v1::SendRequest {

@@ -7,9 +7,9 @@ use stonechat_proto::v1::CloseReason;
 use stonechat_proto::v1::client_frame::Body as Asked;
 use stonechat_proto::v1::server_frame::Body as Seen;
 use stonechat_tests::checker::Check;
-use stonechat_tests::harness::{Acks, Bench, Hello, PATIENCE, RawSession};
+use stonechat_tests::harness::{Acks, Bench, Hello, PATIENCE, RawSession, UNHURRIED};
 
-use crate::support::{UNHURRIED, appended, judge, mark_delivered, markers, pipeline, reaches, seqs};
+use crate::support::{appended, judge, mark_delivered, markers, pipeline, reaches, seqs};
 
 /// A 1:1 with so many messages of alice.
 async fn filled(bench: &mut Bench, messages: u64) -> (String, RawSession, u64) {

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use stonechat_proto::v1;
 use stonechat_proto::v1::message_service_client::MessageServiceClient;
 use stonechat_tests::checker::Check;
-use stonechat_tests::harness::{Bench, Claims, PATIENCE, header, send_frame, text};
+use stonechat_tests::harness::{Bench, Claims, PATIENCE, UNHURRIED, header, send_frame, text};
 
-use crate::support::{UNHURRIED, appended, judge, pipeline, reaches, refusal, seqs};
+use crate::support::{appended, judge, pipeline, reaches, refusal, seqs};
 
 #[tokio::test]
 async fn the_same_id_has_the_same_seq_for_ever_and_another_payload_is_refused() {

@@ -8,9 +8,9 @@ use stonechat_proto::v1::CloseReason;
 use stonechat_proto::v1::client_frame::Body as Asked;
 use stonechat_proto::v1::server_frame::Body as Seen;
 use stonechat_tests::checker::Check;
-use stonechat_tests::harness::{Acks, Bench, Claims, Exit, Hello, PATIENCE, RawSession};
+use stonechat_tests::harness::{Acks, Bench, Claims, Exit, Hello, PATIENCE, RawSession, UNHURRIED};
 
-use crate::support::{UNHURRIED, judge, reaches};
+use crate::support::{judge, reaches};
 
 async fn open(bench: &Bench, hello: Hello) -> RawSession {
     let mut session = bench.open_with("alice", hello, Acks::Each).await;

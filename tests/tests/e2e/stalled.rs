@@ -1,9 +1,9 @@
 //! Readers that stop reading (P18, I9): what they cost the server does not grow with what is sent to them.
 
 use stonechat_server::gateway::limits::QUEUE_BYTES_MAX;
-use stonechat_tests::harness::{Acks, Bench, PATIENCE, RawSession};
+use stonechat_tests::harness::{Acks, Bench, PATIENCE, RawSession, UNHURRIED};
 
-use crate::support::{UNHURRIED, appended, judge, reaches};
+use crate::support::{appended, judge, reaches};
 
 /// Users with streams that stall, and how many each has.
 const USERS: usize = 20;

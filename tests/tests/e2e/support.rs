@@ -6,16 +6,6 @@ use stonechat_proto::v1::server_frame::Body as Seen;
 use stonechat_tests::checker::{Check, Verdict};
 use stonechat_tests::harness::{Bench, PATIENCE, RawSession, append_outcome, send_frame};
 
-/// No limits on rates: what is measured is not how fast one may be.
-pub(crate) const UNHURRIED: [&str; 6] = [
-    "--address-connections-per-second",
-    "0",
-    "--session-frames-per-second",
-    "100000",
-    "--conversation-entries-per-second",
-    "100000",
-];
-
 /// What every history of sends and deliveries lets the checker look at.
 pub(crate) const DELIVERY: [Check; 6] = [Check::C1, Check::C2, Check::C3, Check::C4, Check::C5, Check::C14];
 

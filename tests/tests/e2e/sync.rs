@@ -2,9 +2,9 @@
 
 use stonechat_proto::v1;
 use stonechat_proto::v1::server_frame::Body as Seen;
-use stonechat_tests::harness::{Acks, Bench, PATIENCE};
+use stonechat_tests::harness::{Acks, Bench, PATIENCE, UNHURRIED};
 
-use crate::support::{UNHURRIED, rows, sync};
+use crate::support::{rows, sync};
 
 fn ids(rows: &[v1::ConversationSummary]) -> Vec<&str> {
     rows.iter().map(|row| row.conversation_id.as_str()).collect()

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use stonechat_tests::checker::Check;
-use stonechat_tests::harness::{Acks, Bench, PATIENCE};
+use stonechat_tests::harness::{Acks, Bench, PATIENCE, UNHURRIED};
 
-use crate::support::{UNHURRIED, judge, pipeline, reaches, seqs};
+use crate::support::{judge, pipeline, reaches, seqs};
 
 #[tokio::test]
 async fn two_users_chat_and_see_one_order() {

@@ -3,9 +3,9 @@
 use stonechat_proto::v1;
 use stonechat_proto::v1::server_frame::Body as Seen;
 use stonechat_proto::v1::session_service_client::SessionServiceClient;
-use stonechat_tests::harness::{Bench, Claims, PATIENCE, send_frame};
+use stonechat_tests::harness::{Bench, Claims, PATIENCE, UNHURRIED, send_frame};
 
-use crate::support::{UNHURRIED, appended};
+use crate::support::appended;
 
 async fn next(frames: &mut tonic::Streaming<v1::ListenResponse>) -> Option<Seen> {
     let answer = tokio::time::timeout(PATIENCE, frames.message())

@@ -2,18 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use stonechat_tests::harness::{Acks, Bench, DELIVERY, RawSession, Sender, each_once, reaches_head};
+use stonechat_tests::harness::{Acks, Bench, DELIVERY, RawSession, Sender, UNHURRIED, each_once, reaches_head};
 
 const MESSAGES: u64 = 300;
 
 async fn bench() -> (Bench, String, Sender) {
-    let mut bench = Bench::start(&[
-        "--conversation-entries-per-second",
-        "100000",
-        "--session-frames-per-second",
-        "100000",
-    ])
-    .await;
+    let mut bench = Bench::start(&UNHURRIED).await;
     let room = bench.direct("alice", "bob").await;
     let mut alice = Sender::new("alice", &room);
     alice.connect(&bench).await;

@@ -2,16 +2,10 @@
 
 use std::time::Duration;
 
-use stonechat_tests::harness::{Bench, DELIVERY, Sender, each_once, reaches_head};
+use stonechat_tests::harness::{Bench, DELIVERY, Sender, UNHURRIED, each_once, reaches_head};
 
 async fn freeze(time: Duration) {
-    let mut bench = Bench::start(&[
-        "--conversation-entries-per-second",
-        "100000",
-        "--session-frames-per-second",
-        "100000",
-    ])
-    .await;
+    let mut bench = Bench::start(&UNHURRIED).await;
     let room = bench.direct("alice", "bob").await;
     let mut alice = Sender::new("alice", &room);
     alice.connect(&bench).await;

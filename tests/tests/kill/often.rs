@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stonechat_host::monotonic;
-use stonechat_tests::harness::{Bench, DELIVERY, Sender, each_once, reaches_head};
+use stonechat_tests::harness::{Bench, DELIVERY, Sender, UNHURRIED, each_once, reaches_head};
 
 const EVERY: Duration = Duration::from_secs(2);
 /// Conversations, each with its own sender: the writer commits them in groups.
@@ -50,13 +50,7 @@ async fn send_for(loads: &mut [Load], time: Duration) {
 
 /// Runs under load, with a kill every two seconds, for so long.
 async fn run(total: Duration, needed: u64) {
-    let flags = [
-        "--conversation-entries-per-second",
-        "100000",
-        "--session-frames-per-second",
-        "100000",
-    ];
-    let mut bench = Bench::start(&flags).await;
+    let mut bench = Bench::start(&UNHURRIED).await;
     let mut loads = load(&mut bench).await;
     let until = monotonic() + total;
     let mut kills = 0;

@@ -6,7 +6,7 @@ use stonechat_proto::v1;
 use stonechat_proto::v1::client_frame::Body as Asked;
 use stonechat_proto::v1::server_frame::Body as Seen;
 use stonechat_tests::checker::Check;
-use stonechat_tests::harness::{Acks, Bench, PATIENCE, RawSession, reaches_head};
+use stonechat_tests::harness::{Acks, Bench, PATIENCE, RawSession, UNHURRIED, reaches_head};
 
 const ROUNDS: u64 = 6;
 /// Messages of a round, and marks that each device has on the way when the process dies.
@@ -53,13 +53,7 @@ async fn markers(session: &mut RawSession, room: &str, seq: u64) -> v1::Markers 
 
 #[tokio::test]
 async fn f10_receipts_across_kills_leaves_and_joins_never_go_down() {
-    let flags = [
-        "--conversation-entries-per-second",
-        "100000",
-        "--session-frames-per-second",
-        "100000",
-    ];
-    let mut bench = Bench::start(&flags).await;
+    let mut bench = Bench::start(&UNHURRIED).await;
     let room = bench.group(&["alice", "bob"]).await;
     let seed = 10;
     println!("seed {seed}");
