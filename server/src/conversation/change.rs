@@ -17,10 +17,15 @@ pub(super) struct Target {
 impl State {
     /// Applies the authorisation rule to this conversation.
     pub(super) fn authorize(&self, actor: &Actor, action: Action<'_>) -> Result<(), Refusal> {
+        self.authorize_when(self.blocked, actor, action)
+    }
+
+    /// The same, by whoever knows better whether there is a block between the two of a 1:1.
+    pub(super) fn authorize_when(&self, blocked: bool, actor: &Actor, action: Action<'_>) -> Result<(), Refusal> {
         let facts = Facts {
             kind: self.kind,
             standing: actor.user().and_then(|user| self.roster.standing(user)),
-            blocked: self.blocked,
+            blocked,
             role_of: &|user| self.roster.role(user),
         };
         let decided = authorize(actor, action, facts);

@@ -206,11 +206,8 @@ impl Conversations {
         // Asked each time: what this node knows of a 1:1 may be older than a block set through another one.
         let directory = &self.core.backends.directory;
         let blocked = directory.blocked_among(user, &others).await.map_err(not_read)?;
-        let state = State {
-            blocked: state.kind == Kind::Direct && !blocked.is_empty(),
-            ..State::clone(&state)
-        };
-        state.authorize(&caller.actor, Action::Type)?;
+        let between_two = state.kind == Kind::Direct && !blocked.is_empty();
+        state.authorize_when(between_two, &caller.actor, Action::Type)?;
         others.retain(|other| !blocked.contains(other));
         let event = Event::Typing {
             conversation: id,
