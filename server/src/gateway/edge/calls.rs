@@ -13,8 +13,8 @@ use tonic::Status;
 use super::Edge;
 use super::body::{Incomplete, LastByteLast, collect};
 use super::deadline::timeout;
-use super::ending::StreamEnd;
 use super::refusals::{Reason, refused};
+use super::stream_task::StreamTask;
 use crate::api::{RATE_LIMIT_METADATA, Standing, correlate, correlation_of, status_of, status_of_deadline};
 use crate::domain::{Reason as Why, Refusal};
 use crate::gateway::limits::{
@@ -92,7 +92,7 @@ async fn call(edge: &Edge, request: Request, next: Next) -> Result<Response, Sta
         }
         kind => {
             let response = unary(edge, kind, now, request, next).await?;
-            StreamEnd::current().end_within(RESPONSE_WITHIN);
+            StreamTask::current().end_within(RESPONSE_WITHIN);
             response
         }
     };

@@ -16,8 +16,8 @@ use tower::util::Oneshot;
 
 use super::Edge;
 use super::addresses::{Place, Source};
-use super::ending::StreamEnd;
 use super::refusals::{Reason, refused};
+use super::stream_task::StreamTask;
 use super::traffic::Traffic;
 use crate::api::Standing;
 use crate::gateway::limits::{CONNECTION_GRACE, REFUSALS_MAX};
@@ -94,8 +94,8 @@ impl Connection {
 pub(in crate::gateway) struct Line {
     /// When its connection is to end.
     pub(in crate::gateway) ends: Option<Instant>,
-    /// The end of its stream.
-    pub(in crate::gateway) stream: StreamEnd,
+    /// The task of its stream.
+    pub(in crate::gateway) stream: StreamTask,
 }
 
 impl Line {
@@ -104,7 +104,7 @@ impl Line {
         let connection = extensions.get::<Arc<Connection>>();
         Self {
             ends: connection.and_then(|connection| connection.ends),
-            stream: StreamEnd::current(),
+            stream: StreamTask::current(),
         }
     }
 }
@@ -122,7 +122,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         // Over HTTP/1 this task is the stream's, and the request before may have set its end.
-        StreamEnd::current().go_on();
+        StreamTask::current().go_on();
         if request.version() < Version::HTTP_2 {
             self.connection.traffic.is_http1();
         }

@@ -1,8 +1,9 @@
 //! The edge: what keeps strangers, and friends in too great a number, from bending the node.
 //!
 //! `addresses` lets a connection in or not, `io` watches its bytes (`frames` finds the floods), `connection` is what its
-//! requests share, `traffic` what it carries, `calls` is the gate of every call, `admission` the queue in front of the work, `ending` the end of a
-//! stream that nobody reads. Whatever is refused is counted (metric `stonechat_edge_refusals`).
+//! requests share, `traffic` what it carries, `calls` is the gate of every call, `admission` the queue in front of the work,
+//! `stream_task` the task of a stream, and its end when nobody reads. Whatever is refused is counted (metric
+//! `stonechat_edge_refusals`).
 
 mod addresses;
 mod admission;
@@ -11,11 +12,11 @@ mod calls;
 mod connection;
 mod deadline;
 mod descriptors;
-mod ending;
 mod frames;
 mod io;
 mod keyed;
 mod refusals;
+mod stream_task;
 mod traffic;
 
 pub use descriptors::room_for_connections;
@@ -25,8 +26,8 @@ pub use refusals::{Reason, refused};
 pub(super) use admission::Admitted;
 pub(super) use calls::gate;
 pub(super) use connection::{Connection, Fate, Line, Requests};
-pub(super) use ending::{Bounded, StreamEnd};
 pub(super) use io::Watched;
+pub(super) use stream_task::{Bounded, StreamTask};
 pub(super) use traffic::Counted;
 
 use std::net::SocketAddr;

@@ -13,8 +13,8 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::connection::{Connection, Fate};
-use super::ending::Streams;
 use super::refusals::{Reason, refused};
+use super::stream_task::Streams;
 use crate::gateway::limits::{FIRST_REQUEST_WITHIN, IDLE_WITHIN, LEAVE_WITHIN};
 
 /// Open streams of a connection, and since when there are none.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::close;
-use crate::gateway::edge::StreamEnd;
+use crate::gateway::edge::StreamTask;
 use crate::gateway::limits::{QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX};
 use crate::telemetry::meters::meters;
 
@@ -82,7 +82,7 @@ struct Shared {
     reader: AtomicWaker,
     /// Told when a full queue is half empty again, when a closed one is empty, or when the reader went away.
     moved: Notify,
-    end: StreamEnd,
+    task: StreamTask,
 }
 
 struct State {
@@ -116,7 +116,7 @@ impl Shared {
 
     /// The reader has something to look at. In the task of the session it looks anyway, after the session.
     fn wake_reader(&self) {
-        if !self.end.is_inside() {
+        if !self.task.is_inside() {
             self.reader.wake();
         }
     }
@@ -129,7 +129,7 @@ pub(crate) struct Outgoing(Arc<Shared>);
 pub(crate) struct OutgoingStream(Arc<Shared>);
 
 /// A queue and its two ends, on a stream of HTTP.
-pub(in crate::gateway) fn outgoing(end: StreamEnd) -> (Outgoing, OutgoingStream) {
+pub(in crate::gateway) fn outgoing(task: StreamTask) -> (Outgoing, OutgoingStream) {
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
             queue: Queue::default(),
@@ -139,7 +139,7 @@ pub(in crate::gateway) fn outgoing(end: StreamEnd) -> (Outgoing, OutgoingStream)
         }),
         reader: AtomicWaker::new(),
         moved: Notify::new(),
-        end,
+        task,
     });
     (Outgoing(Arc::clone(&shared)), OutgoingStream(shared))
 }
@@ -195,7 +195,7 @@ impl Outgoing {
 
     /// After `close`: the stream of HTTP below ends so long from now, whatever its reader does.
     pub(crate) fn end_within(&self, patience: Duration) {
-        self.0.end.end_within(patience);
+        self.0.task.end_within(patience);
         self.0.wake_reader();
     }
 
@@ -309,7 +309,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_comes_after_the_last_frame() {
-        let (writer, mut reader) = outgoing(StreamEnd::default());
+        let (writer, mut reader) = outgoing(StreamTask::default());
         writer.push(Bytes::from_static(b"one"));
         writer.close(Some(Bytes::from_static(b"last")));
         writer.push(Bytes::from_static(b"late"));
@@ -323,7 +323,7 @@ mod tests {
     /// I9: a reader that had nothing to read for long is not slow once there is much at once; one that then reads nothing is.
     #[tokio::test(start_paused = true)]
     async fn a_quiet_reader_is_not_taken_for_a_slow_one() {
-        let (writer, mut reader) = outgoing(StreamEnd::default());
+        let (writer, mut reader) = outgoing(StreamTask::default());
         tokio::time::sleep(Duration::from_secs(60)).await;
         writer.push(Bytes::from(vec![0; QUEUE_BYTES_MAX / 2]));
         assert_eq!(writer.stuck_since(), None);
@@ -346,7 +346,7 @@ mod tests {
     /// I8: also of a queue whose reader did not read, the reason is the last thing that is forgotten.
     #[tokio::test]
     async fn an_abandoned_queue_keeps_its_last_frame() {
-        let (writer, mut reader) = outgoing(StreamEnd::default());
+        let (writer, mut reader) = outgoing(StreamTask::default());
         for _ in 0..QUEUE_FRAMES_MAX {
             writer.push(Bytes::from_static(b"delivery"));
         }
@@ -363,7 +363,7 @@ mod tests {
     /// I8: a session that panics leaves a reason behind.
     #[tokio::test]
     async fn a_dropped_session_ends_its_stream_with_a_reason() {
-        let (writer, mut reader) = outgoing(StreamEnd::default());
+        let (writer, mut reader) = outgoing(StreamTask::default());
         drop(writer);
         assert_eq!(reader.next().await.transpose().expect("no error"), Some(close::fault()));
         assert!(reader.next().await.is_none());
@@ -371,7 +371,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_goes_away_wakes_the_session() {
-        let (writer, reader) = outgoing(StreamEnd::default());
+        let (writer, reader) = outgoing(StreamTask::default());
         drop(reader);
         writer.moved().await;
         assert!(writer.reader_gone());

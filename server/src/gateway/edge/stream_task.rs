@@ -21,7 +21,7 @@ use tokio::time::{Instant, Sleep};
 use super::refusals::{Reason, refused};
 
 tokio::task_local! {
-    static CURRENT: StreamEnd;
+    static CURRENT: StreamTask;
 }
 
 struct Shared {
@@ -34,17 +34,17 @@ struct Shared {
     beside: Mutex<Vec<BoxFuture<'static, ()>>>,
 }
 
-/// When a stream of HTTP ends, whatever its reader does, and what else runs in its task.
+/// The task of a stream of HTTP: when it ends, whatever its reader does, and what else runs in it.
 #[derive(Clone)]
-pub(in crate::gateway) struct StreamEnd(Arc<Shared>);
+pub(in crate::gateway) struct StreamTask(Arc<Shared>);
 
-impl Default for StreamEnd {
+impl Default for StreamTask {
     fn default() -> Self {
         Self::new(false)
     }
 }
 
-impl StreamEnd {
+impl StreamTask {
     fn new(inside: bool) -> Self {
         Self(Arc::new(Shared {
             began: stonechat_host::monotonic(),
@@ -103,10 +103,10 @@ pin_project! {
     /// A stream's work and what runs beside it, until both are done. `None` when the stream's end came before its work was.
     pub(in crate::gateway) struct Bounded<F: Future> {
         #[pin]
-        work: Option<TaskLocalFuture<StreamEnd, F>>,
+        work: Option<TaskLocalFuture<StreamTask, F>>,
         done: Option<Option<F::Output>>,
         beside: Vec<BoxFuture<'static, ()>>,
-        end: StreamEnd,
+        task: StreamTask,
         // Only a stream that has an end and did not come to it at once has a timer.
         timer: Option<Pin<Box<Sleep>>>,
     }
@@ -114,12 +114,12 @@ pin_project! {
 
 impl<F: Future> Bounded<F> {
     pub(in crate::gateway) fn new(work: F) -> Self {
-        let end = StreamEnd::new(true);
+        let task = StreamTask::new(true);
         Self {
-            work: Some(CURRENT.scope(end.clone(), work)),
+            work: Some(CURRENT.scope(task.clone(), work)),
             done: None,
             beside: Vec::new(),
-            end,
+            task,
             timer: None,
         }
     }
@@ -142,7 +142,7 @@ impl<F: Future> Bounded<F> {
 
     fn poll_end(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        let Some(at) = this.end.at() else {
+        let Some(at) = this.task.at() else {
             return Poll::Pending;
         };
         let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
@@ -164,7 +164,7 @@ impl<F: Future> Future for Bounded<F> {
                 .retain_mut(|beside| beside.as_mut().poll(context).is_pending());
             self.as_mut().poll_work(context);
             let this = self.as_mut().project();
-            let more = this.end.take_beside();
+            let more = this.task.take_beside();
             if more.is_empty() {
                 break;
             }
@@ -200,7 +200,7 @@ mod tests {
     async fn a_stream_ends_when_it_was_told_to() {
         let started = stonechat_host::monotonic();
         let stuck = Bounded::new(async {
-            StreamEnd::current().end_within(Duration::from_secs(30));
+            StreamTask::current().end_within(Duration::from_secs(30));
             std::future::pending::<()>().await;
         });
         assert_eq!(stuck.await, None);
@@ -210,7 +210,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn work_that_ends_by_itself_is_let_be() {
         let quick = Bounded::new(async {
-            StreamEnd::current().end_within(Duration::from_secs(1));
+            StreamTask::current().end_within(Duration::from_secs(1));
             1
         });
         assert_eq!(quick.await, Some(1));
@@ -220,9 +220,9 @@ mod tests {
         });
         assert_eq!(endless.await, Some(2));
         let again = Bounded::new(async {
-            StreamEnd::current().end_within(Duration::from_secs(1));
+            StreamTask::current().end_within(Duration::from_secs(1));
             tokio::task::yield_now().await;
-            StreamEnd::current().go_on();
+            StreamTask::current().go_on();
             tokio::time::sleep(Duration::from_secs(10)).await;
             3
         });
@@ -246,13 +246,13 @@ mod tests {
         let (say, heard) = tokio::sync::oneshot::channel();
         let stream = Bounded::new(async move {
             let _told = told;
-            let (end, say) = (StreamEnd::current(), say);
-            assert!(end.is_inside());
-            end.run_beside(async move {
+            let (task, say) = (StreamTask::current(), say);
+            assert!(task.is_inside());
+            task.run_beside(async move {
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 say.send(seen.load(Ordering::Relaxed)).expect("a listener");
             });
-            end.end_within(Duration::from_secs(1));
+            task.end_within(Duration::from_secs(1));
             std::future::pending::<()>().await;
         });
         assert_eq!(stream.await, None);
@@ -263,7 +263,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_panic_beside_leaves_the_stream_alone() {
         let stream = Bounded::new(async {
-            StreamEnd::current().run_beside(async { panic!("a bug") });
+            StreamTask::current().run_beside(async { panic!("a bug") });
             tokio::time::sleep(Duration::from_secs(1)).await;
             4
         });
