@@ -1,6 +1,7 @@
 //! The services of a fleet, as `scripts/services` names them in the environment, and nodes on them.
 
 use std::path::Path;
+use std::process::Command;
 
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
@@ -18,8 +19,28 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// `None` where nobody started them.
-    pub(crate) fn found() -> Option<Self> {
+    /// `None` where nobody started them; with a new database for this run, as the keyspace is a new one: what one of them knows
+    /// and the other does not is damage.
+    pub(crate) fn found() -> Outcome<Option<Self>> {
+        let Some(mut services) = Self::named() else {
+            return Ok(None);
+        };
+        let create = format!("create database {}", services.name);
+        let created = Command::new("psql")
+            .args([&services.postgres, "-qc", &create])
+            .status()?;
+        let (server, _) = services
+            .postgres
+            .rsplit_once('/')
+            .ok_or("an address without a database")?;
+        if !created.success() {
+            return Err(format!("psql cannot create a database on {server}").into());
+        }
+        services.postgres = format!("{server}/{}", services.name);
+        Ok(Some(services))
+    }
+
+    fn named() -> Option<Self> {
         let address = |name: &str| {
             let variable = format!("STONECHAT_TEST_{name}");
             std::env::var(variable).ok().filter(|address| !address.is_empty())

@@ -33,7 +33,7 @@ const STEADY_PER_SECOND: u32 = 200;
 const RECIPIENTS: usize = 500;
 
 pub(super) async fn run(context: &mut Context) -> Outcome<()> {
-    let Some(services) = Services::found() else {
+    let Some(services) = Services::found()? else {
         eprintln!("production: skipped, no services; eval \"$(scripts/services start)\" starts them");
         return Ok(());
     };
