@@ -3,7 +3,10 @@
 use std::fmt;
 
 use stonechat_host::Random;
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::traces::TraceOptions;
@@ -54,8 +57,8 @@ pub fn check_filter(filter: &str) -> Result<(), TelemetryError> {
     parse_filter(filter).map(drop)
 }
 
-fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
-    EnvFilter::try_new(filter).map_err(|why| TelemetryError::Filter {
+fn parse_filter(filter: &str) -> Result<Targets, TelemetryError> {
+    filter.parse::<Targets>().map_err(|why| TelemetryError::Filter {
         filter: filter.to_owned(),
         why: why.to_string(),
     })
@@ -87,7 +90,6 @@ fn init_both(_: LogFormat, _: &str, _: &TraceOptions) -> Result<Running, Telemet
 #[cfg(feature = "otlp")]
 fn init_both(format: LogFormat, filter: &str, options: &TraceOptions) -> Result<Running, TelemetryError> {
     use tracing_subscriber::filter::filter_fn;
-    use tracing_subscriber::layer::{Layer, SubscriberExt};
 
     use super::otlp::{TARGET, layer};
 
@@ -97,12 +99,7 @@ fn init_both(format: LogFormat, filter: &str, options: &TraceOptions) -> Result<
         endpoint: options.endpoint.clone(),
         why,
     })?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = match format {
-        LogFormat::Human => lines.boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
-    };
-    let lines = lines.with_filter(parse_filter(filter)?).with_filter(of_logs);
+    let lines = lines(format).with_filter(parse_filter(filter)?).with_filter(of_logs);
     let all = tracing_subscriber::registry()
         .with(lines)
         .with(spans.with_filter(of_traces()));
@@ -114,15 +111,21 @@ fn init_both(format: LogFormat, filter: &str, options: &TraceOptions) -> Result<
 }
 
 fn init_logs(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
-    let filter = parse_filter(filter)?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let done = match format {
-        LogFormat::Human => lines.finish().try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
-    };
-    done.map_err(|error| TelemetryError::Twice(error.to_string()))
+    let all = tracing_subscriber::registry()
+        .with(parse_filter(filter)?)
+        .with(lines(format));
+    all.try_init().map_err(|error| TelemetryError::Twice(error.to_string()))
+}
+
+fn lines<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match format {
+        LogFormat::Human => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    }
 }
 
 /// A new id that joins all log lines and deliveries of one request.

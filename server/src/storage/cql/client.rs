@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use scylla::client::execution_profile::ExecutionProfile;
-use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::policies::load_balancing::DefaultPolicy;
@@ -15,9 +14,10 @@ use scylla::response::query_result::QueryResult;
 use scylla::response::{PagingState, PagingStateResponse};
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
-use scylla::statement::{Consistency, SerialConsistency};
+use scylla::statement::{Consistency, SerialConsistency, Statement};
 use scylla::value::{CqlValue, Row};
 
+use super::driver::Driver;
 use super::{CqlError, CqlOptions};
 
 /// The servers' own limits are 2 to 5 s, so that their answer comes first; far below the time within which a change
@@ -39,7 +39,7 @@ pub(super) type Values = Vec<CqlValue>;
 pub(super) type Steps<'a> = Vec<(&'a PreparedStatement, Values)>;
 
 pub(super) struct Client {
-    session: Session,
+    driver: Box<dyn Driver>,
     operations: AtomicU64,
     foreign_writes: AtomicU64,
     #[cfg(test)]
@@ -90,7 +90,7 @@ impl Client {
             builder = builder.user(user, password);
         }
         Ok(Self {
-            session: builder.build().await?,
+            driver: Box::new(builder.build().await?),
             operations: AtomicU64::new(0),
             foreign_writes: AtomicU64::new(0),
             #[cfg(test)]
@@ -99,7 +99,7 @@ impl Client {
     }
 
     pub(super) async fn use_keyspace(&self, keyspace: &str) -> Result<(), CqlError> {
-        let used = self.session.use_keyspace(keyspace, true).await;
+        let used = self.driver.use_keyspace(keyspace).await;
         used.map_err(|error| CqlError::Answer(error.to_string()))
     }
 
@@ -121,26 +121,26 @@ impl Client {
 
     /// A statement of the schema; waits until all servers agree on it.
     pub(super) async fn define(&self, text: &str) -> Result<(), CqlError> {
-        let mut statement = scylla::statement::Statement::new(text);
+        let mut statement = Statement::new(text);
         statement.set_request_timeout(Some(SCHEMA_TIMEOUT));
         self.count();
-        self.session.query_unpaged(statement, ()).await?;
+        self.driver.query(statement).await?;
         Ok(())
     }
 
     /// Rows of a statement without values.
     pub(super) async fn ask(&self, text: &str) -> Result<Vec<Row>, CqlError> {
         self.count();
-        let result = self.session.query_unpaged(text, ()).await?.into_rows_result()?;
+        let result = self.driver.query(Statement::new(text)).await?.into_rows_result()?;
         let rows = result.rows::<Row>()?.collect::<Result<Vec<_>, _>>()?;
         Ok(rows)
     }
 
     pub(super) async fn prepare(&self, text: &str) -> Result<PreparedStatement, CqlError> {
-        let mut statement = scylla::statement::Statement::new(text);
+        let mut statement = Statement::new(text);
         statement.set_page_size(PAGE_ROWS);
         self.count();
-        Ok(self.session.prepare(statement).await?)
+        Ok(self.driver.prepare(statement).await?)
     }
 
     /// The same statement, read as all conditional writes before it left it: it ends those that are under way.
@@ -159,7 +159,7 @@ impl Client {
         loop {
             self.count();
             let (page, more): (QueryResult, PagingStateResponse) =
-                self.session.execute_single_page(statement, &values, state).await?;
+                self.driver.page(statement, &values, state).await?;
             let page = page.into_rows_result()?;
             for row in page.rows::<T>()? {
                 all.push(row?);
@@ -182,7 +182,7 @@ impl Client {
     /// A write without conditions.
     pub(super) async fn write(&self, statement: &PreparedStatement, values: Values) -> Result<(), CqlError> {
         self.count();
-        self.session.execute_unpaged(statement, values).await?;
+        self.driver.execute(statement, values).await?;
         Ok(())
     }
 
@@ -240,6 +240,6 @@ impl Client {
             values.push(of_statement);
         }
         self.count();
-        Ok(self.session.batch(&batch, values).await?)
+        Ok(self.driver.batch(&batch, values).await?)
     }
 }

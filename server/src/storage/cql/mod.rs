@@ -7,6 +7,7 @@
 mod append;
 mod buckets;
 mod client;
+mod driver;
 mod error;
 mod find;
 mod hints;
