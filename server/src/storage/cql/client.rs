@@ -158,8 +158,7 @@ impl Client {
         let (mut all, mut state) = (Vec::new(), PagingState::start());
         loop {
             self.count();
-            let (page, more): (QueryResult, PagingStateResponse) =
-                self.driver.page(statement, &values, state).await?;
+            let (page, more): (QueryResult, PagingStateResponse) = self.driver.page(statement, &values, state).await?;
             let page = page.into_rows_result()?;
             for row in page.rows::<T>()? {
                 all.push(row?);

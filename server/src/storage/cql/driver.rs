@@ -33,11 +33,8 @@ pub(super) trait Driver: Send + Sync {
         from: PagingState,
     ) -> BoxFuture<'a, Result<(QueryResult, PagingStateResponse), ExecutionError>>;
 
-    fn batch<'a>(
-        &'a self,
-        batch: &'a Batch,
-        values: Vec<Values>,
-    ) -> BoxFuture<'a, Result<QueryResult, ExecutionError>>;
+    fn batch<'a>(&'a self, batch: &'a Batch, values: Vec<Values>)
+    -> BoxFuture<'a, Result<QueryResult, ExecutionError>>;
 }
 
 impl Driver for Session {
