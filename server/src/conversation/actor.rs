@@ -7,7 +7,7 @@
 //!   and fan-out is pending in the log, so the next start delivers it;
 //! - after the acks: as before, and the senders know.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use stonechat_host::{crash_point, monotonic, rule_holds};
@@ -21,12 +21,13 @@ use super::limits::{
     BATCH_ENTRIES_MAX, BLOCK_LOOK_EVERY, CONFLICT_TRIES_MAX, IDLE, IDLE_CROWDED, LOADED_MAX, QUEUE_MAX, REPLAY_PAGE,
     UNKNOWN_TRIES_MAX,
 };
+use super::moved::Moved;
 use super::rate::RateLimit;
 use super::sequencer::{Append, Plan, Verdict, appended, doubted, plan, unasked};
 use super::state::{State, append_refusal, is_blocked, load, read_refusal, unavailable};
 use super::{fanout, receipts};
 use crate::domain::authorization::Actor as Who;
-use crate::domain::{ConversationId, Effect, Kind, Reason, Refusal, Seq, UserId};
+use crate::domain::{ConversationId, Effect, Kind, Reason, Refusal, Seq};
 use crate::storage::{AppendBatch, AppendError, StoredEntry};
 use crate::telemetry::meters::{Outcome, Shed, meters};
 
@@ -38,8 +39,6 @@ pub(super) enum Command {
     Reload(oneshot::Sender<Result<(), Refusal>>),
     /// Fan out again from this seq on: whoever should have may be dead.
     Redrive(Seq),
-    /// This member's public markers moved.
-    MarkersMoved(UserId),
     /// Answer when everything before is done.
     Flush(oneshot::Sender<()>),
 }
@@ -52,6 +51,8 @@ pub(super) type Published = Option<Result<Arc<State>, Refusal>>;
 pub(super) struct ActorHandle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) published: watch::Receiver<Published>,
+    /// Members of whose receipts the others are to be told.
+    pub(super) moved: Arc<Moved>,
     /// Held while waiting for the load: waiters go on in the order in which they came, so that a simulation repeats (a
     /// watch wakes them in an order of its own).
     pub(super) turn: Arc<Mutex<()>>,
@@ -64,10 +65,12 @@ pub(super) struct ActorHandle {
 pub(super) fn spawn(core: Arc<Core>, id: ConversationId, generation: u64) -> ActorHandle {
     let (commands, inbox) = mpsc::channel(QUEUE_MAX);
     let (publish, published) = watch::channel(None);
-    tokio::spawn(start(core, id, generation, inbox, publish));
+    let moved = Arc::<Moved>::default();
+    tokio::spawn(start(core, id, generation, inbox, publish, Arc::clone(&moved)));
     ActorHandle {
         commands,
         published,
+        moved,
         turn: Arc::default(),
         generation,
     }
@@ -79,6 +82,7 @@ async fn start(
     generation: u64,
     mut inbox: mpsc::Receiver<Command>,
     publish: watch::Sender<Published>,
+    moved: Arc<Moved>,
 ) {
     let block_looked = monotonic();
     match take_over(&core, id).await {
@@ -94,8 +98,7 @@ async fn start(
                 fanout,
                 rate,
                 waiting: VecDeque::new(),
-                moved: BTreeSet::new(),
-                receipts_due: None,
+                moved,
                 block_looked,
                 halted: None,
                 generation,
@@ -140,9 +143,7 @@ struct Actor {
     rate: RateLimit,
     /// Accepted into the batch to come; bounded by `BATCH_ENTRIES_MAX`.
     waiting: VecDeque<Append>,
-    /// Members whose receipts wait to be sent; bounded by the roster.
-    moved: BTreeSet<UserId>,
-    receipts_due: Option<Instant>,
+    moved: Arc<Moved>,
     /// When it was last looked whether it is blocked.
     block_looked: Instant,
     /// The fault behind which nothing is taken any more; see [`Limits::halts`](super::Limits).
@@ -157,6 +158,8 @@ impl Actor {
             self.take_queued().await;
             while !self.waiting.is_empty() {
                 self.commit().await;
+                // Here too, or a conversation that is never out of work would never tell its receipts.
+                self.tell_receipts().await;
                 self.take_queued().await;
             }
         }
@@ -166,18 +169,16 @@ impl Actor {
     /// The next command; sends receipts that are due; `None` when idle long enough and nothing can come any more.
     async fn next_command(&mut self) -> Option<Command> {
         loop {
-            // Before the queue, or a busy conversation would never tell its receipts.
-            if self.receipts_due.is_some_and(|due| due <= monotonic()) {
-                self.send_receipts().await;
-            }
-            let idle_at = monotonic() + self.idle_limit();
-            let wake = self.receipts_due.map_or(idle_at, |due| due.min(idle_at));
+            self.tell_receipts().await;
+            let (due, idle_at) = (self.receipts_due(), monotonic() + self.idle_limit());
+            let wake = due.map_or(idle_at, |due| due.min(idle_at));
             tokio::select! {
                 biased;
+                () = self.moved.begun(), if due.is_none() => {}
                 command = self.inbox.recv() => return command,
                 () = tokio::time::sleep_until(wake) => {
                     // Its worker ends with it, so it stays while something is to be made up for.
-                    if self.receipts_due.is_none() && !self.fanout.owes() {
+                    if self.moved.since().is_none() && !self.fanout.owes() {
                         // Out of the registry first, then closed: a command that came in between is still handled.
                         self.core.registry.remove(self.state.id, self.generation);
                         self.inbox.close();
@@ -212,11 +213,6 @@ impl Actor {
                 let _gone = done.send(self.reload().await);
             }
             Command::Redrive(from) => self.redrive(from).await,
-            Command::MarkersMoved(user) => {
-                self.moved.insert(user);
-                let delay = receipts::delay(&self.state);
-                self.receipts_due.get_or_insert_with(|| monotonic() + delay);
-            }
             Command::Flush(done) => {
                 while !self.waiting.is_empty() {
                     self.commit().await;
@@ -430,13 +426,22 @@ impl Actor {
         self.fanout.send(batch).await;
     }
 
+    fn receipts_due(&self) -> Option<Instant> {
+        self.moved.since().map(|since| since + receipts::delay(&self.state))
+    }
+
+    async fn tell_receipts(&mut self) {
+        if self.receipts_due().is_some_and(|due| due <= monotonic()) {
+            self.send_receipts().await;
+        }
+    }
+
     async fn send_receipts(&mut self) {
-        self.receipts_due = None;
-        if !self.moved.is_empty() && !self.core.owns(self.state.id) {
+        if self.moved.since().is_some() && !self.core.owns(self.state.id) {
             // The owner appends, and may have removed somebody who must not hear of it (I7).
             let _late = self.reload().await;
         }
-        let moved = std::mem::take(&mut self.moved);
+        let moved = self.moved.take();
         if !moved.is_empty() && !self.state.blocked {
             receipts::send_moved(&self.core.backends, &self.state, &moved).await;
         }

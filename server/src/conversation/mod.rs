@@ -12,6 +12,7 @@ mod fanout;
 mod history;
 mod limits;
 mod membership;
+mod moved;
 mod owed;
 mod peers;
 mod people;
@@ -49,7 +50,7 @@ use crate::bus::{Bus, Event};
 use crate::domain::authorization::Action;
 use crate::domain::{ConversationId, CorrelationId, Kind, Reason, Refusal, UserId};
 use crate::storage::{Directory, Durability, Head, Markers, MessageLog};
-use crate::telemetry::meters::{Shed, meters};
+use crate::telemetry::meters::{Held, Shed, meters};
 use crate::telemetry::traces::{Stage, within};
 
 /// What the conversation rules stand on.
@@ -145,6 +146,7 @@ impl Conversations {
             correlation: caller.correlation,
             at: stonechat_host::monotonic(),
             answer,
+            _waiting: meters().appends_waiting.hold(),
         };
         self.enqueue(Append {
             payload: payload_hash(&request),
@@ -290,6 +292,7 @@ struct Queued {
     correlation: CorrelationId,
     at: Instant,
     answer: oneshot::Receiver<Result<Appended, Refusal>>,
+    _waiting: Held,
 }
 
 impl Queued {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use stonechat_host::{crash_point, rule_holds};
 
-use super::actor::Command;
 use super::limits::{RECEIPTS_DELAY, RECEIPTS_DELAY_LARGE, RECEIPTS_NAMED_MAX, RECEIPTS_SMALL_GROUP};
 use super::state::{State, directory_refusal, marker_refusal, read_refusal, unavailable};
 use super::{Backends, Caller, Conversations, MemberReceipt, OwnMarkers, Receipts};
@@ -193,9 +192,9 @@ impl Conversations {
             let after = before.merge(*markers);
             moved |= after != before;
             if after.delivered > before.delivered || after.read_public > before.read_public {
-                // A full queue only delays the event: the next receipt sends the newest values.
+                // Where no actor can be had it is only late: the next receipt sends the newest values.
                 if let Ok(actor) = self.core.actor(*id) {
-                    let _busy = actor.commands.try_send(Command::MarkersMoved(user.clone()));
+                    actor.moved.note(user);
                 }
             }
         }

@@ -30,7 +30,23 @@ impl Conversations {
             .map_err(marker_refusal)?;
         let has_more = rows.len() > limit;
         rows.truncate(limit);
-        let newest = rows.last().map_or(after, |row| row.change);
+        let rows = self.with_positions(user, caller.device.as_ref(), rows).await?;
+        self.list_page(user, after, &rows, has_more).await
+    }
+
+    /// The page of the list that these rows make, read after `after` in the user's changes; with each the position of the
+    /// device that asks.
+    ///
+    /// # Errors
+    /// The store cannot answer.
+    pub async fn list_page(
+        &self,
+        user: &UserId,
+        after: ChangeStamp,
+        rows: &[(InboxRow, Seq)],
+        has_more: bool,
+    ) -> Result<ListPage, Refusal> {
+        let newest = rows.last().map_or(after, |(row, _)| row.change);
         // Who has everything starts again where nothing can appear any more (I5).
         let newest = if has_more {
             newest
@@ -38,7 +54,7 @@ impl Conversations {
             self.markers().settled(newest)
         };
         Ok(ListPage {
-            rows: self.summaries(user, caller.device.as_ref(), &rows).await?,
+            rows: self.summaries(user, rows).await?,
             next_cursor: self.write_cursor(newest),
             has_more,
         })
@@ -57,39 +73,41 @@ impl Conversations {
         self.core.barrier.wait_for(id).await;
         let row = self.markers().inbox_row(user, id).await.map_err(marker_refusal)?;
         let Some(row) = row else { return Ok(None) };
-        Ok(self.summaries(user, device, &[row]).await?.pop())
+        let rows = self.with_positions(user, device, vec![row]).await?;
+        Ok(self.summaries(user, &rows).await?.pop())
     }
 
-    /// The list rows of these inbox rows, in their order; `device` fills `device_seq`.
-    ///
-    /// # Errors
-    /// The store cannot answer.
-    pub async fn summaries(
+    /// Rows with what the device has of each; 0 without a device.
+    async fn with_positions(
         &self,
         user: &UserId,
         device: Option<&DeviceId>,
-        rows: &[InboxRow],
-    ) -> Result<Vec<Summary>, Refusal> {
-        let ids: Vec<ConversationId> = rows.iter().map(|row| row.conversation).collect();
-        let views = self
-            .core
-            .backends
-            .directory
-            .views(user, &ids)
-            .await
-            .map_err(directory_refusal)?;
-        let sets = self.markers().get_many(user, &ids).await.map_err(marker_refusal)?;
+        rows: Vec<InboxRow>,
+    ) -> Result<Vec<(InboxRow, Seq)>, Refusal> {
         let positions = match device {
-            Some(device) => self
-                .markers()
-                .device_positions(user, device, &ids)
-                .await
-                .map_err(marker_refusal)?,
-            None => vec![Seq::ZERO; ids.len()],
+            Some(device) if !rows.is_empty() => {
+                let ids: Vec<ConversationId> = rows.iter().map(|row| row.conversation).collect();
+                let positions = self.markers().device_positions(user, device, &ids).await;
+                positions.map_err(marker_refusal)?
+            }
+            _ => vec![Seq::ZERO; rows.len()],
         };
-        let rows = rows.iter().zip(sets).zip(positions);
+        Ok(rows.into_iter().zip(positions).collect())
+    }
+
+    /// The list rows of these inbox rows, in their order.
+    async fn summaries(&self, user: &UserId, rows: &[(InboxRow, Seq)]) -> Result<Vec<Summary>, Refusal> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<ConversationId> = rows.iter().map(|(row, _)| row.conversation).collect();
+        let directory = &self.core.backends.directory;
+        let views = directory.views(user, &ids).await.map_err(directory_refusal)?;
+        let sets = self.markers().get_many(user, &ids).await.map_err(marker_refusal)?;
         Ok(rows
-            .filter_map(|((row, set), device_seq)| summary_of(*row, views.get(&row.conversation)?, set, device_seq))
+            .iter()
+            .zip(sets)
+            .filter_map(|((row, device_seq), set)| summary_of(*row, views.get(&row.conversation)?, set, *device_seq))
             .collect())
     }
 

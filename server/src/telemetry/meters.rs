@@ -113,6 +113,8 @@ meters! {
     // Conversations.
     conversations_loaded: Gauge = "stonechat_conversations_loaded",
         "Conversations in memory", Gauge::default();
+    appends_waiting: Gauge = "stonechat_appends_waiting",
+        "Appends in the queues of their conversations, or being written", Gauge::default();
     appends: CounterBy<Outcome> = "stonechat_appends",
         "Appends answered", CounterBy::default();
     ack_seconds: Histogram = "stonechat_ack_seconds",
@@ -171,6 +173,8 @@ meters! {
         "One durable commit of the embedded store, write and fsync", Histogram::of_times(TIMES);
     commit_jobs: Histogram = "stonechat_commit_jobs",
         "Jobs that shared one commit of the embedded store", Histogram::of_sizes(SIZES);
+    store_reads: Counter = "stonechat_store_reads",
+        "Questions put to log and markers of the embedded store, and its reads of many rows once more", Counter::default();
     store_queue: Gauge = "stonechat_store_queue_jobs",
         "Jobs that waited for the embedded store's writer when it took its last group", Gauge::default();
 }

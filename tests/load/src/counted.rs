@@ -1,6 +1,7 @@
 //! What the devices of a run count together.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -14,9 +15,11 @@ const LATENCY_MAX_US: u64 = 120_000_000;
 /// What all moments count from: runs after each other must not use a request id twice.
 static START: OnceLock<Instant> = OnceLock::new();
 
-/// Everything that was counted since the last reset.
+/// Everything that was counted of the messages meant to be sent in a span of time.
 #[derive(Clone)]
 pub(crate) struct Counted {
+    /// In microseconds since the bench began, the end not included.
+    span_us: Range<u64>,
     pub(crate) ack: Histogram<u64>,
     pub(crate) delivery: Histogram<u64>,
     pub(crate) per_second: Vec<u64>,
@@ -34,10 +37,11 @@ pub(crate) struct Shared {
 }
 
 impl Counted {
-    pub(crate) fn new() -> Outcome<Self> {
+    pub(crate) fn of(span_us: Range<u64>) -> Outcome<Self> {
         let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX_US, 3);
         let (ack, delivery) = (histogram()?, histogram()?);
         Ok(Self {
+            span_us,
             ack,
             delivery,
             per_second: Vec::new(),
@@ -50,7 +54,7 @@ impl Shared {
     pub(crate) fn new() -> Outcome<Self> {
         let zero = || AtomicU64::new(0);
         let (sent, answered, refused, delivered) = (zero(), zero(), zero(), zero());
-        let counted = Mutex::new(Counted::new()?);
+        let counted = Mutex::new(Counted::of(0..u64::MAX)?);
         Ok(Self {
             start: *START.get_or_init(stonechat_host::monotonic),
             counted,
@@ -74,15 +78,23 @@ impl Shared {
     pub(crate) fn note_ack(&self, meant_us: u64) {
         let now = self.now_us();
         self.answered.fetch_add(1, Ordering::Relaxed);
-        self.lock().ack.saturating_record(now.saturating_sub(meant_us).max(1));
+        let mut counted = self.lock();
+        if counted.span_us.contains(&meant_us) {
+            counted.ack.saturating_record(now.saturating_sub(meant_us).max(1));
+        }
     }
 
     pub(crate) fn note_delivery(&self, meant_us: u64) {
         let now = self.now_us();
         self.delivered.fetch_add(1, Ordering::Relaxed);
         let mut counted = self.lock();
-        counted.delivery.saturating_record(now.saturating_sub(meant_us).max(1));
-        let second = usize::try_from(now / 1_000_000).unwrap_or(0);
+        if counted.span_us.contains(&meant_us) {
+            counted.delivery.saturating_record(now.saturating_sub(meant_us).max(1));
+        }
+        if !counted.span_us.contains(&now) {
+            return;
+        }
+        let second = usize::try_from((now - counted.span_us.start) / 1_000_000).unwrap_or(0);
         if counted.per_second.len() <= second {
             counted.per_second.resize(second + 1, 0);
         }

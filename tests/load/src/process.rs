@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
 use crate::Outcome;
@@ -59,6 +60,8 @@ pub(crate) struct Server {
     pub(crate) kind: Kind,
     pub(crate) address: SocketAddr,
     pub(crate) folder: PathBuf,
+    /// Where its metrics are.
+    operator: Option<SocketAddr>,
     child: Child,
     _kept: Option<tempfile::TempDir>,
     /// Another node of its fleet, whose usage is measured as well.
@@ -83,7 +86,7 @@ impl Server {
         let address = free_address().await?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["bare", "--listen", &address.to_string()]);
-        Self::launch(Kind::Bare, command, address, PathBuf::new(), None).await
+        Self::launch(Kind::Bare, command, [address, address], PathBuf::new(), None).await
     }
 
     /// Starts the binary on a new folder, with more flags.
@@ -100,23 +103,24 @@ impl Server {
         flags: &[&str],
         kept: Option<tempfile::TempDir>,
     ) -> Outcome<Self> {
-        let address = free_address().await?;
+        let (address, operator) = (free_address().await?, free_address().await?);
         let mut command = Command::new(binary);
         command.arg("serve").arg("--data-folder").arg(&folder);
         command
             .args(["--listen", &address.to_string()])
+            .args(["--operator-listen", &operator.to_string()])
             .args(OPEN_LIMITS)
             .args(flags);
         if std::env::var_os(LOG_FILTER).is_none() {
             command.env(LOG_FILTER, "warn");
         }
-        Self::launch(Kind::Stonechat, command, address, folder, kept).await
+        Self::launch(Kind::Stonechat, command, [address, operator], folder, kept).await
     }
 
     async fn launch(
         kind: Kind,
         mut command: Command,
-        address: SocketAddr,
+        [address, operator]: [SocketAddr; 2],
         folder: PathBuf,
         kept: Option<tempfile::TempDir>,
     ) -> Outcome<Self> {
@@ -126,6 +130,7 @@ impl Server {
             kind,
             address,
             folder,
+            operator: (kind == Kind::Stonechat).then_some(operator),
             child,
             _kept: kept,
             beside: None,
@@ -160,6 +165,19 @@ impl Server {
             cpu: Duration::from_millis(ticks.ok_or("no time in /proc")? * 1_000 / TICKS_PER_SECOND),
             rss: pages * 4_096,
         })
+    }
+
+    /// One of its counters, as it is shown to operators.
+    pub(crate) async fn counter(&self, name: &str) -> Outcome<u64> {
+        let mut connection = TcpStream::connect(self.operator.ok_or("a bare server counts nothing")?).await?;
+        let ask = "GET /metrics HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n";
+        connection.write_all(ask.as_bytes()).await?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await?;
+        let line = answer
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.ok_or_else(|| format!("no metric {name}"))?.parse()?)
     }
 
     /// Kills it, and gives its folder back for another start.

@@ -89,20 +89,21 @@ impl Report {
             let row = self.row(scenario, &format!("{what} {name}"), "ms", value);
             row.target = p99.filter(|_| name == "p99");
         }
-        let title = format!("{scenario}: {what}, distribution");
-        let points = latency
-            .iter_quantiles(2)
-            .filter(|step| step.quantile_iterated_to() < 1.0);
-        let point = |step: hdrhistogram::iterators::IterationValue<u64>| {
-            let nines = -(1.0 - step.quantile_iterated_to()).log10();
-            (nines, step.value_iterated_to() as f64 / 1_000.0)
-        };
-        let series = vec![Series {
-            name: what.to_owned(),
-            points: points.map(point).collect(),
-        }];
-        let (x, y) = ("nines (1 = p90, 2 = p99, 3 = p99.9)", "ms");
-        self.plots.push(Plot { title, x, y, series });
+        self.distribution(format!("{scenario}: {what}, distribution"), &[(what, latency)]);
+    }
+
+    /// How latencies in microseconds are distributed, as a plot.
+    pub(crate) fn distribution(&mut self, title: String, latencies: &[(&str, &Histogram<u64>)]) {
+        let series = latencies.iter().map(|(name, latency)| Series {
+            name: (*name).to_owned(),
+            points: nines(latency),
+        });
+        self.plots.push(Plot {
+            title,
+            x: "nines (1 = p90, 2 = p99, 3 = p99.9)",
+            y: "ms",
+            series: series.collect(),
+        });
     }
 
     /// Events per second over the time of a run.
@@ -165,6 +166,18 @@ impl Report {
         }
         Ok(fs::write(folder.join("report.html"), page)?)
     }
+}
+
+/// Milliseconds over the nines of their quantile.
+fn nines(latency: &Histogram<u64>) -> Vec<(f64, f64)> {
+    let steps = latency.iter_quantiles(2);
+    steps
+        .filter(|step| step.quantile_iterated_to() < 1.0)
+        .map(|step| {
+            let nines = -(1.0 - step.quantile_iterated_to()).log10();
+            (nines, step.value_iterated_to() as f64 / 1_000.0)
+        })
+        .collect()
 }
 
 fn number(value: f64) -> String {

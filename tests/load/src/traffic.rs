@@ -191,8 +191,9 @@ impl Device {
             Pace::Every { first, every } => Some((begun + first + every * sent, true)),
             Pace::Unanswered(most) => (self.unanswered < most).then_some((now, true)),
             Pace::Undelivered { messages, recipients } => {
-                let sent = shared.sent.load(Ordering::Relaxed) * recipients;
-                let open = sent.saturating_sub(shared.delivered.load(Ordering::Relaxed));
+                let sent = shared.sent.load(Ordering::Relaxed);
+                let under_way = sent.saturating_sub(shared.refused.load(Ordering::Relaxed));
+                let open = (under_way * recipients).saturating_sub(shared.delivered.load(Ordering::Relaxed));
                 let ready = open < messages * recipients;
                 Some((if ready { now } else { now + LOOK_EVERY }, ready))
             }
@@ -430,8 +431,12 @@ pub(crate) async fn drive(
         running.add(device, pace);
     }
     tokio::time::sleep(span.warm_up).await;
-    let measured = measure(server, &running.shared, span.measure).await?;
-    Ok((measured, running.end(recipients).await?))
+    let shared = Arc::clone(&running.shared);
+    let mut measured = measure(server, &shared, span.measure).await?;
+    let devices = running.end(recipients).await?;
+    // Only now: what was meant to be sent in the span and came late is in it.
+    measured.counted = shared.lock().clone();
+    Ok((measured, devices))
 }
 
 async fn measure(server: &Server, shared: &Shared, span: Duration) -> Outcome<Measured> {
@@ -442,14 +447,12 @@ async fn measure(server: &Server, shared: &Shared, span: Duration) -> Outcome<Me
         server.cpu_beside()?,
     );
     let begun = stonechat_host::monotonic();
-    *shared.lock() = Counted::new()?;
-    let first = usize::try_from(shared.now_us() / 1_000_000)?;
+    let now_us = shared.now_us();
+    *shared.lock() = Counted::of(now_us..now_us + u64::try_from(span.as_micros())?)?;
     tokio::time::sleep(span).await;
     let usage = server.usage()?;
-    let mut counted = shared.lock().clone();
-    counted.per_second.drain(..first.min(counted.per_second.len()));
     Ok(Measured {
-        counted,
+        counted: shared.lock().clone(),
         answered: shared.answered.load(Ordering::Relaxed) - before.1,
         delivered: shared.delivered.load(Ordering::Relaxed) - before.2,
         cpu: usage.cpu.saturating_sub(before.0.cpu),

@@ -155,3 +155,26 @@ async fn i6_the_sender_hears_of_receipts_without_their_own_state_in_the_way() {
     assert_eq!((moved.delivered_to_all, moved.read_by_all), (sent, Seq(0)));
     assert_eq!(moved.members, [(user("bob"), sent, Seq(0))]);
 }
+
+/// Receipts give way to messages, never the other way round: everybody in a large group acknowledges in one moment, and what
+/// is said in that moment is taken.
+#[tokio::test]
+async fn acks_of_a_large_group_keep_no_message_out() {
+    let names: Vec<String> = (0..400).map(|number| format!("member{number}")).collect();
+    let mut users: Vec<&str> = names.iter().map(String::as_str).collect();
+    users.push("alice");
+    let bed = Bed::new(&users).await;
+    let members: Vec<_> = names.iter().map(|name| member(name, Role::Member)).collect();
+    let group = bed.group("alice", &members).await;
+    let seq = bed.send("alice", group, "m0").await.seq;
+    let acks = names.iter().map(|name| {
+        let conversations = &bed.conversations;
+        async move { conversations.acknowledge(&caller(name), &[(group, seq)]).await }
+    });
+    let (acked, sent) = tokio::join!(
+        futures_util::future::join_all(acks),
+        bed.append("alice", group, "m1", text("still taken"))
+    );
+    assert!(acked.iter().flatten().all(Result::is_ok));
+    assert_eq!(sent.map(|sent| sent.seq), Ok(seq.next()));
+}

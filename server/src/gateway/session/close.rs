@@ -5,6 +5,7 @@ use stonechat_host::Random;
 use stonechat_proto::v1;
 
 use super::outgoing::Outgoing;
+use crate::domain::{Reason, Refusal};
 use crate::gateway::frames;
 use crate::gateway::limits::{CLOSE_GRACE, RECONNECT_SPREAD_MS, STREAM_LINGERS};
 use crate::presence::Ending;
@@ -158,6 +159,27 @@ pub(crate) async fn finish(out: &Outgoing, close: &Close, random: &dyn Random) {
     }
     // Whether its reader takes the rest or not, the stream below must not stay.
     out.end_within(STREAM_LINGERS);
+}
+
+/// What a hello ended in, short of a session.
+pub(super) type Failure = (Option<Refusal>, Close);
+
+/// A refusal of the hello, and the end that follows from it.
+pub(super) fn failed(refusal: Refusal) -> Failure {
+    let message = refusal.message.clone();
+    let close = match refusal.reason {
+        Reason::Unauthenticated | Reason::Forbidden => Close::Credentials(message),
+        Reason::Invalid { .. } | Reason::Protocol => Close::Protocol(message),
+        Reason::LimitReached | Reason::RateLimited { .. } => Close::Overloaded(message),
+        _ => Close::Internal(message),
+    };
+    (Some(refusal), close)
+}
+
+pub(super) fn store_failed(error: impl std::fmt::Display) -> Failure {
+    tracing::warn!(%error, "a session could not be opened");
+    let reason = Reason::Unavailable { retry_after_ms: 0 };
+    failed(Refusal::not_done(reason, "the store cannot answer; not done"))
 }
 
 #[cfg(test)]

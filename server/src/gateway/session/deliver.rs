@@ -151,6 +151,9 @@ pub(super) async fn inbox_page(gateway: &Gateway, who: &Who, after: ChangeStamp)
     let markers = gateway.on.conversations.markers();
     let rows = markers.inbox_changes(&who.user, after, INBOX_PAGE).await?;
     let end = rows.len() < INBOX_PAGE;
+    if rows.is_empty() {
+        return Ok(Page { rows: Vec::new(), end });
+    }
     let conversations: Vec<ConversationId> = rows.iter().map(|row| row.conversation).collect();
     let positions = markers.device_positions(&who.user, &who.device, &conversations).await?;
     let rows = rows.into_iter().zip(positions).collect();

@@ -7,10 +7,10 @@ use stonechat_proto::v1;
 use stonechat_proto::v1::client_frame::Body as Ask;
 use stonechat_proto::v1::server_frame::Body as Reply;
 
-use super::close::Close;
-use super::deliver::inbox_page;
+use super::catch_up::{News, news, set_positions, skip_backlog, synced};
+use super::close::{Close, Failure, failed, store_failed};
 use super::input::{Incoming, Input};
-use super::jobs::{Done, Page};
+use super::jobs::Done;
 use super::outgoing::Outgoing;
 use super::pace::Pace;
 use super::plan::Plan;
@@ -21,19 +21,17 @@ use crate::api::CallContext;
 use crate::api::access::user_of;
 use crate::auth::Principal;
 use crate::bus::{Event, Status, Topic};
-use crate::conversation::ListPage;
-use crate::domain::limits::{FRAME_BYTES_MAX, LIST_PAGE_MAX, TEXT_BYTES_MAX, WATCHED_USERS_MAX};
-use crate::domain::{ConversationId, CorrelationId, DeviceId, Reason, Refusal, Seq, SessionId, UserId};
+use crate::domain::limits::{FRAME_BYTES_MAX, TEXT_BYTES_MAX, WATCHED_USERS_MAX};
+use crate::domain::{ConversationId, DeviceId, Reason, Refusal, Seq, SessionId, UserId};
 use crate::gateway::Gateway;
 use crate::gateway::edge::{self, refused};
 use crate::gateway::limits::{
-    HEARTBEAT, HELLO_WITHIN, INBOX_PAGE, NOTHING_PAGES_MAX, OPEN_WITHIN, REQUESTS_IN_FLIGHT_MAX, SESSIONS_PER_USER_MAX,
-    SILENCE,
+    HEARTBEAT, HELLO_WITHIN, OPEN_WITHIN, REQUESTS_IN_FLIGHT_MAX, SESSIONS_PER_USER_MAX, SILENCE,
 };
 use crate::gateway::resume::Carried;
 use crate::gateway::sessions::Seat;
 use crate::storage::{ChangeStamp, DirectoryError};
-use crate::telemetry::meters::{AuthFailure, Resync, meters};
+use crate::telemetry::meters::{AuthFailure, meters};
 use crate::wire;
 use crate::wire::session::{AppState, Hello, PROTOCOL, Token};
 
@@ -44,9 +42,6 @@ pub(super) struct Refused {
     pub(super) refusal: Option<(u64, Refusal)>,
     pub(super) close: Close,
 }
-
-/// What a hello ended in, short of a session.
-type Failure = (Option<Refusal>, Close);
 
 /// Reads the hello, unless it came with the rpc, and opens the session.
 pub(super) async fn open(
@@ -108,24 +103,6 @@ async fn receive(input: &mut Input) -> Result<(u64, v1::Hello), (u64, Failure)> 
     }
 }
 
-/// A refusal of the hello, and the end that follows from it.
-fn failed(refusal: Refusal) -> Failure {
-    let message = refusal.message.clone();
-    let close = match refusal.reason {
-        Reason::Unauthenticated | Reason::Forbidden => Close::Credentials(message),
-        Reason::Invalid { .. } | Reason::Protocol => Close::Protocol(message),
-        Reason::LimitReached | Reason::RateLimited { .. } => Close::Overloaded(message),
-        _ => Close::Internal(message),
-    };
-    (Some(refusal), close)
-}
-
-fn store_failed(error: impl std::fmt::Display) -> Failure {
-    tracing::warn!(%error, "a session could not be opened");
-    let reason = Reason::Unavailable { retry_after_ms: 0 };
-    failed(Refusal::not_done(reason, "the store cannot answer; not done"))
-}
-
 fn unauthenticated(message: &str) -> Refusal {
     Refusal::not_done(Reason::Unauthenticated, message)
 }
@@ -141,10 +118,7 @@ struct Prepared {
     synced: ChangeStamp,
     /// Conversations whose position the client gave: head and position.
     given: Vec<(ConversationId, Seq, Seq)>,
-    list: ListPage,
-    /// The first page of what may have to be delivered, as of hello.
-    inbox: Page,
-    continuous: bool,
+    news: News,
     carried: Option<Carried>,
 }
 
@@ -193,8 +167,7 @@ async fn prepare(
     if !hello.whole_backlog && synced == ChangeStamp::default() {
         skip_backlog(gateway, &who).await?;
     }
-    let (list, continuous) = list(gateway, &who, &hello.cursor).await.map_err(failed)?;
-    let inbox = inbox_page(gateway, &who, synced).await.map_err(store_failed)?;
+    let news = news(gateway, &who, &hello.cursor, synced).await?;
     let carried = gateway.resumes.take(&who.key(), &hello.resume_token);
     Ok(Prepared {
         seat,
@@ -205,9 +178,7 @@ async fn prepare(
         events,
         synced,
         given,
-        list,
-        inbox,
-        continuous,
+        news,
         carried,
     })
 }
@@ -282,82 +253,6 @@ async fn take_over(gateway: &Gateway, who: &Who) {
     gateway.on.bus.publish(&Topic::User(who.user.clone()), event).await;
 }
 
-/// Takes the positions that the client gives over those that are remembered; a position beyond the head is the head.
-async fn set_positions(
-    gateway: &Gateway,
-    who: &Who,
-    hello: &Hello,
-) -> Result<Vec<(ConversationId, Seq, Seq)>, Failure> {
-    let markers = gateway.on.conversations.markers();
-    if hello.forget_device_positions {
-        let forgotten = markers.forget_device(&who.user, &who.device).await;
-        forgotten.map_err(store_failed)?;
-    }
-    if hello.positions.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut given = Vec::with_capacity(hello.positions.len());
-    for (conversation, seq) in &hello.positions {
-        let row = markers.inbox_row(&who.user, *conversation).await;
-        // Conversations that the user has nothing to do with are passed over: a restored database may name such.
-        if let Some(row) = row.map_err(store_failed)? {
-            given.push((*conversation, row.head.seq, (*seq).min(row.head.seq)));
-        }
-    }
-    let positions: Vec<_> = given
-        .iter()
-        .map(|(conversation, _, seq)| (*conversation, *seq))
-        .collect();
-    let set = markers.set_device_positions(&who.user, &who.device, &positions).await;
-    set.map_err(store_failed)?;
-    Ok(given)
-}
-
-async fn synced(gateway: &Gateway, who: &Who) -> Result<ChangeStamp, Failure> {
-    let markers = gateway.on.conversations.markers();
-    markers.synced(&who.user, &who.device).await.map_err(store_failed)
-}
-
-/// Sets the device to the head of every conversation in which it has nothing, so that only newer entries come.
-async fn skip_backlog(gateway: &Gateway, who: &Who) -> Result<(), Failure> {
-    gateway.on.conversations.settled(&who.user).await;
-    let markers = gateway.on.conversations.markers();
-    let mut after = ChangeStamp::default();
-    for _ in 0..NOTHING_PAGES_MAX {
-        let rows = markers.inbox_changes(&who.user, after, INBOX_PAGE).await;
-        let rows = rows.map_err(store_failed)?;
-        let conversations: Vec<ConversationId> = rows.iter().map(|row| row.conversation).collect();
-        let positions = markers.device_positions(&who.user, &who.device, &conversations).await;
-        let nothing: Vec<(ConversationId, Seq)> = rows
-            .iter()
-            .zip(positions.map_err(store_failed)?)
-            .filter(|(_, position)| *position == Seq::ZERO)
-            .map(|(row, _)| (row.conversation, row.head.seq))
-            .collect();
-        let set = markers.set_device_positions(&who.user, &who.device, &nothing).await;
-        set.map_err(store_failed)?;
-        match rows.last() {
-            Some(last) if rows.len() == INBOX_PAGE => after = last.change,
-            _ => break,
-        }
-    }
-    Ok(())
-}
-
-/// The rows that changed since the client's cursor; from nothing when the cursor is not of this store.
-async fn list(gateway: &Gateway, who: &Who, cursor: &[u8]) -> Result<(ListPage, bool), Refusal> {
-    let caller = who.caller(CorrelationId(gateway.on.host.random.bytes16()));
-    let conversations = &gateway.on.conversations;
-    match conversations.list(&caller, cursor, LIST_PAGE_MAX as usize).await {
-        Err(refusal) if refusal.reason == Reason::ResyncRequired => {
-            meters().resyncs.inc(Resync::Cursor);
-            let page = conversations.list(&caller, &[], LIST_PAGE_MAX as usize).await?;
-            Ok((page, false))
-        }
-        page => Ok((page?, true)),
-    }
-}
-
 /// Where a session listens for the frames of Submits: only who knows the session's id and is its user finds it.
 pub(in crate::gateway) fn submit_topic(id: &SessionId, user: &UserId) -> SessionId {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
@@ -393,7 +288,7 @@ impl Prepared {
             events: self.events,
             word: gateway.sessions.word(),
             plan,
-            cursor: Bytes::from(self.list.next_cursor),
+            cursor: Bytes::from(self.news.list.next_cursor),
             requests: Default::default(),
             jobs: Default::default(),
             in_flight: Default::default(),
@@ -408,7 +303,7 @@ impl Prepared {
             bus_first: false,
             closing: None,
         };
-        session.page(Ok(self.inbox));
+        session.page(Ok(self.news.backlog));
         session.push(request_id, Reply::Welcome(welcome));
         session.tell_alive();
         if let Some(carried) = self.carried {
@@ -426,10 +321,10 @@ impl Prepared {
             limits: Some(limits(self.hello.window)),
             resume_token,
             resumed: self.carried.is_some(),
-            continuous: self.continuous,
-            conversations: self.list.rows.iter().map(wire::summary::summary).collect(),
-            has_more: self.list.has_more,
-            cursor: self.list.next_cursor.clone().into(),
+            continuous: self.news.continuous,
+            conversations: self.news.list.rows.iter().map(wire::summary::summary).collect(),
+            has_more: self.news.list.has_more,
+            cursor: self.news.list.next_cursor.clone().into(),
             token_expires_ms: self.principal.expires.0,
             durability: wire::session::durability(gateway.on.conversations.durability()).into(),
         }

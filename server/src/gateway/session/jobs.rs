@@ -21,6 +21,17 @@ pub(super) struct Page {
     pub(super) end: bool,
 }
 
+impl Page {
+    /// The part of it that changed after a stamp.
+    pub(super) fn after(&self, stamp: ChangeStamp) -> Self {
+        let rows = self.rows.iter().filter(|(row, _)| row.change > stamp);
+        Self {
+            rows: rows.copied().collect(),
+            end: self.end,
+        }
+    }
+}
+
 /// The end of a job. Errors were made into text: they are logged, and tried again.
 pub(super) enum Done {
     /// Nothing to do.

@@ -6,6 +6,7 @@
 
 mod ack;
 mod actor;
+mod catch_up;
 mod close;
 mod deliver;
 mod events;

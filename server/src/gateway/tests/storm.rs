@@ -19,11 +19,10 @@ use crate::storage::{
 
 /// Devices that were thrown off and come back at once.
 const DEVICES: usize = 200;
-/// Reads of markers and log that a hello costs when nothing changed: the synced stamp, the inbox and its markers and positions
-/// for welcome and for the backlog.
-const READS_PER_HELLO: usize = 6;
-/// Those that news of one conversation add: its head, and a page of its log.
-const READS_OF_NEWS: usize = 2;
+/// Reads of markers and log that a hello costs when nothing changed: the synced stamp, and the inbox since then.
+const READS_PER_HELLO: usize = 2;
+/// Those that news of one conversation add: the user's markers and the device's position there, its head, and a page of its log.
+const READS_OF_NEWS: usize = 4;
 
 /// Counts reads, by the name of what was asked.
 #[derive(Default)]

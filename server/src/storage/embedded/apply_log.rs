@@ -43,8 +43,10 @@ pub(super) fn append(group: &mut Group<'_>, append: Append) -> Result<Vec<Arc<St
     Ok(stored)
 }
 
-fn check_head(group: &Group<'_>, batch: &AppendBatch) -> Result<(), AppendError> {
-    let stored = group.get(Space::Index, &keys::head(batch.conversation))?;
+fn check_head(group: &mut Group<'_>, batch: &AppendBatch) -> Result<(), AppendError> {
+    let key = keys::head(batch.conversation);
+    let seen_before = group.known(Space::Index, &key).is_some();
+    let stored = group.get(Space::Index, &key)?;
     let head = stored.map(|bytes| rows::read_head(&bytes)).transpose()?;
     if head.is_none() {
         refuse_lost_head(group, batch.conversation)?;
@@ -56,8 +58,12 @@ fn check_head(group: &Group<'_>, batch: &AppendBatch) -> Result<(), AppendError>
     if (head.seq, head.epoch) != (batch.expected.seq, batch.expected.epoch) {
         return Err(AppendError::Conflict);
     }
+    // The check was made when the head was read, and whatever was written since was written with its head.
+    if seen_before {
+        return Ok(());
+    }
     let first = keys::entry(batch.conversation, head.seq.next());
-    if group.get(Space::Entries, &first)?.is_some() {
+    if group.get_once(Space::Entries, &first)?.is_some() {
         let why = format!(
             "entry {} of {} lies above the head",
             head.seq.next(),
@@ -82,7 +88,7 @@ fn put_entries(group: &mut Group<'_>, batch: &AppendBatch, stored: &[Arc<StoredE
         let entry = &pending.entry;
         let id = keys::id(batch.conversation, &entry.sender, &entry.client_msg_id);
         // Sees the ids of this batch too.
-        if group.get(Space::Index, &id)?.is_some() && rule_holds("one_place_per_id") {
+        if group.get_once(Space::Index, &id)?.is_some() && rule_holds("one_place_per_id") {
             return Err(AppendError::Conflict);
         }
         let prior = Prior {
@@ -121,7 +127,7 @@ fn redact(
     }
     for seq in seqs {
         let key = keys::entry(batch.conversation, seq);
-        let Some(bytes) = group.get(Space::Entries, &key)? else {
+        let Some(bytes) = group.get_once(Space::Entries, &key)? else {
             continue;
         };
         let before = entry::decode(&bytes).map_err(|error| Fault::damaged(error.to_string()))?;
@@ -143,7 +149,8 @@ pub(super) fn fanout_done(group: &mut Group<'_>, conversation: ConversationId, u
         return Ok(());
     };
     let first = rows::read_number(&first)?;
-    let head = group.get(Space::Index, &keys::head(conversation))?;
+    // Only who appends may make a head known: that says that nothing lies above it.
+    let head = group.get_once(Space::Index, &keys::head(conversation))?;
     let head = head.map_or_else(|| Ok(Head::default()), |bytes| rows::read_head(&bytes))?;
     if up_to >= head.seq {
         group.remove(Space::Index, key);

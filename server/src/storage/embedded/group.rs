@@ -10,6 +10,7 @@ use fjall::Slice;
 use super::engine::{Engine, Pair};
 use super::fault::Fault;
 use super::keys::{COMMIT, Space};
+use super::recent::Recent;
 use super::rows::{self, Commit};
 use crate::storage::ChangeStamp;
 
@@ -22,6 +23,7 @@ const CHANGE_STAMPS_RESERVED: u64 = 65_536;
 /// A group under construction.
 pub(super) struct Group<'a> {
     engine: &'a Engine,
+    recent: &'a mut Recent,
     writes: [Writes; 3],
     /// What the present job wrote; joins `writes` when the job succeeds.
     staged: [Writes; 3],
@@ -31,10 +33,11 @@ pub(super) struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    pub(super) fn new(engine: &'a Engine) -> Self {
+    pub(super) fn new(engine: &'a Engine, recent: &'a mut Recent) -> Self {
         let newest_change = engine.newest_change();
         Self {
             engine,
+            recent,
             writes: Default::default(),
             staged: Default::default(),
             durable: false,
@@ -60,13 +63,33 @@ impl<'a> Group<'a> {
         done
     }
 
-    pub(super) fn get(&self, space: Space, key: &[u8]) -> Result<Option<Slice>, Fault> {
-        for writes in [&self.staged, &self.writes] {
-            if let Some(written) = writes[space as usize].get(key) {
-                return Ok(written.clone());
-            }
+    /// A row that will be asked for again.
+    pub(super) fn get(&mut self, space: Space, key: &[u8]) -> Result<Option<Slice>, Fault> {
+        if let Some(known) = self.known(space, key) {
+            return Ok(known);
         }
-        self.engine.get(space, key)
+        let stored = self.engine.get(space, key)?;
+        self.recent.remember(space, key.into(), stored.clone());
+        Ok(stored)
+    }
+
+    /// The row without going to the engine, if it was written or asked for lately.
+    pub(super) fn known(&mut self, space: Space, key: &[u8]) -> Option<Option<Slice>> {
+        self.own(space, key).or_else(|| self.recent.get(space, key))
+    }
+
+    /// A row that is as a rule asked for once: it is not remembered.
+    pub(super) fn get_once(&mut self, space: Space, key: &[u8]) -> Result<Option<Slice>, Fault> {
+        match self.known(space, key) {
+            Some(known) => Ok(known),
+            None => self.engine.get(space, key),
+        }
+    }
+
+    /// What this group has written there.
+    fn own(&self, space: Space, key: &[u8]) -> Option<Option<Slice>> {
+        let mut writes = [&self.staged, &self.writes].into_iter();
+        writes.find_map(|writes| writes[space as usize].get(key).cloned())
     }
 
     pub(super) fn put(&mut self, space: Space, key: impl Into<Slice>, value: impl Into<Slice>) {
@@ -140,12 +163,14 @@ impl<'a> Group<'a> {
         // out twice after a loss of power.
         let durable = self.durable || exhausted;
         let mut batch = self.engine.batch(items + 1, durable);
+        let recent = self.recent;
         for (space, writes) in [Space::Entries, Space::Index, Space::Users]
             .into_iter()
             .zip(self.writes)
         {
             let keyspace = self.engine.keyspace(space);
             for (key, value) in writes {
+                recent.written(space, &key, value.as_ref());
                 match value {
                     Some(value) => batch.insert(keyspace, key, value),
                     None => batch.remove(keyspace, key),

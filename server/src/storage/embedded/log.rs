@@ -141,7 +141,7 @@ impl MessageLog for EmbeddedStore {
     }
 
     async fn head(&self, conversation: ConversationId) -> Result<Option<Head>, ReadError> {
-        Ok(checked_head(&self.engine.view(), conversation)?)
+        Ok(checked_head(&self.reader().view(), conversation)?)
     }
 
     async fn read(
@@ -162,12 +162,12 @@ impl MessageLog for EmbeddedStore {
         id: &ClientMsgId,
         _known_head: Seq,
     ) -> Result<Option<Prior>, ReadError> {
-        let row = self.engine.get(Space::Index, &keys::id(conversation, sender, id))?;
+        let row = self.reader().get(Space::Index, &keys::id(conversation, sender, id))?;
         Ok(row.map(|bytes| rows::read_prior(&bytes)).transpose()?)
     }
 
     async fn newest_id(&self, conversation: ConversationId, sender: &Sender) -> Result<Option<ClientMsgId>, ReadError> {
-        let row = self.engine.get(Space::Index, &keys::newest(conversation, sender))?;
+        let row = self.reader().get(Space::Index, &keys::newest(conversation, sender))?;
         let parse = |bytes: fjall::Slice| {
             let text = std::str::from_utf8(&bytes).ok();
             let id = text.and_then(|text| ClientMsgId::parse(text).ok());
@@ -182,7 +182,7 @@ impl MessageLog for EmbeddedStore {
     }
 
     async fn fanout_pending_from(&self, conversation: ConversationId) -> Result<Option<Seq>, ReadError> {
-        let row = self.engine.get(Space::Index, &keys::pending(conversation))?;
+        let row = self.reader().get(Space::Index, &keys::pending(conversation))?;
         let first = row.map(|bytes| rows::read_number(&bytes)).transpose()?;
         Ok(first.map(Seq))
     }

@@ -71,7 +71,7 @@ impl EmbeddedStore {
         let inline = keys.len() <= INLINE_READS_MAX;
         let read_all = move |engine: &Engine| keys.iter().map(|key| read(engine, key)).collect::<Found<Vec<T>>>();
         let rows = if inline {
-            read_all(&self.engine)
+            read_all(self.reader())
         } else {
             self.blocking(read_all).await
         };
@@ -86,7 +86,7 @@ impl Markers for EmbeddedStore {
     }
 
     async fn get(&self, user: &UserId, conversation: ConversationId) -> Result<MarkerSet> {
-        Ok(read_marker(&self.engine, &keys::marker(user, conversation))?)
+        Ok(read_marker(self.reader(), &keys::marker(user, conversation))?)
     }
 
     async fn get_many(&self, user: &UserId, conversations: &[ConversationId]) -> Result<Vec<MarkerSet>> {
@@ -130,7 +130,7 @@ impl Markers for EmbeddedStore {
     }
 
     async fn synced(&self, user: &UserId, device: &DeviceId) -> Result<ChangeStamp> {
-        let stamp = read_number(&self.engine, &keys::synced(user, device))?;
+        let stamp = read_number(self.reader(), &keys::synced(user, device))?;
         Ok(ChangeStamp(stamp))
     }
 
@@ -164,7 +164,7 @@ impl Markers for EmbeddedStore {
 
     async fn inbox_changes(&self, user: &UserId, after: ChangeStamp, limit: usize) -> Result<Vec<InboxRow>> {
         let first = limit.min(INLINE_READS_MAX);
-        let mut rows = changes_after(&self.engine, user, after, first)?;
+        let mut rows = changes_after(self.reader(), user, after, first)?;
         let Some(last) = rows.last().filter(|_| rows.len() == first && first < limit) else {
             return Ok(rows);
         };
@@ -187,7 +187,7 @@ impl Markers for EmbeddedStore {
     }
 
     async fn inbox_row(&self, user: &UserId, conversation: ConversationId) -> Result<Option<InboxRow>> {
-        Ok(read_row(&self.engine.view(), user, conversation)?)
+        Ok(read_row(&self.reader().view(), user, conversation)?)
     }
 
     fn store_id(&self) -> [u8; 16] {

@@ -22,6 +22,7 @@ mod log;
 mod manifest;
 mod markers;
 mod queue;
+mod recent;
 mod rows;
 mod space;
 mod witness;
@@ -48,6 +49,7 @@ use self::rows::Commit;
 use self::witness::{Acked, Witness};
 use self::writer::Job;
 use super::markers::MarkerError;
+use crate::telemetry::meters::meters;
 
 /// Log and markers in a local folder.
 pub struct EmbeddedStore {
@@ -103,12 +105,18 @@ impl EmbeddedStore {
         self.write(Job::Barrier).await
     }
 
+    /// The engine, to read from; each time is counted.
+    fn reader(&self) -> &Arc<Engine> {
+        meters().store_reads.inc();
+        &self.engine
+    }
+
     /// Reads on a thread that may block.
     async fn blocking<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Engine) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
-        let engine = Arc::clone(&self.engine);
+        let engine = Arc::clone(self.reader());
         let read = tokio::task::spawn_blocking(move || read(&engine));
         // The engine asserts what it reads: a panic of it is damage.
         read.await

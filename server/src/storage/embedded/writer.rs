@@ -22,6 +22,7 @@ use super::engine::Engine;
 use super::fault::{Fault, OpenError};
 use super::group::Group;
 use super::queue::{QUEUED_JOBS_MAX, Queue};
+use super::recent::Recent;
 use super::rows::Commit;
 use super::space::{NO_ROOM, has_room};
 use super::witness::Witness;
@@ -175,6 +176,7 @@ struct Writer {
     jobs: Arc<Queue>,
     engine: Arc<Engine>,
     witness: Witness,
+    recent: Recent,
     commit: Commit,
     had_room: bool,
 }
@@ -191,6 +193,7 @@ pub(super) fn start(
         jobs: Arc::clone(&jobs),
         engine,
         witness,
+        recent: Recent::default(),
         commit,
         had_room: true,
     };
@@ -233,7 +236,8 @@ impl Writer {
         let room = self.check_room();
         meters().store_queue.set(self.jobs.len());
         let engine = Arc::clone(&self.engine);
-        let mut group = Group::new(&engine);
+        let mut recent = std::mem::take(&mut self.recent);
+        let mut group = Group::new(&engine, &mut recent);
         let mut answers = Vec::with_capacity(self.jobs.len() + 1);
         let (mut jobs, mut bytes, mut next) = (0, 0, Some(first));
         while let Some(job) = next {
@@ -257,6 +261,7 @@ impl Writer {
         meters().commit_jobs.size(jobs);
         crash_point("writer.batch_checked");
         self.commit(group);
+        self.recent = recent;
         answers.into_iter().for_each(Answer::send);
         crash_point("writer.answered");
     }

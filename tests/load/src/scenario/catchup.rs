@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
+
 use super::Context;
 use crate::Outcome;
 use crate::link::Way;
@@ -20,31 +22,45 @@ pub(super) async fn run(context: &mut Context) -> Outcome<()> {
     let of_few = catch_ups(context, &server, "few", few).await?;
     let of_many = catch_ups(context, &server, "many", many).await?;
     let what = format!("server CPU, {CHANGED} changed of {many} beside of {few}");
-    let row = context.report.row("catchup", &what, "ms", of_many.0);
-    row.beside(of_few.0).target("≤ 1.5 ×, then 1.1");
+    let row = context.report.row("catchup", &what, "ms", of_many.cpu_ms);
+    row.beside(of_few.cpu_ms).target("≤ 1.5 ×, then 1.1");
+    let mean = |of: &CatchUps| of.took.mean() / 1_000.0;
     let row = context
         .report
-        .row("catchup", "hello → caught up, beside that of few", "ms", of_many.1);
-    row.beside(of_few.1);
+        .row("catchup", "hello → caught up, beside that of few", "ms", mean(&of_many));
+    row.beside(mean(&of_few));
+    let latencies = [("many", &of_many.took), ("few", &of_few.took)];
+    let title = "catchup: hello → caught up, distribution".to_owned();
+    context.report.distribution(title, &latencies);
     Ok(())
 }
 
-/// CPU and time of each catch-up, milliseconds.
-async fn catch_ups(context: &Context, server: &Server, name: &str, conversations: usize) -> Outcome<(f64, f64)> {
+/// What catch-ups cost.
+struct CatchUps {
+    /// CPU of each, milliseconds.
+    cpu_ms: f64,
+    /// From hello to caught up, microseconds.
+    took: Histogram<u64>,
+}
+
+async fn catch_ups(context: &Context, server: &Server, name: &str, conversations: usize) -> Outcome<CatchUps> {
     let population = Population::of(server)?;
     let (mut reader, writers) = population.star(name, conversations, CHANGED).await?;
     // The first connect lists and delivers everything; it is not what is measured.
     catch_up(server, &mut reader).await?;
     let rounds = context.size(20, 2);
-    let (mut cpu, mut time) = (Duration::ZERO, Duration::ZERO);
+    let (mut cpu, mut took) = (Duration::ZERO, Histogram::new(3)?);
     for _ in 0..rounds {
         say_one_each(server, &writers).await?;
         let before = server.usage()?.cpu;
-        time += catch_up(server, &mut reader).await?;
+        let time = catch_up(server, &mut reader).await?;
+        took.record(u64::try_from(time.as_micros())?.max(1))?;
         cpu += server.usage()?.cpu.saturating_sub(before);
     }
-    let each = |sum: Duration| sum.as_secs_f64() * 1_000.0 / f64::from(rounds);
-    Ok((each(cpu), each(time)))
+    Ok(CatchUps {
+        cpu_ms: cpu.as_secs_f64() * 1_000.0 / f64::from(rounds),
+        took,
+    })
 }
 
 /// Connects, and hangs up once what was delivered is acknowledged; the time until it was there.

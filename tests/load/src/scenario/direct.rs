@@ -21,6 +21,7 @@ pub(super) async fn native(context: &mut Context) -> Outcome<()> {
     for (what, own, bare) in [
         ("server CPU per message", &own.steady, &bare.steady),
         ("server CPU per message, saturated", &own.full, &bare.full),
+        ("server CPU per message, each at 80 %", &own.most, &bare.most),
     ] {
         let row = report.row("direct", what, "ms", own.cpu_ms_per_message());
         row.beside(bare.cpu_ms_per_message()).target("≤ 0.1, then 0.05");
@@ -44,6 +45,10 @@ pub(super) async fn web(context: &mut Context) -> Outcome<()> {
     let row = context.report.row("web", what, "ms", web.steady.cpu_ms_per_message());
     row.beside(native.steady.cpu_ms_per_message())
         .target("≤ 1.5 × native, then 1.2");
+    let delivery = |runs: &Runs| runs.steady.counted.delivery.clone();
+    let latencies = [("web", &delivery(&web)), ("native", &delivery(&native))];
+    let title = format!("web: 1:1 delivery at {STEADY_PER_SECOND}/s, distribution");
+    context.report.distribution(title, &latencies);
     Ok(())
 }
 

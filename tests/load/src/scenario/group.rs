@@ -73,5 +73,8 @@ async fn run(context: &Context, kind: Kind, way: Way) -> Outcome<Measured> {
         .map(|(at, device)| (device.acking_every(ACK_EVERY), pace(at)))
         .collect();
     let (measured, _devices) = drive(&server, devices, context.span(3, 10), recipients).await?;
+    if measured.delivered == 0 {
+        return Err(format!("nothing was delivered: {:?}", measured.counted.refused).into());
+    }
     Ok(measured)
 }

@@ -47,6 +47,9 @@ pub(super) async fn run(context: &mut Context) -> Outcome<()> {
     let what = "delivery p99 of the others, beside without the hot one";
     let row = context.report.row("hot", what, "ms", p99(&beside));
     row.beside(p99(&alone)).target("≤ 1.2 ×, then 1.05");
+    let latencies = [("alone", &alone.counted.delivery), ("beside", &beside.counted.delivery)];
+    let title = "hot: delivery in the other conversations, distribution".to_owned();
+    context.report.distribution(title, &latencies);
     let refused: u64 = heated.counted.refused.values().sum();
     context
         .report

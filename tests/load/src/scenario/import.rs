@@ -3,13 +3,18 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use stonechat_server::domain::ConversationId;
 use tokio::process::Command;
 
 use super::Context;
+use super::idle::mib;
+use crate::report::{Plot, Series};
 use crate::{Outcome, store};
 
+/// Between two looks at what has been written.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Users, and conversations, of the file.
 const CONVERSATIONS: u64 = 100;
 
@@ -25,7 +30,17 @@ pub(super) async fn run(context: &mut Context) -> Outcome<()> {
         .arg(&file)
         .arg("--data-folder")
         .arg(folder.path().join("imported"));
-    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().await?;
+    let mut grown = Vec::new();
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status?,
+            () = tokio::time::sleep(LOOK_EVERY) => {
+                let bytes = size_of(&folder.path().join("imported"));
+                grown.push((begun.elapsed().as_secs_f64(), mib(bytes)));
+            }
+        }
+    };
     if !status.success() {
         return Err(format!("import ended with {status}").into());
     }
@@ -35,7 +50,28 @@ pub(super) async fn run(context: &mut Context) -> Outcome<()> {
         .report
         .row("import", "lines beside the store's own appends", "1/s", own);
     row.beside(lines as f64 / took).target("≥ 0.5 ×, then 0.8");
+    context.report.plots.push(Plot {
+        title: "import: size of the data folder".to_owned(),
+        x: "seconds",
+        y: "MiB",
+        series: vec![Series {
+            name: "import".to_owned(),
+            points: grown,
+        }],
+    });
     Ok(())
+}
+
+/// Bytes of all files under a folder; of one that changes meanwhile, about.
+fn size_of(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(about) if about.is_dir() => size_of(&entry.path()),
+            Ok(about) => about.len(),
+            Err(_) => 0,
+        })
+        .sum()
 }
 
 fn write(file: &Path, lines: u64) -> Outcome<()> {

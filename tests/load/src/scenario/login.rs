@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
+
 use super::Context;
 use crate::Outcome;
 use crate::link::{Link, Way};
@@ -17,16 +19,32 @@ pub(super) async fn run(context: &mut Context) -> Outcome<()> {
     let own = both(context, Kind::Stonechat).await?;
     let row = context
         .report
-        .row("login", "server CPU per hello → welcome", "ms", own.0);
-    row.beside(bare.0).target("≤ 0.3, then 0.15");
+        .row("login", "server CPU per hello → welcome", "ms", own.same.cpu_ms);
+    row.beside(bare.same.cpu_ms).target("≤ 0.3, then 0.15");
     let row = context
         .report
-        .row("login", "the same with a new connection", "ms", own.1);
-    row.beside(bare.1);
+        .row("login", "the same with a new connection", "ms", own.new.cpu_ms);
+    row.beside(bare.new.cpu_ms);
+    let latencies = [("stonechat", &own.same.took), ("bare", &bare.same.took)];
+    let title = "login: hello → welcome, distribution".to_owned();
+    context.report.distribution(title, &latencies);
     Ok(())
 }
 
-async fn both(context: &Context, kind: Kind) -> Outcome<(f64, f64)> {
+/// What logins cost.
+struct Logins {
+    /// CPU of each, milliseconds.
+    cpu_ms: f64,
+    /// From hello to welcome, microseconds.
+    took: Histogram<u64>,
+}
+
+struct Both {
+    same: Logins,
+    new: Logins,
+}
+
+async fn both(context: &Context, kind: Kind) -> Outcome<Both> {
     let server = context.server(kind, &[]).await?;
     let pairs = Population::of(&server)?.pairs("login", context.size(100, 5)).await?;
     let people: Vec<Person> = pairs.into_iter().flatten().collect();
@@ -35,11 +53,11 @@ async fn both(context: &Context, kind: Kind) -> Outcome<(f64, f64)> {
     logins(&server, &people, 1, false).await?;
     let same = logins(&server, &people, rounds, false).await?;
     let new = logins(&server, &people, rounds, true).await?;
-    Ok((same, new))
+    Ok(Both { same, new })
 }
 
-/// CPU milliseconds of each login.
-async fn logins(server: &Server, people: &[Person], rounds: usize, anew: bool) -> Outcome<f64> {
+async fn logins(server: &Server, people: &[Person], rounds: usize, anew: bool) -> Outcome<Logins> {
+    let mut took = Histogram::new(3)?;
     let mut link = Link::open(server.address).await?;
     let before = server.usage()?.cpu;
     for _ in 0..rounds {
@@ -47,12 +65,17 @@ async fn logins(server: &Server, people: &[Person], rounds: usize, anew: bool) -
             if anew || number % LOGINS_PER_CONNECTION == 0 {
                 link = Link::open(server.address).await?;
             }
+            let begun = stonechat_host::monotonic();
             // Dropped at once: the stream is reset, and the next person takes its place.
             let _device = Device::on(&mut link, person, Way::Native, false).await?;
+            took.record(u64::try_from(begun.elapsed().as_micros())?.max(1))?;
         }
     }
     // What a session does after its stream is gone belongs to the login, too.
     tokio::time::sleep(Duration::from_millis(200)).await;
     let used = server.usage()?.cpu.saturating_sub(before);
-    Ok(used.as_secs_f64() * 1_000.0 / (rounds * people.len()) as f64)
+    Ok(Logins {
+        cpu_ms: used.as_secs_f64() * 1_000.0 / (rounds * people.len()) as f64,
+        took,
+    })
 }

@@ -9,10 +9,14 @@ use crate::Outcome;
 use crate::link::Way;
 use crate::population::{Person, Population};
 use crate::process::{Kind, Server};
+use crate::report::{Plot, Series};
 use crate::traffic::Device;
 
 /// Connects that are under way at a time: all that a process' descriptors allow.
 const ALL_AT_ONCE: usize = 10_000;
+
+/// The server's count of questions to its store.
+const STORE_READS: &str = "stonechat_store_reads_total";
 
 /// Tries of one client: far more than it should need.
 const TRIES_MAX: usize = 20;
@@ -33,6 +37,7 @@ pub(super) async fn run(context: &mut Context) -> Outcome<()> {
         person.hello = device.resume.clone();
     }
     drop(devices);
+    let reads_before = server.counter(STORE_READS).await?;
     let (before, begun) = (server.usage()?.cpu, stonechat_host::monotonic());
     let opening = stream::iter(people.iter().enumerate());
     let server = &server;
@@ -52,9 +57,29 @@ pub(super) async fn run(context: &mut Context) -> Outcome<()> {
     row.target("≤ 60");
     let each = cpu.as_secs_f64() * 1_000.0 / clients as f64;
     context.report.row("storm", "server CPU per client", "ms", each);
+    let reads = server.counter(STORE_READS).await? - reads_before;
+    let row = context
+        .report
+        .row("storm", "store reads per client", "", reads as f64 / clients as f64);
+    row.target("≤ 3, then 1");
+    plot(context, &times);
     let tries = tries as f64 / clients as f64;
     context.report.row("storm", "connects tried by each client", "", tries);
     Ok(())
+}
+
+fn plot(context: &mut Context, times: &[Duration]) {
+    let points = times.iter().enumerate();
+    let points = points.map(|(back, took)| (took.as_secs_f64(), (back + 1) as f64));
+    context.report.plots.push(Plot {
+        title: "storm: clients that are back".to_owned(),
+        x: "seconds",
+        y: "clients",
+        series: vec![Series {
+            name: "stonechat".to_owned(),
+            points: points.collect(),
+        }],
+    });
 }
 
 /// Connects until it is welcome again, as clients do: after a failure with a pause, each its own. Says how often it tried.
