@@ -1,5 +1,6 @@
 //! Randomness.
 
+use std::cell::RefCell;
 use std::sync::Mutex;
 
 /// A source of random bytes.
@@ -24,15 +25,57 @@ pub trait Random: Send + Sync {
     }
 }
 
+/// Bytes asked of the operating system at once: the call costs more than the bytes, and every message draws 16.
+const BLOCK_BYTES: usize = 512;
+
+/// Bytes that nobody has drawn yet are behind `used`; those before it are zero.
+struct Block {
+    bytes: [u8; BLOCK_BYTES],
+    used: usize,
+}
+
+impl Block {
+    const EMPTY: Self = Self {
+        bytes: [0; BLOCK_BYTES],
+        used: BLOCK_BYTES,
+    };
+
+    fn take(&mut self, buffer: &mut [u8]) {
+        if buffer.len() > BLOCK_BYTES - self.used {
+            ask_system(&mut self.bytes);
+            self.used = 0;
+        }
+        let taken = &mut self.bytes[self.used..self.used + buffer.len()];
+        buffer.copy_from_slice(taken);
+        taken.fill(0);
+        self.used += buffer.len();
+    }
+}
+
+thread_local! {
+    static BLOCK: RefCell<Block> = const { RefCell::new(Block::EMPTY) };
+}
+
+fn ask_system(buffer: &mut [u8]) {
+    #[allow(clippy::disallowed_methods, reason = "this is the door")]
+    let filled = getrandom::fill(buffer);
+    // Without randomness no id or secret can be made: there is nothing sensible to go on with.
+    assert!(filled.is_ok(), "the operating system gave no randomness");
+}
+
 /// The operating system's generator, fit for secrets.
 pub struct SystemRandom;
 
 impl Random for SystemRandom {
     fn fill(&self, buffer: &mut [u8]) {
-        #[allow(clippy::disallowed_methods, reason = "this is the door")]
-        let filled = getrandom::fill(buffer);
-        // Without randomness no id or secret can be made: there is nothing sensible to go on with.
-        assert!(filled.is_ok(), "the operating system gave no randomness");
+        if buffer.len() > BLOCK_BYTES {
+            return ask_system(buffer);
+        }
+        // A thread that is ending has no block any more.
+        let done = BLOCK.try_with(|block| block.borrow_mut().take(buffer));
+        if done.is_err() {
+            ask_system(buffer);
+        }
     }
 }
 
@@ -61,6 +104,28 @@ impl Random for SeededRandom {
         for chunk in buffer.chunks_mut(8) {
             let bytes = self.next().to_le_bytes();
             chunk.copy_from_slice(&bytes[..chunk.len()]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{BLOCK_BYTES, Random, SystemRandom};
+
+    /// Drawn in pieces of all sizes, over many blocks: no piece is seen twice, and none is left as it was.
+    #[test]
+    fn the_systems_bytes_are_given_out_once() {
+        let mut seen = BTreeSet::new();
+        for _ in 0..10_000 {
+            assert!(seen.insert(SystemRandom.bytes16()));
+        }
+        for size in [17, 33, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES] {
+            let mut bytes = vec![0; size];
+            SystemRandom.fill(&mut bytes);
+            let (words, _) = bytes.as_chunks::<16>();
+            assert!(words.iter().all(|word| seen.insert(*word)), "{size}");
         }
     }
 }

@@ -331,7 +331,8 @@ pub struct Refusal {
 pub enum Effect {
     /// Not said; treat as unknown.
     Unspecified = 0,
-    /// Certainly not done, now or later.
+    /// Certainly not done, now or later. With RATE_LIMITED, UNAVAILABLE or UNAUTHENTICATED it speaks of this try alone: the
+    /// request was turned away before it was looked at, so an earlier try under the same id may have been done.
     NotDone = 1,
     /// May have been done or may still be: retry with the same id, which never duplicates.
     Unknown = 2,
@@ -496,6 +497,10 @@ pub struct Appended {
     /// Correlation id of the stored entry.
     #[prost(string, tag = "6")]
     pub correlation_id: ::prost::alloc::string::String,
+    /// True when this answer stands for the delivery of the message to this stream (see Hello.answers_are_deliveries): none
+    /// follows, and this one is acknowledged instead.
+    #[prost(bool, tag = "7")]
+    pub is_delivery: bool,
 }
 /// Appends a message.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1526,7 +1531,8 @@ pub struct Receipts {
     /// Members other than the sender who have read it publicly.
     #[prost(uint32, tag = "4")]
     pub read_count: u32,
-    /// Members other than the sender to whom the entry was addressed and who are still members.
+    /// Members other than the sender to whom the entry was addressed and who are still members. A former member gets all of
+    /// this as of the last entry they may read: who was a member then, and markers no further than that.
     #[prost(uint32, tag = "5")]
     pub audience_count: u32,
     /// Markers of these members, by user id; empty unless asked for.
@@ -2183,13 +2189,13 @@ pub struct Conversation {
     /// 1:1 or group.
     #[prost(enumeration = "ConversationKind", tag = "2")]
     pub kind: i32,
-    /// Name of a group; empty for a 1:1.
+    /// Name of a group; empty for a 1:1, and for a former member.
     #[prost(string, tag = "3")]
     pub name: ::prost::alloc::string::String,
-    /// The members now, by user id.
+    /// The members now, by user id; empty for a former member.
     #[prost(message, repeated, tag = "4")]
     pub members: ::prost::alloc::vec::Vec<Member>,
-    /// Newest seq.
+    /// Newest seq that the caller may read.
     #[prost(uint64, tag = "5")]
     pub head_seq: u64,
     /// When it was created, milliseconds since the Unix epoch.
@@ -2198,7 +2204,7 @@ pub struct Conversation {
     /// The caller's view of it; absent in admin answers.
     #[prost(message, optional, tag = "7")]
     pub mine: ::core::option::Option<ConversationSummary>,
-    /// Seqs of the messages pinned now, in the order they were pinned; the newest 100.
+    /// Seqs of the messages pinned now, in the order they were pinned; the newest 100. Empty for a former member.
     #[prost(uint64, repeated, tag = "8")]
     pub pinned_seqs: ::prost::alloc::vec::Vec<u64>,
 }
@@ -2211,7 +2217,7 @@ pub struct ConversationSummary {
     /// 1:1 or group.
     #[prost(enumeration = "ConversationKind", tag = "2")]
     pub kind: i32,
-    /// Name of a group; empty for a 1:1.
+    /// Name of a group; empty for a 1:1, and for a former member.
     #[prost(string, tag = "3")]
     pub name: ::prost::alloc::string::String,
     /// For a 1:1: the other user.
@@ -2232,7 +2238,7 @@ pub struct ConversationSummary {
     /// True when the caller archived it.
     #[prost(bool, tag = "9")]
     pub archived: bool,
-    /// True when the caller is no longer a member.
+    /// True when the caller is no longer a member. The name, the members and the pins of today are not theirs: empty.
     #[prost(bool, tag = "10")]
     pub former_member: bool,
     /// Oldest seq the caller may read.
@@ -3569,7 +3575,8 @@ pub mod user_service_client {
         }
         /// Blocks or unblocks a user. While one of two has blocked the other, neither can write or type in their 1:1, hear of
         /// the other's receipts there, see the other's presence, or add the other to a group. In groups that both are in,
-        /// messages, receipts and typing go on.
+        /// messages and receipts go on, and neither sees the other type. For messages it counts at once on the node it was set
+        /// through, and within 2 s on the others.
         pub async fn set_block(
             &mut self,
             request: impl tonic::IntoRequest<super::SetBlockRequest>,
@@ -3652,7 +3659,8 @@ pub mod user_service_server {
         >;
         /// Blocks or unblocks a user. While one of two has blocked the other, neither can write or type in their 1:1, hear of
         /// the other's receipts there, see the other's presence, or add the other to a group. In groups that both are in,
-        /// messages, receipts and typing go on.
+        /// messages and receipts go on, and neither sees the other type. For messages it counts at once on the node it was set
+        /// through, and within 2 s on the others.
         async fn set_block(
             &self,
             request: tonic::Request<super::SetBlockRequest>,
@@ -5189,6 +5197,12 @@ pub struct Hello {
     /// True when the device lost its data: forget what it acknowledged and deliver as to a new device.
     #[prost(bool, tag = "13")]
     pub forget_device_positions: bool,
+    /// True when answers to sends on this stream may stand for the delivery of the message to it, so that it does not come
+    /// back. Appended.is_delivery says which do: when the message is the next one of its conversation here, as a rule.
+    /// Acknowledge such an answer like a delivery, at leisure: an ack is cumulative. What was not acknowledged is delivered
+    /// to the device's next stream. Passed over by Listen.
+    #[prost(bool, tag = "14")]
+    pub answers_are_deliveries: bool,
 }
 /// A place in a conversation. Set by the client.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5445,7 +5459,7 @@ impl AppState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Durability {
-    /// Not said.
+    /// Not said, or kept in memory alone, as in tests.
     Unspecified = 0,
     /// Written and fsynced on the local disk of one node.
     LocalFsync = 1,

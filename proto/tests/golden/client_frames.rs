@@ -42,6 +42,7 @@ fn hello() -> Hello {
         client_name: "golden 1.0".to_owned(),
         window: 64,
         forget_device_positions: true,
+        answers_are_deliveries: false,
     }
 }
 
@@ -66,6 +67,13 @@ fn session() -> Vec<(&'static str, Body)> {
     };
     vec![
         ("hello", Body::Hello(hello())),
+        (
+            "hello.answers_are_deliveries",
+            Body::Hello(Hello {
+                answers_are_deliveries: true,
+                ..hello()
+            }),
+        ),
         ("watch_presence", Body::WatchPresence(watch)),
         (
             "unwatch_presence",

@@ -55,6 +55,7 @@ pub(crate) fn appended() -> Appended {
         server_time_ms: 1_764_000_000_123,
         duplicate: true,
         correlation_id: correlation(),
+        is_delivery: false,
     }
 }
 

@@ -221,6 +221,7 @@ pub fn appended(appended: &Appended) -> v1::Appended {
         server_time_ms: appended.time.0,
         duplicate: appended.duplicate,
         correlation_id: appended.correlation.to_string(),
+        is_delivery: false,
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Hello {
     pub window: u32,
     /// Forget what the device acknowledged.
     pub forget_device_positions: bool,
+    /// An answer to a send stands for its delivery.
+    pub answers_are_deliveries: bool,
 }
 
 /// Checks a hello.
@@ -95,6 +97,7 @@ fn parse_hello(hello: v1::Hello) -> Result<Hello> {
         resume_token: hello.resume_token,
         cursor: hello.cursor,
         forget_device_positions: hello.forget_device_positions,
+        answers_are_deliveries: hello.answers_are_deliveries,
     })
 }
 

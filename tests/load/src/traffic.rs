@@ -25,6 +25,8 @@ use crate::process::{Kind, Server};
 const TEXT_BYTES: usize = 100;
 /// How long everything under way has to arrive once sending stopped.
 const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+/// Answers to own messages that one ack covers.
+const OWN_ACK_EVERY: u64 = 64;
 /// How often a sender that waits for deliveries looks.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How often a client shows that it lives.
@@ -55,6 +57,8 @@ pub(crate) struct Device {
     /// Deliveries that one ack covers.
     ack_every: u64,
     unacked: u64,
+    /// Answers that stand for deliveries, and are not acknowledged.
+    own_unacked: u64,
     unanswered: usize,
     /// Moment of the newest send: each is a request id, so that no two are equal.
     newest_us: u64,
@@ -116,7 +120,7 @@ impl Device {
                     }
                 }
                 Some(Said::Closed(closed)) => return Err(format!("closed: {closed:?}").into()),
-                Some(Said::Delivery(delivery)) => ack(&mut outbound, &person.acks_to, &delivery).await?,
+                Some(Said::Delivery(delivery)) => ack_delivery(&mut outbound, &person.acks_to, &delivery).await?,
                 Some(Said::CaughtUp(_)) => break,
                 _ => {}
             }
@@ -132,6 +136,7 @@ impl Device {
             inbound,
             ack_every: 1,
             unacked: 0,
+            own_unacked: 0,
             unanswered: 0,
             newest_us: 0,
             acked_us: 0,
@@ -259,10 +264,15 @@ impl Device {
             Some(Said::Send(answer)) => {
                 self.unanswered = self.unanswered.saturating_sub(1);
                 match answer.outcome {
-                    Some(v1::send_response::Outcome::Appended(_)) => {
+                    Some(v1::send_response::Outcome::Appended(appended)) => {
                         self.acked_us = self.acked_us.max(frame.request_id);
                         self.gave_up = false;
                         shared.note_ack(frame.request_id);
+                        self.own_unacked += u64::from(appended.is_delivery);
+                        if appended.is_delivery && self.own_unacked >= OWN_ACK_EVERY {
+                            self.own_unacked = 0;
+                            ack(&mut self.outbound, &appended.conversation_id, appended.seq).await?;
+                        }
                     }
                     Some(v1::send_response::Outcome::Refusal(refusal)) => {
                         self.gave_up = true;
@@ -278,7 +288,7 @@ impl Device {
                 self.unacked += 1;
                 if self.unacked >= self.ack_every {
                     self.unacked = 0;
-                    ack(&mut self.outbound, &self.person.acks_to, &delivery).await?;
+                    ack_delivery(&mut self.outbound, &self.person.acks_to, &delivery).await?;
                 }
             }
             Some(Said::Closed(closed)) => return Err(format!("closed under load: {closed:?}").into()),
@@ -308,7 +318,7 @@ async fn more_rows(
             Some(Said::Sync(v1::ListConversationsResponse {
                 outcome: Some(v1::list_conversations_response::Outcome::List(list)),
             })) => return Ok(list),
-            Some(Said::Delivery(delivery)) => ack(outbound, acks_to, &delivery).await?,
+            Some(Said::Delivery(delivery)) => ack_delivery(outbound, acks_to, &delivery).await?,
             Some(Said::Closed(closed)) => return Err(format!("closed: {closed:?}").into()),
             Some(Said::Sync(refused)) => return Err(format!("not listed: {refused:?}").into()),
             _ => {}
@@ -317,12 +327,16 @@ async fn more_rows(
 }
 
 /// Acknowledges a delivery; to its own conversation when no other name is given.
-async fn ack(outbound: &mut Outbound, to: &str, delivery: &v1::Delivery) -> Outcome<()> {
+async fn ack_delivery(outbound: &mut Outbound, to: &str, delivery: &v1::Delivery) -> Outcome<()> {
     let entry = delivery.entry.as_ref().ok_or("a delivery without entry")?;
     let to = if to.is_empty() { &entry.conversation_id } else { to };
+    ack(outbound, to, entry.seq).await
+}
+
+async fn ack(outbound: &mut Outbound, conversation: &str, seq: u64) -> Outcome<()> {
     let body = Some(Asked::Ack(v1::Ack {
-        conversation_id: to.to_owned(),
-        seq: entry.seq,
+        conversation_id: conversation.to_owned(),
+        seq,
     }));
     outbound.send(v1::ClientFrame { request_id: 0, body }).await?;
     Ok(())

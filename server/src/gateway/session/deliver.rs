@@ -82,6 +82,21 @@ impl Session {
         }
     }
 
+    /// An answer stands for the delivery of what was sent, and says so, when it is the message's turn; else the message comes
+    /// as all do.
+    pub(super) fn deliver_by_answer(&mut self, answer: &mut Reply) {
+        let Reply::Send(v1::SendResponse {
+            outcome: Some(v1::send_response::Outcome::Appended(appended)),
+        }) = answer
+        else {
+            return;
+        };
+        if let Ok(conversation) = appended.conversation_id.parse() {
+            let turn = self.plan.live(conversation, Seq(appended.seq), self.out.has_room());
+            appended.is_delivery = matches!(turn, Live::Send { .. });
+        }
+    }
+
     fn deliver(&self, stored: &StoredEntry, backlog: bool) {
         let entry = &stored.entry;
         debug!(conversation = ?entry.conversation, seq = entry.seq.0, correlation = %entry.correlation, "deliver");

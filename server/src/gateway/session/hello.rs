@@ -300,6 +300,7 @@ impl Prepared {
             looking: false,
             background: self.hello.app_state == AppState::Background,
             own_echo: false,
+            answers_are_deliveries: self.hello.answers_are_deliveries,
             bus_first: false,
             closing: None,
         };

@@ -137,6 +137,8 @@ struct Session {
     background: bool,
     /// Our own "replaced" came back over the bus: the next one is of a newer stream.
     own_echo: bool,
+    /// An answer to a send stands for the message's delivery.
+    answers_are_deliveries: bool,
     /// Whether the client or the bus goes first in the next round.
     bus_first: bool,
     closing: Option<Close>,

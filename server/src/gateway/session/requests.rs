@@ -175,7 +175,12 @@ impl Session {
             self.lanes.leave(place, &mut answered.body);
         }
         match (answered.reply, typing_refusal(&answered.body)) {
-            (Some(id), _) => self.push(id, answered.body),
+            (Some(id), _) => {
+                if self.answers_are_deliveries {
+                    self.deliver_by_answer(&mut answered.body);
+                }
+                self.push(id, answered.body);
+            }
             (None, Some(refusal)) => self.push(0, Reply::Refusal(refusal.clone())),
             (None, None) => {}
         }

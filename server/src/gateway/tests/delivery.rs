@@ -3,7 +3,7 @@
 use stonechat_proto::v1;
 use stonechat_proto::v1::server_frame::Body as Reply;
 
-use super::harness::{Peer, TestNode, ack, node};
+use super::harness::{Peer, TestNode, ack, node, send};
 
 async fn pair(node: &TestNode) -> (String, Peer, Peer) {
     let conversation = node.direct("alice", "bob").await;
@@ -46,6 +46,56 @@ async fn own_devices_get_the_echo() {
     phone.ack(&conversation, 1).await;
     let seq = phone.say(&conversation, "m2").await;
     assert_eq!(laptop.delivery().await.0.seq, seq);
+}
+
+/// An answer that stands for the delivery is acknowledged like one, and comes again to the device until it is (I5).
+#[tokio::test(start_paused = true)]
+async fn i5_an_answer_stands_for_the_delivery_until_the_stream_ends() {
+    let node = node().await;
+    let (conversation, alice, mut bob) = pair(&node).await;
+    drop(alice);
+    let hello = v1::Hello {
+        answers_are_deliveries: true,
+        ..node.hello("alice", "a1")
+    };
+    let (mut alice, _) = node.open(hello.clone()).await;
+    alice.until(|body| matches!(body, Reply::CaughtUp(_))).await;
+    let known = alice.say(&conversation, "m1").await;
+    let request = alice.ask(send(&conversation, "m2", "m2")).await;
+    let Reply::Send(v1::SendResponse {
+        outcome: Some(v1::send_response::Outcome::Appended(answer)),
+    }) = alice.answer(request).await
+    else {
+        panic!("m2 was refused");
+    };
+    assert!(answer.is_delivery);
+    let answered = answer.seq;
+    for seq in [known, answered] {
+        assert_eq!(bob.delivery().await.0.seq, seq);
+    }
+    let of_bob = bob.say(&conversation, "m3").await;
+    let mut came = alice.delivery().await.0.seq;
+    if came == known {
+        // It was sent before the stream knew where the device is.
+        came = alice.delivery().await.0.seq;
+    }
+    assert_eq!(came, of_bob, "an answer came back as a delivery");
+    let request = alice.ask(ack(&conversation, known)).await;
+    assert!(matches!(alice.answer(request).await, Reply::Done(_)));
+    drop(alice);
+    let (mut alice, _) = node.open(hello.clone()).await;
+    for seq in [answered, of_bob] {
+        assert_eq!(alice.delivery().await.0.seq, seq, "it was not acknowledged");
+    }
+    let last = alice.say(&conversation, "m4").await;
+    let request = alice.ask(ack(&conversation, last)).await;
+    assert!(
+        matches!(alice.answer(request).await, Reply::Done(_)),
+        "an answer counts as sent"
+    );
+    drop(alice);
+    let (_alice, welcome) = node.open(hello).await;
+    assert_eq!(welcome.conversations[0].device_seq, last);
 }
 
 /// I9, P18: without acks no more than the window comes; each ack lets more come; nothing is skipped.

@@ -14,9 +14,19 @@ const STEADY_PER_SECOND: u32 = 1_000;
 /// Unanswered messages of each sender at saturation.
 const UNANSWERED: usize = 8;
 
+/// Whether a message comes back to the stream that sent it, as a delivery to acknowledge.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Echo {
+    /// No: its answer stands for the delivery.
+    No,
+    /// Yes, as to every other device.
+    Yes,
+}
+
 pub(super) async fn native(context: &mut Context) -> Outcome<()> {
-    let bare = run(context, Kind::Bare, Way::Native).await?;
-    let own = run(context, Kind::Stonechat, Way::Native).await?;
+    let bare = run(context, Kind::Bare, Way::Native, Echo::No).await?;
+    let own = run(context, Kind::Stonechat, Way::Native, Echo::No).await?;
+    let echoed = run(context, Kind::Stonechat, Way::Native, Echo::Yes).await?;
     let report = &mut context.report;
     for (what, own, bare) in [
         ("server CPU per message", &own.steady, &bare.steady),
@@ -26,6 +36,9 @@ pub(super) async fn native(context: &mut Context) -> Outcome<()> {
         let row = report.row("direct", what, "ms", own.cpu_ms_per_message());
         row.beside(bare.cpu_ms_per_message()).target("≤ 0.1, then 0.05");
     }
+    let what = "the same, each also delivered to its sender's stream";
+    let row = report.row("direct", what, "ms", echoed.full.cpu_ms_per_message());
+    row.beside(bare.full.cpu_ms_per_message());
     report
         .row("direct", "messages acknowledged", "1/s", own.rate())
         .beside(bare.rate());
@@ -39,8 +52,8 @@ pub(super) async fn native(context: &mut Context) -> Outcome<()> {
 }
 
 pub(super) async fn web(context: &mut Context) -> Outcome<()> {
-    let native = run(context, Kind::Stonechat, Way::Native).await?;
-    let web = run(context, Kind::Stonechat, Way::Web).await?;
+    let native = run(context, Kind::Stonechat, Way::Native, Echo::Yes).await?;
+    let web = run(context, Kind::Stonechat, Way::Web, Echo::Yes).await?;
     let what = "server CPU per 1:1 message, beside native";
     let row = context.report.row("web", what, "ms", web.steady.cpu_ms_per_message());
     row.beside(native.steady.cpu_ms_per_message())
@@ -64,12 +77,15 @@ impl Runs {
     }
 }
 
-async fn run(context: &Context, kind: Kind, way: Way) -> Outcome<Runs> {
+async fn run(context: &Context, kind: Kind, way: Way, echo: Echo) -> Outcome<Runs> {
     let server = context
         .server(kind, &["--conversation-entries-per-second", "100000"])
         .await?;
     let people = Population::of(&server)?.pairs("direct", context.size(100, 5)).await?;
-    let people: Vec<_> = people.into_iter().flatten().collect();
+    let mut people: Vec<_> = people.into_iter().flatten().collect();
+    for person in &mut people {
+        person.hello.answers_are_deliveries = kind == Kind::Stonechat && echo == Echo::No;
+    }
     let devices = open_all(&server, &people, way).await?;
     let (steady, devices) = talk(context, &server, devices, Talk::Rate(STEADY_PER_SECOND)).await?;
     let (full, devices) = talk(context, &server, devices, Talk::Full).await?;
