@@ -4,49 +4,43 @@
 //! on these are the same ones, message after message, and to look them up in the engine was two thirds of the writer's
 //! time. Nobody else writes, so what is here is what is stored.
 
-use std::collections::HashMap;
-
 use fjall::Slice;
+use quick_cache::unsync::Cache;
 
 use super::keys::Space;
 
-/// Rows of one generation: those of a few thousand conversations that are going on, some 3 MB.
-const GENERATION_ROWS: usize = 16_384;
+/// Rows of one keyspace: those of some thousand conversations that are going on, a few MB.
+const ROWS_MAX: usize = 16_384;
 
 /// `None`: there is no such row.
-type Rows = HashMap<Slice, Option<Slice>>;
+type Rows = Cache<Slice, Option<Slice>>;
 
-/// Two generations: a row that is not asked for while the young one fills is forgotten.
-#[derive(Default)]
 pub(super) struct Recent {
-    young: [Rows; 3],
-    old: [Rows; 3],
+    rows: [Rows; 3],
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self {
+            rows: std::array::from_fn(|_| Rows::new(ROWS_MAX)),
+        }
+    }
 }
 
 impl Recent {
-    pub(super) fn get(&mut self, space: Space, key: &[u8]) -> Option<Option<Slice>> {
-        if let Some(value) = self.young[space as usize].get(key) {
-            return Some(value.clone());
-        }
-        let (key, value) = self.old[space as usize].remove_entry(key)?;
-        self.remember(space, key, value.clone());
-        Some(value)
+    pub(super) fn get(&self, space: Space, key: &[u8]) -> Option<Option<Slice>> {
+        self.rows[space as usize].get(key).cloned()
     }
 
     /// Keeps what the engine has.
     pub(super) fn remember(&mut self, space: Space, key: Slice, value: Option<Slice>) {
-        if self.young.iter().map(Rows::len).sum::<usize>() >= GENERATION_ROWS {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young[space as usize].insert(key, value);
+        self.rows[space as usize].insert(key, value);
     }
 
     /// A row has been written: whoever remembers it has the new value.
     pub(super) fn written(&mut self, space: Space, key: &Slice, value: Option<&Slice>) {
-        for rows in [&mut self.young, &mut self.old] {
-            if let Some(known) = rows[space as usize].get_mut(key) {
-                *known = value.cloned();
-            }
+        if let Some(mut known) = self.rows[space as usize].get_mut(key) {
+            *known = value.cloned();
         }
     }
 }
@@ -55,7 +49,7 @@ impl Recent {
 mod tests {
     use fjall::Slice;
 
-    use super::{GENERATION_ROWS, Recent};
+    use super::{ROWS_MAX, Recent};
     use crate::storage::embedded::keys::Space;
 
     fn slice(number: usize) -> Slice {
@@ -63,30 +57,24 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_its_newest_value_in_whichever_generation_it_is() {
+    fn a_row_that_is_remembered_has_its_newest_value() {
         let mut recent = Recent::default();
         recent.remember(Space::Index, slice(1), None);
-        for other in 2..GENERATION_ROWS + 2 {
-            recent.remember(Space::Users, slice(other), None);
-        }
         recent.written(Space::Index, &slice(1), Some(&slice(7)));
         assert_eq!(recent.get(Space::Index, &slice(1)), Some(Some(slice(7))));
+        assert_eq!(recent.get(Space::Users, &slice(1)), None);
         recent.written(Space::Index, &slice(1), None);
         assert_eq!(recent.get(Space::Index, &slice(1)), Some(None));
     }
 
     #[test]
-    fn what_is_not_asked_for_is_forgotten() {
+    fn i9_what_is_remembered_is_bounded() {
         let mut recent = Recent::default();
-        recent.remember(Space::Index, slice(0), None);
-        recent.remember(Space::Index, slice(1), None);
-        for other in 2..2 * GENERATION_ROWS + 2 {
-            recent.remember(Space::Users, slice(other), None);
-            assert!(recent.get(Space::Index, &slice(1)).is_some());
+        for number in 0..4 * ROWS_MAX {
+            recent.remember(Space::Index, slice(number), None);
         }
-        assert_eq!(recent.get(Space::Index, &slice(0)), None);
-        let rows = [&recent.young, &recent.old].into_iter().flatten();
-        assert!(rows.map(super::Rows::len).sum::<usize>() <= 2 * GENERATION_ROWS);
+        let known = (0..4 * ROWS_MAX).filter(|number| recent.get(Space::Index, &slice(*number)).is_some());
+        assert!((1..=ROWS_MAX).contains(&known.count()));
     }
 
     #[test]

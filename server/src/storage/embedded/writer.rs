@@ -176,7 +176,6 @@ struct Writer {
     jobs: Arc<Queue>,
     engine: Arc<Engine>,
     witness: Witness,
-    recent: Recent,
     commit: Commit,
     had_room: bool,
 }
@@ -193,7 +192,6 @@ pub(super) fn start(
         jobs: Arc::clone(&jobs),
         engine,
         witness,
-        recent: Recent::default(),
         commit,
         had_room: true,
     };
@@ -223,8 +221,9 @@ impl Drop for StopOnPanic {
 impl Writer {
     fn run(mut self) {
         let _guard = StopOnPanic;
+        let mut recent = Recent::default();
         while let Some(first) = self.jobs.first() {
-            self.group(first);
+            self.group(first, &mut recent);
         }
         if let Err(error) = self.witness.sync() {
             tracing::error!(%error, "the record of what was acknowledged may be behind");
@@ -232,12 +231,11 @@ impl Writer {
     }
 
     /// Takes what has queued up behind `first`, writes it, answers.
-    fn group(&mut self, first: Job) {
+    fn group(&mut self, first: Job, recent: &mut Recent) {
         let room = self.check_room();
         meters().store_queue.set(self.jobs.len());
         let engine = Arc::clone(&self.engine);
-        let mut recent = std::mem::take(&mut self.recent);
-        let mut group = Group::new(&engine, &mut recent);
+        let mut group = Group::new(&engine, recent);
         let mut answers = Vec::with_capacity(self.jobs.len() + 1);
         let (mut jobs, mut bytes, mut next) = (0, 0, Some(first));
         while let Some(job) = next {
@@ -261,7 +259,6 @@ impl Writer {
         meters().commit_jobs.size(jobs);
         crash_point("writer.batch_checked");
         self.commit(group);
-        self.recent = recent;
         answers.into_iter().for_each(Answer::send);
         crash_point("writer.answered");
     }
