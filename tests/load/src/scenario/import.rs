@@ -33,7 +33,7 @@ pub(super) async fn run(context: &mut Context) -> Outcome<()> {
     let mut grown = Vec::new();
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let status = loop {
-        tokio::select! {
+        tokio::select! { biased;
             status = child.wait() => break status?,
             () = tokio::time::sleep(LOOK_EVERY) => {
                 let bytes = size_of(&folder.path().join("imported"));
