@@ -1,5 +1,5 @@
 //! The driver's session as an object. Its type is so deep that to prove it `Send` and `Sync` again for every method of the
-//! store was a fifth of the compiler's work on this crate; an object is both by its declaration.
+//! store cost the compiler some ten seconds; an object is both by its declaration.
 
 use futures_util::future::BoxFuture;
 use scylla::client::session::Session;

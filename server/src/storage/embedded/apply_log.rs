@@ -45,8 +45,12 @@ pub(super) fn append(group: &mut Group<'_>, append: Append) -> Result<Vec<Arc<St
 
 fn check_head(group: &mut Group<'_>, batch: &AppendBatch) -> Result<(), AppendError> {
     let key = keys::head(batch.conversation);
-    let seen_before = group.known(Space::Index, &key).is_some();
-    let stored = group.get(Space::Index, &key)?;
+    let known = group.known(Space::Index, &key);
+    let is_known = known.is_some();
+    let stored = match known {
+        Some(row) => row,
+        None => group.get_once(Space::Index, &key)?,
+    };
     let head = stored.map(|bytes| rows::read_head(&bytes)).transpose()?;
     if head.is_none() {
         refuse_lost_head(group, batch.conversation)?;
@@ -58,8 +62,8 @@ fn check_head(group: &mut Group<'_>, batch: &AppendBatch) -> Result<(), AppendEr
     if (head.seq, head.epoch) != (batch.expected.seq, batch.expected.epoch) {
         return Err(AppendError::Conflict);
     }
-    // The check was made when the head was read, and whatever was written since was written with its head.
-    if seen_before {
+    // Nothing lay above it when it became known, and whatever was written since was written with its head.
+    if is_known {
         return Ok(());
     }
     let first = keys::entry(batch.conversation, head.seq.next());
@@ -71,6 +75,8 @@ fn check_head(group: &mut Group<'_>, batch: &AppendBatch) -> Result<(), AppendEr
         );
         return Err(AppendError::Corrupt(why));
     }
+    // Asked for again so that it is remembered, and only now.
+    group.get(Space::Index, &key)?;
     Ok(())
 }
 
@@ -149,7 +155,7 @@ pub(super) fn fanout_done(group: &mut Group<'_>, conversation: ConversationId, u
         return Ok(());
     };
     let first = rows::read_number(&first)?;
-    // Only who appends may make a head known: that says that nothing lies above it.
+    // Not to make a head known: that says that nothing lies above it.
     let head = group.get_once(Space::Index, &keys::head(conversation))?;
     let head = head.map_or_else(|| Ok(Head::default()), |bytes| rows::read_head(&bytes))?;
     if up_to >= head.seq {

@@ -137,8 +137,15 @@ async fn a_hole_a_lost_head_or_an_entry_above_it_is_corrupt() {
     // What the writer has looked at once it does not look at again.
     drop(store);
     let store = open(&data(&folder));
-    let refused = append(&store, here, &[message("d")]).await;
-    assert!(matches!(refused, Err(AppendError::Corrupt(_))), "{refused:?}");
+    let behind = store.append(batch(here, Head::default(), &[message("d")])).await;
+    assert!(matches!(behind, Err(AppendError::Conflict)), "{behind:?}");
+    for time in 1..=2 {
+        let refused = append(&store, here, &[message("d")]).await;
+        assert!(
+            matches!(refused, Err(AppendError::Corrupt(_))),
+            "time {time}: {refused:?}"
+        );
+    }
     store
         .engine
         .keyspace(Space::Index)
