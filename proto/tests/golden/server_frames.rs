@@ -2,7 +2,7 @@
 
 use stonechat_proto::v1::server_frame::Body;
 use stonechat_proto::v1::{
-    CaughtUp, CloseReason, ConversationHead, ConversationList, Delivery, Done, Durability, EditResponse,
+    Appended, CaughtUp, CloseReason, ConversationHead, ConversationList, Delivery, Done, Durability, EditResponse,
     GetHistoryResponse, HistoryPage, Limits, ListConversationsResponse, MarkDeliveredResponse, MarkReadResponse,
     MarkUnreadResponse, PinResponse, Pong, PresenceList, ReactResponse, ReceiptsMoved, RedactResponse, Resync,
     SendResponse, ServerFrame, SetStatusResponse, SetTypingResponse, StreamClosed, Typing, TypingAccepted, Welcome,
@@ -43,6 +43,17 @@ fn appends() -> Vec<(&'static str, Body)> {
         (
             "send",
             Body::Send(answer!(SendResponse, send_response::Appended, appended())),
+        ),
+        (
+            "send.is_delivery",
+            Body::Send(answer!(
+                SendResponse,
+                send_response::Appended,
+                Appended {
+                    is_delivery: true,
+                    ..appended()
+                }
+            )),
         ),
         (
             "send.refusal",

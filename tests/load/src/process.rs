@@ -103,7 +103,7 @@ impl Server {
         flags: &[&str],
         kept: Option<tempfile::TempDir>,
     ) -> Outcome<Self> {
-        let (address, operator) = (free_address().await?, free_address().await?);
+        let [address, operator] = free_addresses().await?;
         let mut command = Command::new(binary);
         command.arg("serve").arg("--data-folder").arg(&folder);
         command
@@ -188,6 +188,17 @@ impl Server {
 }
 
 pub(crate) async fn free_address() -> Outcome<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    Ok(listener.local_addr()?)
+    let [address] = free_addresses().await?;
+    Ok(address)
+}
+
+/// Several, held together while they are found: asked for one by one, two may be the same.
+async fn free_addresses<const N: usize>() -> Outcome<[SocketAddr; N]> {
+    let mut listeners = Vec::with_capacity(N);
+    for _ in 0..N {
+        listeners.push(TcpListener::bind("127.0.0.1:0").await?);
+    }
+    let addresses = listeners.iter().map(TcpListener::local_addr);
+    let addresses = addresses.collect::<Result<Vec<_>, _>>()?;
+    Ok(addresses.try_into().map_err(|_| "as many as were asked for")?)
 }
