@@ -157,7 +157,7 @@ impl Authenticator {
         UnixMillis(self.host.clock.unix_ms())
     }
 
-    async fn signed_claims(&self, token: &str) -> Result<Claims, Refusal> {
+    async fn signed_claims(&self, token: &str) -> Result<Arc<Claims>, Refusal> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(unauthenticated("the token is longer than 7 KiB"));
         }

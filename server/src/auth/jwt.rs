@@ -1,7 +1,11 @@
 //! JSON Web Tokens: signature, required claims and times. The algorithm is the key's, never the token's choice.
 
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
@@ -21,10 +25,19 @@ pub(super) struct Expected {
     pub(super) audience: String,
 }
 
+/// Tokens of one key whose signature is known to be good, about 300 bytes each: as many as a node has people who call.
+const KNOWN_MAX: usize = 65_536;
+
+/// SHA-256 of a whole token.
+type Fingerprint = [u8; 32];
+
 /// A key and the one algorithm it may be used with.
 pub(super) struct VerifyingKey {
     algorithm: Algorithm,
     key: DecodingKey,
+    /// Claims of tokens that were checked before: a browser sends its token with each call, and a signature costs more than
+    /// what most calls ask for. Goes with the key, so a key that is withdrawn takes them along.
+    known: Cache<Fingerprint, Arc<Claims>>,
 }
 
 impl VerifyingKey {
@@ -33,7 +46,11 @@ impl VerifyingKey {
     }
 
     pub(super) fn new(algorithm: Algorithm, key: DecodingKey) -> Self {
-        Self { algorithm, key }
+        Self {
+            algorithm,
+            key,
+            known: Cache::new(KNOWN_MAX),
+        }
     }
 }
 
@@ -129,8 +146,25 @@ pub(super) fn key_id(token: &str) -> Result<Option<String>, Flaw> {
 }
 
 /// Checks signature, issuer and audience, and that all required claims are there. Times are left to `check_times`: the
-/// library would read the machine's clock.
-pub(super) fn verify(token: &str, key: &VerifyingKey, expected: &Expected) -> Result<Claims, Flaw> {
+/// library would read the machine's clock, and what was good once may have expired.
+pub(super) fn verify(token: &str, key: &VerifyingKey, expected: &Expected) -> Result<Arc<Claims>, Flaw> {
+    let print = fingerprint(token);
+    if let Some(claims) = key.known.get(&print) {
+        return Ok(claims);
+    }
+    let claims = Arc::new(checked(token, key, expected)?);
+    key.known.insert(print, Arc::clone(&claims));
+    Ok(claims)
+}
+
+fn fingerprint(token: &str) -> Fingerprint {
+    let digest = digest::digest(&digest::SHA256, token.as_bytes());
+    let mut print = Fingerprint::default();
+    print.copy_from_slice(digest.as_ref());
+    print
+}
+
+fn checked(token: &str, key: &VerifyingKey, expected: &Expected) -> Result<Claims, Flaw> {
     let mut validation = Validation::new(key.algorithm);
     validation.set_required_spec_claims(&["exp", "aud", "iss", "sub"]);
     validation.set_audience(&[&expected.audience]);

@@ -8,6 +8,7 @@ use stonechat_host::{Host, rule_holds};
 
 use super::actor::{ActorHandle, spawn};
 use super::barrier::FanoutBarrier;
+use super::known::KnownMarkers;
 use super::limits::{LOADED_MAX, Limits};
 use super::state::{State, unavailable};
 use super::{Backends, Peers};
@@ -23,6 +24,7 @@ pub(super) struct Core {
     pub(super) peers: Option<Arc<dyn Peers>>,
     pub(super) registry: Registry,
     pub(super) barrier: Arc<FanoutBarrier>,
+    pub(super) known_markers: KnownMarkers,
     /// Set when the node drains: appends are refused as not done.
     pub(super) closing: AtomicBool,
 }
@@ -36,6 +38,7 @@ impl Core {
             peers,
             registry: Registry::default(),
             barrier: Arc::default(),
+            known_markers: KnownMarkers::default(),
             closing: AtomicBool::new(false),
         }
     }

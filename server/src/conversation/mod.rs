@@ -10,6 +10,7 @@ mod core;
 mod create;
 mod fanout;
 mod history;
+mod known;
 mod limits;
 mod membership;
 mod moved;

@@ -164,8 +164,8 @@ impl Conversations {
         Ok((state, user))
     }
 
-    /// Raises markers durably, in one write, and tells the others where public ones moved; true when any moved. What is
-    /// delivered is delivered to `device` as well.
+    /// Raises markers durably, in one write, and tells the others where public ones moved; true when any moved, as far as
+    /// this node knows. What is delivered is delivered to `device` as well.
     async fn raise(
         &self,
         user: &UserId,
@@ -175,9 +175,12 @@ impl Conversations {
         if raises.is_empty() {
             return Ok(false);
         }
-        let store = &self.core.backends.markers;
+        let (store, known) = (&self.core.backends.markers, &self.core.known_markers);
         let ids: Vec<ConversationId> = raises.iter().map(|(id, _)| *id).collect();
-        let before = store.get_many(user, &ids).await.map_err(marker_refusal)?;
+        let before = match known.all(user, &ids) {
+            Some(known) => known,
+            None => store.get_many(user, &ids).await.map_err(marker_refusal)?,
+        };
         let raise = |(id, markers): &(ConversationId, MarkerSet)| MarkerRaise {
             user: user.clone(),
             conversation: *id,
@@ -190,6 +193,7 @@ impl Conversations {
         let mut moved = false;
         for ((id, markers), before) in raises.iter().zip(before) {
             let after = before.merge(*markers);
+            known.stored(user, *id, after);
             moved |= after != before;
             if after.delivered > before.delivered || after.read_public > before.read_public {
                 // Where no actor can be had it is only late: the next receipt sends the newest values.

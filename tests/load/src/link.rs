@@ -17,8 +17,8 @@ use crate::Outcome;
 
 /// Connections that one loopback source address takes before the next one is used: its ports are limited.
 const PER_SOURCE: u32 = 10_000;
-/// How long a browser gathers acks: each call costs it, and the server, more than what is in it.
-const ACKS_GATHER_FOR: Duration = Duration::from_millis(50);
+/// How long a browser gathers acks, as docs/protocol.md advises: each call costs it, and the server, more than what is in it.
+const ACKS_GATHER_FOR: Duration = Duration::from_millis(250);
 /// Acks of one call.
 const ACKS_GATHERED_MAX: usize = 32;
 /// Bytes before each message: compressed or not, length.

@@ -33,6 +33,26 @@ async fn issued_token_is_accepted_for_its_life() {
     );
 }
 
+/// A signature that was found good is not checked again; what the token says is.
+#[tokio::test]
+async fn a_token_that_is_known_still_expires_and_no_other_passes_for_it() {
+    let edge = Edge::new();
+    let authenticator = edge.with_secret();
+    let token = issue(&authenticator, &[]);
+    for _ in 0..2 {
+        assert_eq!(authenticator.verify(&token).await.unwrap().user, user("ann"));
+    }
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let first = if signature.starts_with('A') { "B" } else { "A" };
+    let forged = format!("{signed}.{first}{}", &signature[1..]);
+    assert!(authenticator.verify(&forged).await.is_err());
+    edge.clock.set(NOW.0 + 3_606_000);
+    assert_eq!(
+        unauthenticated(authenticator.verify(&token).await),
+        "the token has expired"
+    );
+}
+
 #[tokio::test]
 async fn what_cannot_be_issued_is_refused() {
     let edge = Edge::new();

@@ -3,15 +3,16 @@
 //! What changed is found by reading the partition: one request for thousands of conversations. Rows ordered by their change
 //! would have to be deleted with each message, and a reader would wade through what was deleted.
 
+use std::collections::BTreeMap;
+
 use futures_util::{StreamExt, TryStreamExt, stream};
 use scylla::statement::prepared::PreparedStatement;
 
-use super::client::Client;
+use super::client::{Client, Steps};
 use super::rows::{conversation, number, read_conversation, read_number, signed, text};
 use super::{CqlError, Inner};
 use crate::domain::{ConversationId, Ordinal, Seq, UnixMillis, UserId};
-use crate::storage::rules::raised_head;
-use crate::storage::{ChangeStamp, InboxHead, InboxRow};
+use crate::storage::{ChangeStamp, FanoutRecord, InboxHead, InboxRaise, InboxRow, MarkerRaise};
 
 /// Users at a time of one fan-out.
 const USERS_AT_ONCE: usize = 64;
@@ -99,21 +100,77 @@ impl Inner {
 
     /// A reader between the two sees a row of before or after: what another node writes meanwhile costs a stamp too many.
     async fn raise_row(&self, user: &UserId, id: ConversationId, head: InboxHead, touch: bool) -> Result<(), CqlError> {
-        let before = self.inbox_row_of(user, id).await?;
-        let Some(head) = raised_head(before, head, touch) else {
+        let steps = self.row_steps(user, id, head, touch).await?;
+        if steps.is_empty() {
             return Ok(());
-        };
+        }
+        self.client.write_all(steps).await?;
+        self.known.stored_head(user, id, head.seq);
+        Ok(())
+    }
+
+    /// Statements that raise a row, none when it stays as it is. Reads only a row of which this node knows nothing.
+    async fn row_steps(
+        &self,
+        user: &UserId,
+        id: ConversationId,
+        head: InboxHead,
+        touch: bool,
+    ) -> Result<Steps<'_>, CqlError> {
+        if head.seq == Seq::ZERO && !touch {
+            return Ok(Steps::new());
+        }
+        let before = self.known_or_stored_head(user, id).await?;
+        let rises = head.seq > before.unwrap_or_default();
+        if !rises && !touch {
+            return Ok(Steps::new());
+        }
         let key = [text(user.as_str()), conversation(id)];
         let change = self.stamps.next();
         let mut values = vec![number(change.0), number(change.0)];
         values.extend(key.clone());
         let mut steps = vec![(&self.inbox.raise_change, values)];
-        if before.is_none_or(|before| head.seq > before.head.seq) {
+        if rises || before.is_none() {
             let mut values = vec![number(head.seq.0 + 1), number(head.seq.0)];
             values.extend([number(head.ordinal.0), signed(head.time.0)]);
             values.extend(key);
             steps.push((&self.inbox.raise_head, values));
         }
-        self.client.write_all(steps).await
+        Ok(steps)
+    }
+
+    async fn known_or_stored_head(&self, user: &UserId, id: ConversationId) -> Result<Option<Seq>, CqlError> {
+        if let Some(known) = self.known.head(user, id) {
+            return Ok(Some(known));
+        }
+        let stored = self.inbox_row_of(user, id).await?.map(|row| row.head.seq);
+        if let Some(head) = stored {
+            self.known.stored_head(user, id, head);
+        }
+        Ok(stored)
+    }
+
+    /// What fan-out leaves: for each user one write, for markers and inbox have the same partition key.
+    pub(super) async fn record(&self, id: ConversationId, record: FanoutRecord) -> Result<(), CqlError> {
+        let mut of_users: BTreeMap<UserId, (Vec<MarkerRaise>, InboxHead)> = BTreeMap::new();
+        for floor in record.floors {
+            of_users.entry(floor.user.clone()).or_default().0.push(floor);
+        }
+        for InboxRaise { users, head } in record.rows {
+            for user in users {
+                let highest = &mut of_users.entry(user).or_default().1;
+                if head.seq > highest.seq {
+                    *highest = head;
+                }
+            }
+        }
+        let writes = of_users.into_iter().map(|(user, (floors, head))| async move {
+            let mut steps = self.row_steps(&user, id, head, false).await?;
+            self.raise_registers(&floors, &mut steps);
+            self.write_steps(steps).await?;
+            self.known.stored_head(&user, id, head.seq);
+            Ok(())
+        });
+        stream::iter(writes).buffer_unordered(USERS_AT_ONCE).try_collect().await
     }
 }

@@ -5,7 +5,7 @@ use tracing::debug;
 
 use super::CqlStore;
 use crate::domain::{ConversationId, DeviceId, MarkerSet, Seq, UserId};
-use crate::storage::{ChangeStamp, InboxHead, InboxRow, MarkerError, MarkerRaise, Markers};
+use crate::storage::{ChangeStamp, FanoutRecord, InboxHead, InboxRow, MarkerError, MarkerRaise, Markers};
 
 type Result<T> = std::result::Result<T, MarkerError>;
 
@@ -69,6 +69,10 @@ impl Markers for CqlStore {
         touch: bool,
     ) -> Result<()> {
         Ok(self.inner.raise_rows(users, conversation, head, touch).await?)
+    }
+
+    async fn record_fanout(&self, conversation: ConversationId, record: FanoutRecord) -> Result<()> {
+        Ok(self.inner.record(conversation, record).await?)
     }
 
     async fn inbox_changes(&self, user: &UserId, after: ChangeStamp, limit: usize) -> Result<Vec<InboxRow>> {

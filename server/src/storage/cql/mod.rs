@@ -12,6 +12,7 @@ mod error;
 mod find;
 mod hints;
 mod inbox;
+mod known;
 mod log;
 mod log_table;
 mod markers;
@@ -78,6 +79,7 @@ struct Inner {
     pending: pending::Pending,
     registers: registers::Registers,
     inbox: inbox::Inbox,
+    known: known::Known,
     stamps: stamps::Stamps,
 }
 
@@ -98,6 +100,7 @@ impl CqlStore {
             pending: pending::Pending::prepare(&client, host).await?,
             registers: registers::Registers::prepare(&client).await?,
             inbox: inbox::Inbox::prepare(&client).await?,
+            known: known::Known::default(),
             stamps: stamps::Stamps::new(host),
             bucket_seqs: options.bucket_seqs,
             host: host.clone(),

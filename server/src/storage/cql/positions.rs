@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use stonechat_host::monotonic;
+use tokio::time::Instant;
 use tracing::error;
 
 use super::client::Steps;
@@ -23,11 +25,11 @@ const STAMP_SHIFT: u32 = 18;
 /// Where the synced stamp lies among a device's conversations, whose ids have 16 bytes.
 const SYNCED: &[u8] = &[0];
 
-/// A cell as it is stored; all zero when it is not.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Cell {
-    value: u64,
+/// A cell as it is stored; all zero when it is not. Of two, the one with the higher generation is the later.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Cell {
     generation: u64,
+    value: u64,
 }
 
 impl Cell {
@@ -53,7 +55,7 @@ fn generation_of(written: i64) -> u64 {
 }
 
 type PositionRow = (Vec<u8>, Option<i64>, Option<i64>);
-type Cells = BTreeMap<ConversationId, Cell>;
+pub(super) type Cells = BTreeMap<ConversationId, Cell>;
 
 impl Inner {
     fn position(&self, user: &UserId, row: PositionRow) -> Result<Option<(ConversationId, Cell)>, CqlError> {
@@ -75,11 +77,14 @@ impl Inner {
     }
 
     async fn cells(&self, user: &UserId, device: &DeviceId, ids: &[ConversationId]) -> Result<Cells, CqlError> {
+        let since = monotonic();
         let statements = (&self.registers.some_positions, &self.registers.all_positions);
         let rows: Vec<PositionRow> = self.rows_of(statements, user, device.as_str(), ids).await?;
         let cells = rows.into_iter().filter(|(id, _, _)| id != SYNCED);
         let cells = cells.map(|row| self.position(user, row)).filter_map(Result::transpose);
-        cells.collect()
+        let cells: Cells = cells.collect::<Result<_, _>>()?;
+        self.positions_stored(user, device, &cells, since);
+        Ok(cells)
     }
 
     pub(super) async fn positions_of(
@@ -93,24 +98,48 @@ impl Inner {
         Ok(ids.iter().map(value).collect())
     }
 
-    /// Statements that raise positions to what is wanted, where they are lower.
-    pub(super) async fn raised_positions(
-        &self,
+    /// As [`Self::cells`], but of what this node knows already nothing is read.
+    async fn known_cells(&self, user: &UserId, device: &DeviceId, ids: &[ConversationId]) -> Result<Cells, CqlError> {
+        let (mut known, mut unknown) = (Cells::new(), Vec::new());
+        for id in ids {
+            match self.known.position(user, device, *id) {
+                Some(cell) => drop(known.insert(*id, cell)),
+                None => unknown.push(*id),
+            }
+        }
+        if !unknown.is_empty() {
+            known.extend(self.cells(user, device, &unknown).await?);
+        }
+        Ok(known)
+    }
+
+    /// Positions were written; `since`: when that began.
+    pub(super) fn positions_stored(&self, user: &UserId, device: &DeviceId, stored: &Cells, since: Instant) {
+        for (id, cell) in stored {
+            self.known.stored_position(user, device, *id, *cell, since);
+        }
+    }
+
+    /// Statements that raise positions to what is wanted, where they are lower, and where they are then.
+    pub(super) async fn raised_positions<'a>(
+        &'a self,
         user: &UserId,
         device: &DeviceId,
         wanted: &BTreeMap<ConversationId, Seq>,
-    ) -> Result<Steps<'_>, CqlError> {
+        steps: &mut Steps<'a>,
+    ) -> Result<Cells, CqlError> {
         let ids: Vec<ConversationId> = wanted.keys().copied().collect();
-        let cells = self.cells(user, device, &ids).await?;
-        let mut steps = Steps::new();
+        let cells = self.known_cells(user, device, &ids).await?;
+        let mut raised = Cells::new();
         for (id, seq) in wanted {
             let cell = cells.get(id).copied().unwrap_or_default();
             if seq.0 > cell.value {
-                let value = seq.0;
-                self.push_position(user, device, *id, Cell { value, ..cell }, &mut steps);
+                let cell = Cell { value: seq.0, ..cell };
+                self.push_position(user, device, *id, cell, steps);
+                raised.insert(*id, cell);
             }
         }
-        Ok(steps)
+        Ok(raised)
     }
 
     fn push_position<'a>(
@@ -140,7 +169,7 @@ impl Inner {
         let wanted: BTreeMap<ConversationId, Seq> = positions.iter().copied().collect();
         let ids: Vec<ConversationId> = wanted.keys().copied().collect();
         let cells = self.cells(user, device, &ids).await?;
-        let (mut steps, mut lower) = (Steps::new(), false);
+        let (mut steps, mut set, mut lower) = (Steps::new(), Cells::new(), false);
         for (id, seq) in wanted {
             let cell = cells.get(&id).copied().unwrap_or_default();
             let cell = match seq.0.cmp(&cell.value) {
@@ -152,26 +181,40 @@ impl Inner {
                 std::cmp::Ordering::Greater => Cell { value: seq.0, ..cell },
             };
             self.push_position(user, device, id, cell, &mut steps);
+            set.insert(id, cell);
         }
         if lower {
             // First of all: a crash between two batches must not leave the stamp above lowered positions.
             steps.insert(0, self.unsynced(user, device).await?);
         }
-        self.write_steps(steps).await
+        self.write_set(user, device, steps, &set).await
+    }
+
+    /// Writes positions that may have gone down: until it is done nothing is known of them.
+    async fn write_set(&self, user: &UserId, device: &DeviceId, steps: Steps<'_>, set: &Cells) -> Result<(), CqlError> {
+        let since = monotonic();
+        for id in set.keys() {
+            self.known.forget_position(user, device, *id);
+        }
+        self.write_steps(steps).await?;
+        self.positions_stored(user, device, set, since);
+        Ok(())
     }
 
     pub(super) async fn forget(&self, user: &UserId, device: &DeviceId) -> Result<(), CqlError> {
         let key = vec![text(user.as_str()), text(device.as_str())];
         let rows: Vec<PositionRow> = self.client.rows(&self.registers.all_positions, key).await?;
-        let mut steps = vec![self.unsynced(user, device).await?];
+        let (mut steps, mut set) = (vec![self.unsynced(user, device).await?], Cells::new());
         for row in rows.into_iter().filter(|(id, _, _)| id != SYNCED) {
             if let Some((id, cell)) = self.position(user, row)?
                 && cell.value > 0
             {
-                self.push_position(user, device, id, cell.lowered(0)?, &mut steps);
+                let cell = cell.lowered(0)?;
+                self.push_position(user, device, id, cell, &mut steps);
+                set.insert(id, cell);
             }
         }
-        self.write_steps(steps).await
+        self.write_set(user, device, steps, &set).await
     }
 
     async fn synced_cell(&self, user: &UserId, device: &DeviceId) -> Result<Cell, CqlError> {

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use scylla::statement::prepared::PreparedStatement;
+use stonechat_host::monotonic;
 use tracing::error;
 
 use super::client::{Client, Steps, Values};
+use super::positions::Cells;
 use super::rows::{conversation, list, number, read_conversation, read_number, text};
 use super::{CqlError, Inner};
 use crate::domain::{ConversationId, Counted, DeviceId, MarkerSet, Ordinal, Seq, UserId};
@@ -104,6 +106,18 @@ type MarkerRow = (
     Option<i64>,
 );
 
+/// Where a user's devices shall be at least.
+fn positions_wanted(raises: &[MarkerRaise]) -> BTreeMap<&DeviceId, BTreeMap<ConversationId, Seq>> {
+    let mut wanted: BTreeMap<&DeviceId, BTreeMap<ConversationId, Seq>> = BTreeMap::new();
+    for raise in raises {
+        if let Some((device, seq)) = &raise.device {
+            let highest = wanted.entry(device).or_default().entry(raise.conversation).or_default();
+            *highest = (*seq).max(*highest);
+        }
+    }
+    wanted
+}
+
 impl Inner {
     /// A register's value. Its write time must be that of the value: else it was written by a clock, or by hand.
     fn register(&self, user: &UserId, value: Option<i64>, written: Option<i64>) -> Result<Seq, CqlError> {
@@ -176,7 +190,7 @@ impl Inner {
         Ok(sets.into_iter().flatten().collect())
     }
 
-    /// Raises registers and positions: for each user one read when devices are named, and one write.
+    /// Raises registers and positions: for each user one write, and one read for positions of which nothing is known.
     pub(super) async fn raise_all(&self, raises: Vec<MarkerRaise>) -> Result<(), CqlError> {
         let mut of_users: BTreeMap<UserId, Vec<MarkerRaise>> = BTreeMap::new();
         for raise in raises {
@@ -187,21 +201,27 @@ impl Inner {
         stream::iter(writes).buffer_unordered(USERS_AT_ONCE).try_collect().await
     }
 
-    async fn raise_user(&self, user: &UserId, raises: &[MarkerRaise]) -> Result<(), CqlError> {
-        let mut steps = Steps::new();
-        let mut positions: BTreeMap<&DeviceId, BTreeMap<ConversationId, Seq>> = BTreeMap::new();
+    /// Statements that raise a user's registers.
+    pub(super) fn raise_registers<'a>(&'a self, raises: &[MarkerRaise], steps: &mut Steps<'a>) {
         for raise in raises {
-            self.registers.raise(raise, &mut steps);
-            if let Some((device, seq)) = &raise.device {
-                let of_device = positions.entry(device).or_default();
-                let highest = of_device.entry(raise.conversation).or_default();
-                *highest = (*seq).max(*highest);
-            }
+            self.registers.raise(raise, steps);
         }
-        for (device, wanted) in positions {
-            steps.extend(self.raised_positions(user, device, &wanted).await?);
+    }
+
+    async fn raise_user(&self, user: &UserId, raises: &[MarkerRaise]) -> Result<(), CqlError> {
+        let since = monotonic();
+        let mut steps = Steps::new();
+        self.raise_registers(raises, &mut steps);
+        let mut raised: Vec<(&DeviceId, Cells)> = Vec::new();
+        for (device, wanted) in positions_wanted(raises) {
+            let cells = self.raised_positions(user, device, &wanted, &mut steps).await?;
+            raised.push((device, cells));
         }
-        self.write_steps(steps).await
+        self.write_steps(steps).await?;
+        for (device, cells) in raised {
+            self.positions_stored(user, device, &cells, since);
+        }
+        Ok(())
     }
 
     /// Writes steps of one partition, in batches.

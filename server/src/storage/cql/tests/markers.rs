@@ -2,9 +2,9 @@
 
 use super::super::rows::{conversation as key, text};
 use super::*;
-use crate::domain::{MarkerSet, Ordinal, Seq, UnixMillis};
+use crate::domain::{Counted, MarkerSet, Ordinal, Seq, UnixMillis};
 use crate::storage::contract::samples::{conversation, device, user};
-use crate::storage::{ChangeStamp, InboxHead, MarkerRaise};
+use crate::storage::{ChangeStamp, FanoutRecord, InboxHead, InboxRaise, MarkerRaise};
 use stonechat_host::{Clock, SystemClock};
 
 fn head(seq: u64) -> InboxHead {
@@ -45,8 +45,11 @@ async fn a_marker_written_by_hand_is_noticed() {
     assert_eq!(store.foreign_writes(), 1);
     let by_hand = "UPDATE markers SET position = 4 WHERE user = 'ada' AND device = 'phone' AND conversation = ?";
     store.by_hand(by_hand, vec![key(here)]).await;
-    store.raise(vec![raise(9)]).await.expect("raised");
+    // As each hello does.
+    let looked = store.device_positions(&ada, &device("phone"), &[here]).await;
+    looked.expect("readable");
     assert!(store.foreign_writes() > 1);
+    store.raise(vec![raise(9)]).await.expect("raised");
     let positions = store.device_positions(&ada, &device("phone"), &[here]).await;
     assert_eq!(positions.expect("readable"), [Seq(9)], "a position heals by itself");
 }
@@ -158,4 +161,83 @@ async fn a_catch_up_is_a_few_requests_however_many_conversations() {
     let sets = store.get_many(&ada, &all).await.expect("readable");
     assert_eq!(sets.len(), usize::from(MANY));
     assert_eq!(store.operations() - before, 3);
+}
+
+fn fanned_out(seq: u64) -> FanoutRecord {
+    let floor = Counted {
+        seq: Seq(seq),
+        ordinal: Ordinal(seq),
+    };
+    FanoutRecord {
+        floors: vec![MarkerRaise {
+            user: user("ada"),
+            conversation: conversation(1),
+            markers: MarkerSet {
+                unread_floor: floor,
+                ..MarkerSet::default()
+            },
+            device: None,
+        }],
+        rows: vec![InboxRaise {
+            users: vec![user("ada"), user("bob")],
+            head: head(seq),
+        }],
+    }
+}
+
+/// Acks and fan-out among people who talk: one write for each user, and nothing is read.
+#[tokio::test]
+async fn what_is_known_is_not_read_before_it_is_raised() {
+    let Some(store) = fresh(BUCKET_SEQS).await else { return };
+    let (ada, here) = (user("ada"), conversation(1));
+    store.raise(vec![raise(1)]).await.expect("raised");
+    store.record_fanout(here, fanned_out(1)).await.expect("recorded");
+    let before = store.operations();
+    store.raise(vec![raise(2)]).await.expect("raised");
+    assert_eq!(store.operations() - before, 1, "an ack");
+    store.record_fanout(here, fanned_out(2)).await.expect("recorded");
+    assert_eq!(store.operations() - before, 3, "and fan-out to two");
+    let set = store.get(&ada, here).await.expect("readable");
+    assert_eq!((set.delivered, set.unread_floor.seq), (Seq(2), Seq(2)));
+    for who in ["ada", "bob"] {
+        let row = store.inbox_row(&user(who), here).await.expect("readable");
+        assert_eq!(row.map(|row| row.head), Some(head(2)), "{who}");
+    }
+}
+
+/// I6, T9: what a node knows may be old; what another one wrote stays.
+#[tokio::test]
+async fn what_another_node_raised_meanwhile_stays() {
+    let Some((one, two)) = two(BUCKET_SEQS).await else {
+        return;
+    };
+    let (ada, phone, here) = (user("ada"), device("phone"), conversation(1));
+    for (store, seq) in [(&one, 1), (&two, 9), (&one, 5)] {
+        store.raise(vec![raise(seq)]).await.expect("raised");
+        store.record_fanout(here, fanned_out(seq)).await.expect("recorded");
+    }
+    let set = one.get(&ada, here).await.expect("readable");
+    assert_eq!((set.delivered, set.unread_floor.seq), (Seq(9), Seq(9)));
+    let row = one.inbox_row(&ada, here).await.expect("readable");
+    assert_eq!(row.map(|row| row.head), Some(head(9)));
+    let positions = one.device_positions(&ada, &phone, &[here]).await;
+    assert_eq!(positions.expect("readable"), [Seq(9)]);
+}
+
+/// I1: a device that lost its data, said so at another node and came back to the first is not believed to have what it had.
+#[tokio::test]
+async fn a_position_set_back_elsewhere_rises_again_here() {
+    let Some((one, two)) = two(BUCKET_SEQS).await else {
+        return;
+    };
+    let (ada, phone, here) = (user("ada"), device("phone"), conversation(1));
+    one.raise(vec![raise(9)]).await.expect("raised");
+    two.set_device_positions(&ada, &phone, &[(here, Seq(3))])
+        .await
+        .expect("set back");
+    let seen = one.device_positions(&ada, &phone, &[here]).await;
+    assert_eq!(seen.expect("readable"), [Seq(3)]);
+    one.raise(vec![raise(5)]).await.expect("raised");
+    let seen = two.device_positions(&ada, &phone, &[here]).await;
+    assert_eq!(seen.expect("readable"), [Seq(5)]);
 }
