@@ -18,11 +18,12 @@ use tracing::debug;
 use super::core::Core;
 use super::fanout::{Fanout, FanoutBatch};
 use super::limits::{
-    BATCH_ENTRIES_MAX, BLOCK_LOOK_EVERY, CONFLICT_TRIES_MAX, IDLE, IDLE_CROWDED, LOADED_MAX, QUEUE_MAX, REPLAY_PAGE,
-    UNKNOWN_TRIES_MAX,
+    BATCH_ENTRIES_MAX, BLOCK_LOOK_EVERY, CONFLICT_TRIES_MAX, IDLE, IDLE_CROWDED, LOADED_MAX, QUEUE_BYTES_MAX,
+    QUEUE_MAX, REPLAY_PAGE, UNKNOWN_TRIES_MAX,
 };
 use super::moved::Moved;
 use super::rate::RateLimit;
+use super::room::Room;
 use super::sequencer::{Append, Plan, Verdict, appended, doubted, plan, unasked};
 use super::state::{State, append_refusal, is_blocked, load, read_refusal, unavailable};
 use super::{fanout, receipts};
@@ -53,6 +54,8 @@ pub(super) struct ActorHandle {
     pub(super) published: watch::Receiver<Published>,
     /// Members of whose receipts the others are to be told.
     pub(super) moved: Arc<Moved>,
+    /// For appends that wait.
+    pub(super) room: Arc<Room>,
     /// Held while waiting for the load: waiters go on in the order in which they came, so that a simulation repeats (a
     /// watch wakes them in an order of its own).
     pub(super) turn: Arc<Mutex<()>>,
@@ -71,6 +74,7 @@ pub(super) fn spawn(core: Arc<Core>, id: ConversationId, generation: u64) -> Act
         commands,
         published,
         moved,
+        room: Room::new(QUEUE_BYTES_MAX),
         turn: Arc::default(),
         generation,
     }

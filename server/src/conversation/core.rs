@@ -9,7 +9,8 @@ use stonechat_host::{Host, rule_holds};
 use super::actor::{ActorHandle, spawn};
 use super::barrier::FanoutBarrier;
 use super::known::KnownMarkers;
-use super::limits::{LOADED_MAX, Limits};
+use super::limits::{LOADED_MAX, Limits, WAITING_BYTES_MAX};
+use super::room::Room;
 use super::state::{State, unavailable};
 use super::{Backends, Peers};
 use crate::domain::{ConversationId, Refusal, UnixMillis};
@@ -25,6 +26,8 @@ pub(super) struct Core {
     pub(super) registry: Registry,
     pub(super) barrier: Arc<FanoutBarrier>,
     pub(super) known_markers: KnownMarkers,
+    /// For appends that wait, of all conversations.
+    pub(super) room: Arc<Room>,
     /// Set when the node drains: appends are refused as not done.
     pub(super) closing: AtomicBool,
 }
@@ -39,6 +42,7 @@ impl Core {
             registry: Registry::default(),
             barrier: Arc::default(),
             known_markers: KnownMarkers::default(),
+            room: Room::new(WAITING_BYTES_MAX),
             closing: AtomicBool::new(false),
         }
     }

@@ -20,6 +20,7 @@ mod people;
 mod projection;
 mod rate;
 mod receipts;
+mod room;
 mod sequencer;
 mod state;
 mod sync;
@@ -45,7 +46,7 @@ use tokio::time::Instant;
 use self::actor::Command;
 use self::core::Core;
 use self::limits::RETRY_AFTER_MS;
-use self::sequencer::{Append, doubted, payload_hash, unasked};
+use self::sequencer::{Append, doubted, payload_of, unasked};
 use self::state::{State, directory_refusal, not_read, read_refusal, unavailable};
 use crate::bus::{Bus, Event};
 use crate::domain::authorization::Action;
@@ -149,28 +150,30 @@ impl Conversations {
             answer,
             _waiting: meters().appends_waiting.hold(),
         };
-        self.enqueue(Append {
-            payload: payload_hash(&request),
+        let (payload, bytes) = payload_of(&request);
+        let append = Append {
+            payload,
             caller,
             unsure,
             reply,
             request,
-        })?;
+            room: None,
+        };
+        self.enqueue(append, bytes)?;
         Ok(queued)
     }
 
-    fn enqueue(&self, append: Append) -> Result<(), Refusal> {
+    fn enqueue(&self, mut append: Append, bytes: usize) -> Result<(), Refusal> {
         let id = append.request.conversation;
+        let actor = self.core.actor(id)?;
+        append.room = actor.room.take(bytes).zip(self.core.room.take(bytes));
+        if append.room.is_none() {
+            return Err(queue_full());
+        }
         let command = Command::Append(Box::new(append));
-        match self.core.actor(id)?.commands.try_send(command) {
+        match actor.commands.try_send(command) {
             Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                meters().shed.inc(Shed::ConversationQueue);
-                let reason = Reason::RateLimited {
-                    retry_after_ms: RETRY_AFTER_MS,
-                };
-                Err(unasked(Refusal::not_done(reason, "this conversation's queue is full")))
-            }
+            Err(mpsc::error::TrySendError::Full(_)) => Err(queue_full()),
             // The actor went idle at this very moment and left the registry before it closed: the next one takes over.
             Err(mpsc::error::TrySendError::Closed(command)) => {
                 let sent = self.core.actor(id)?.commands.try_send(command);
@@ -286,6 +289,14 @@ impl Conversations {
             "the members of the conversation cannot be read now; not done",
         ))
     }
+}
+
+fn queue_full() -> Refusal {
+    meters().shed.inc(Shed::ConversationQueue);
+    let reason = Reason::RateLimited {
+        retry_after_ms: RETRY_AFTER_MS,
+    };
+    unasked(Refusal::not_done(reason, "this conversation's queue is full"))
 }
 
 /// An append that waits for its place, and so has it.

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::change::Target;
 use super::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
 use super::membership::check_joining;
+use super::room::Share;
 use super::state::{State, read_refusal};
 use super::{AppendRequest, Appended, Backends, Caller, Limits};
 use crate::domain::payload::canonical_bytes;
@@ -30,14 +31,17 @@ pub(super) struct Append {
     /// An earlier try of it may have been stored: no refusal is certain any more (C9).
     pub(super) unsure: bool,
     pub(super) reply: oneshot::Sender<Result<Appended, Refusal>>,
+    /// Its bytes of what may wait for this conversation, and at this node; given back once it is answered.
+    pub(super) room: Option<(Share, Share)>,
 }
 
-/// Hash that tells a retry from another payload under the same id.
-pub(super) fn payload_hash(request: &AppendRequest) -> PayloadHash {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &canonical_bytes(&request.change));
+/// Hash that tells a retry from another payload under the same id, and how many bytes that is of.
+pub(super) fn payload_of(request: &AppendRequest) -> (PayloadHash, usize) {
+    let payload = canonical_bytes(&request.change);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &payload);
     let mut hash = PayloadHash::default();
     hash.copy_from_slice(digest.as_ref());
-    hash
+    (hash, payload.len())
 }
 
 /// What became of one request.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::bed::{Bed, caller, member, request, text, user};
 use crate::bus::{Event, Topic};
-use crate::conversation::sequencer::payload_hash;
+use crate::conversation::sequencer::payload_of;
 use crate::conversation::{AppendRequest, Conversations, Limits};
 use crate::domain::{Body, Change, ConversationId, CorrelationId, Entry, Role, Seq};
 use crate::storage::contract::hooked_markers::{Hook, HookedMarkers};
@@ -112,7 +112,7 @@ async fn append_and_die(bed: &Bed, request: &AppendRequest) -> Seq {
         origin_time: None,
         body: Body::Message(content),
     };
-    let payload = payload_hash(request);
+    let payload = payload_of(request).0;
     let batch = AppendBatch {
         conversation: request.conversation,
         expected,

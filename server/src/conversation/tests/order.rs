@@ -6,9 +6,10 @@ use futures_util::future::join_all;
 
 use super::bed::{Bed, caller, direct, id, request, text};
 use super::lying_log::gated;
-use crate::conversation::limits::QUEUE_MAX;
-use crate::conversation::{Caller, Limits};
-use crate::domain::{DeviceId, Effect, Reason, Seq};
+use crate::conversation::limits::{QUEUE_BYTES_MAX, QUEUE_MAX};
+use crate::conversation::{Appended, Caller, Limits};
+use crate::domain::limits::TEXT_BYTES_MAX;
+use crate::domain::{Change, ConversationId, DeviceId, Effect, Reason, Refusal, Seq};
 
 #[tokio::test]
 async fn i3_pipelined_sends_take_places_in_order_without_holes() {
@@ -161,10 +162,8 @@ async fn i9_c9_over_the_rate_is_refused_as_unknown_and_the_retry_tells() {
     assert!(!bed.send("alice", group, refused[0]).await.duplicate);
 }
 
-/// I9, C9: the queue of a conversation that the store keeps waiting holds 256, and who finds it full is told that an earlier
-/// try may have got in.
-#[tokio::test]
-async fn i9_c9_a_full_queue_refuses_as_unknown_and_the_retry_succeeds() {
+/// Answers of as many sends as there are, each of `change`, while the store keeps the conversation waiting with the first.
+async fn sent_while_held(sends: usize, change: Change) -> (Bed, ConversationId, Vec<Result<Appended, Refusal>>) {
     let mut gate = None;
     let gated = |log| {
         let (held, log) = gated(log);
@@ -179,22 +178,48 @@ async fn i9_c9_a_full_queue_refuses_as_unknown_and_the_retry_succeeds() {
     let (rules, held) = (bed.conversations.clone(), request(group, "held", text("held")));
     let held = tokio::spawn(async move { rules.append(&caller("alice"), held).await });
     gate.came.wait_for(|came| *came > before).await.unwrap();
-    let ids: Vec<String> = (0..QUEUE_MAX + 10).map(|n| format!("m{n}")).collect();
-    let sends = join_all(ids.iter().map(|id| bed.append("alice", group, id, text(id))));
+    let ids: Vec<String> = (0..sends).map(|n| format!("m{n}")).collect();
+    let sends = join_all(ids.iter().map(|id| bed.append("alice", group, id, change.clone())));
     let opens = async { gate.open.send_replace(true) };
     let (answers, _) = futures_util::join!(sends, opens);
     assert_eq!(held.await.unwrap().unwrap().seq, Seq(2));
-    let (stored, refused) = answers.split_at(QUEUE_MAX);
-    for (answer, seq) in stored.iter().zip(3..) {
+    (bed, group, answers)
+}
+
+/// The first ones are stored, in order, and all others refused with doubt; how many were stored.
+fn stored_then_refused(answers: &[Result<Appended, Refusal>]) -> usize {
+    let stored = answers.iter().take_while(|answer| answer.is_ok()).count();
+    for (answer, seq) in answers[..stored].iter().zip(3..) {
         assert_eq!(answer.as_ref().unwrap().seq, Seq(seq));
     }
-    for refusal in refused.iter().map(|answer| answer.as_ref().unwrap_err()) {
+    for refusal in answers[stored..].iter().map(|answer| answer.as_ref().unwrap_err()) {
         assert!(matches!(refusal.reason, Reason::RateLimited { retry_after_ms } if retry_after_ms > 0));
         assert_eq!(refusal.effect, Effect::Unknown, "{refusal:?}");
     }
-    for (id, known) in [(&ids[0], true), (&ids[QUEUE_MAX], false)] {
-        assert_eq!(bed.send("alice", group, id).await.duplicate, known);
+    stored
+}
+
+/// I9, C9: the queue of a conversation that the store keeps waiting holds 256, and who finds it full is told that an earlier
+/// try may have got in.
+#[tokio::test]
+async fn i9_c9_a_full_queue_refuses_as_unknown_and_the_retry_succeeds() {
+    let (bed, group, answers) = sent_while_held(QUEUE_MAX + 10, text("short")).await;
+    assert_eq!(stored_then_refused(&answers), QUEUE_MAX);
+    for (number, known) in [(0, true), (QUEUE_MAX, false)] {
+        let again = bed.append("alice", group, &format!("m{number}"), text("short")).await;
+        assert_eq!(again.unwrap().duplicate, known);
     }
+}
+
+/// I9: long texts fill the queue by their bytes, long before it is full by count; once they are stored there is room again.
+#[tokio::test]
+async fn i9_a_queue_is_bounded_by_bytes_as_well() {
+    let long = || text(&"x".repeat(TEXT_BYTES_MAX));
+    let (bed, group, answers) = sent_while_held(100, long()).await;
+    let stored = stored_then_refused(&answers);
+    assert!((48..=QUEUE_BYTES_MAX / TEXT_BYTES_MAX).contains(&stored), "{stored}");
+    let again = bed.append("alice", group, &format!("m{stored}"), long()).await;
+    assert!(!again.unwrap().duplicate);
 }
 
 /// C9: the same for a node that goes down, whatever has an id.

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use super::super::bed::{caller, id, text, user};
 use super::table::{Instant, Rules, Table};
 use crate::bus::embedded::EmbeddedBus;
-use crate::conversation::sequencer::{Append, Verdict, doubted, payload_hash, plan};
+use crate::conversation::sequencer::{Append, Verdict, doubted, payload_of, plan};
 use crate::conversation::state::{State, append_refusal};
 use crate::conversation::{AppendRequest, Backends, Limits};
 use crate::domain::{
@@ -329,11 +329,12 @@ impl World {
         let request = self.request(waiting.letter);
         Append {
             caller: caller(self.scope.letters[waiting.letter].0),
-            payload: payload_hash(&request),
+            payload: payload_of(&request).0,
             request,
             unsure: waiting.unsure,
             // Nobody listens: what the planner says is taken from its plan.
             reply: tokio::sync::oneshot::channel().0,
+            room: None,
         }
     }
 
