@@ -155,10 +155,10 @@ pub struct StatusRecord {
     /// Gateway that holds the session; empty for what the user chose. The record holds while the lease of its gateway lives.
     #[prost(string, tag = "3")]
     pub gateway: ::prost::alloc::string::String,
-    /// How long it holds where no gateway is named, by wall clock.
+    /// How long it holds where no gateway is named, by the clock of the Redis that lists the nodes.
     #[prost(int64, tag = "4")]
     pub valid_until_ms: i64,
-    /// When it was written, by the writer's wall clock: the writer writes it again long before it counts as forgotten.
+    /// When it was written, by the same clock: the writer writes it again long before it counts as forgotten.
     #[prost(int64, tag = "5")]
     pub written_ms: i64,
 }

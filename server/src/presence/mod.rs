@@ -239,7 +239,7 @@ impl Presence {
         let Some(state) = shard.get_mut(user) else { return };
         let flapped = state.changes_left < CHANGES_PER_SWEEP;
         state.changes_left = CHANGES_PER_SWEEP;
-        let (gone, choice_gone) = state.expire(now.mono);
+        let (gone, choice_gone) = state.expire(now);
         if gone.is_empty() && !choice_gone && !flapped && !state.is_empty() {
             return;
         }
@@ -275,7 +275,7 @@ impl Presence {
     }
 
     fn merge(&self, local: Option<&UserState>, records: &[StatusRecord], now: Now) -> Merged {
-        let mut said = local.map_or_else(Said::default, |state| state.said(now.mono));
+        let mut said = local.map_or_else(Said::default, |state| state.said(now));
         let here = local.and_then(UserState::chosen).map(|chosen| chosen.last_active);
         for record in self.of_others(records, now) {
             if record.gateway != CHOICE {

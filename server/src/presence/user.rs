@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use stonechat_host::rule_holds;
 use tokio::time::Instant;
 
 use crate::bus::{Status, StatusRecord};
@@ -47,8 +48,12 @@ impl Record {
         }
     }
 
-    fn holds(&self, at: Instant) -> bool {
-        self.until > at
+    fn holds(&self, now: Now) -> bool {
+        if !rule_holds("presence_keeps_its_own_time") {
+            let age = now.wall.0.saturating_sub(self.last_active.0);
+            return Duration::from_millis(u64::try_from(age).unwrap_or(0)) < VALIDITY;
+        }
+        self.until > now.mono
     }
 
     /// The record as other nodes see it.
@@ -181,12 +186,12 @@ impl UserState {
 
     /// Forgets what no longer holds; returns the sessions that went, and whether the choice went. It goes with the last
     /// session.
-    pub(super) fn expire(&mut self, at: Instant) -> (Vec<SessionId>, bool) {
-        let expired = self.sessions.iter().filter(|(_, record)| !record.holds(at));
+    pub(super) fn expire(&mut self, now: Now) -> (Vec<SessionId>, bool) {
+        let expired = self.sessions.iter().filter(|(_, record)| !record.holds(now));
         let gone: Vec<SessionId> = expired.map(|(session, _)| session.clone()).collect();
-        self.sessions.retain(|_, record| record.holds(at));
+        self.sessions.retain(|_, record| record.holds(now));
         let alone = self.sessions.is_empty() && !gone.is_empty();
-        let choice = self.chosen.take_if(|chosen| alone || !chosen.holds(at));
+        let choice = self.chosen.take_if(|chosen| alone || !chosen.holds(now));
         (gone, choice.is_some())
     }
 
@@ -201,12 +206,12 @@ impl UserState {
     }
 
     /// What is said here, as far as it still holds.
-    pub(super) fn said(&self, at: Instant) -> Said {
+    pub(super) fn said(&self, now: Now) -> Said {
         let mut said = Said::default();
-        for record in self.sessions.values().filter(|record| record.holds(at)) {
+        for record in self.sessions.values().filter(|record| record.holds(now)) {
             said.add_session(record.status, record.last_active);
         }
-        if let Some(chosen) = self.chosen.filter(|chosen| chosen.holds(at)) {
+        if let Some(chosen) = self.chosen.filter(|chosen| chosen.holds(now)) {
             said.add_choice(chosen.status, chosen.last_active);
         }
         said

@@ -52,6 +52,11 @@ impl Gauge {
         self.0.set(value.try_into().unwrap_or(i64::MAX));
     }
 
+    /// So much more of it, or less.
+    pub fn change(&self, by: isize) {
+        self.0.inc_by(i64::try_from(by).unwrap_or(0));
+    }
+
     /// How much there is.
     #[must_use]
     pub fn get(&self) -> i64 {

@@ -85,6 +85,10 @@ meters! {
         "Streams that ended without a session", CounterBy::default();
     sessions_ended: CounterBy<Ended> = "stonechat_sessions_ended",
         "Sessions that ended", CounterBy::default();
+    stream_queue_frames: Gauge = "stonechat_stream_queue_frames",
+        "Frames in the outgoing queues of all streams: what their readers have not taken", Gauge::default();
+    stream_queue_bytes: Gauge = "stonechat_stream_queue_bytes",
+        "Bytes in the outgoing queues of all streams", Gauge::default();
     stream_queues_full: Counter = "stonechat_stream_queues_full",
         "Times the outgoing queue of a stream was found full: its reader is slow", Counter::default();
     resyncs: CounterBy<Resync> = "stonechat_resyncs",

@@ -1,6 +1,10 @@
 //! The measure of all ratios: a bare tonic server that moves the bytes of a chat and keeps, knows and checks nothing. A
 //! hello registers a stream under its device id; a send is answered, and goes as a delivery to the stream it names as
 //! conversation, or to every stream for `*`; an ack goes back to the stream it names.
+//!
+//! The generated service would save the hundred lines of `codec`, but it encodes a delivery once for each stream, which the
+//! server under test does not: the measure would be slower than it can be, and every ratio to it too good. Acks could be left
+//! out as well, but then it would not do the work that the bench asks both for.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -9,7 +9,7 @@ use crate::wrong::{Case, swap_places};
 type Way = (&'static str, Check, fn(&mut Case));
 
 /// Each: what is wrong, which check must fail, and how to make it so.
-pub(crate) const WAYS: [Way; 12] = [
+pub(crate) const WAYS: [Way; 13] = [
     ("the stored body is another", Check::C1, other_body),
     ("an acked join is not in the log", Check::C1, forget_join),
     ("a second ack names another seq", Check::C2, second_ack),
@@ -21,6 +21,7 @@ pub(crate) const WAYS: [Way; 12] = [
     ("a removed member gets a receipt", Check::C12, late_receipt),
     ("a page shows what came after the removal", Check::C12, late_page),
     ("online long after the bye", Check::C15, ghost),
+    ("online long after the last heartbeat", Check::C15, sleeper),
     ("a stranger hears of somebody typing", Check::C16, stranger_notice),
 ];
 
@@ -176,6 +177,17 @@ fn ghost(case: &mut Case) {
         online: true,
     };
     case.history.push(Moment(at.0 + 900_001), online);
+}
+
+/// Nobody said bye: what was heard last holds for its time, and no longer.
+fn sleeper(case: &mut Case) {
+    let end = case.history.events.last().map_or(0, |event| event.at.0);
+    let online = What::PresenceRead {
+        subject: "alice".into(),
+        invoked: Moment(end + 91_000_000),
+        online: true,
+    };
+    case.history.push(Moment(end + 91_000_001), online);
 }
 
 fn stranger_notice(case: &mut Case) {

@@ -21,6 +21,8 @@ const UNARY: &str = "/stonechat.v1.UserService/GetUsers";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 /// Streams that an attacker opens on a connection.
 pub(crate) const STREAMS: u32 = 64;
+/// Within this a request is there as a whole, or is answered as late; calls without a body last as long.
+const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 /// Longest payload that the server takes.
 const FRAME_BYTES_MAX: usize = 16 * 1024;
 
@@ -31,8 +33,6 @@ pub(crate) enum End {
     Closed,
     /// The server answers or resets every stream.
     Answered,
-    /// The streams are held open; they cost nothing until their deadline.
-    Held,
 }
 
 /// An attack: its name, and how it is to end.
@@ -68,7 +68,7 @@ pub(crate) const ATTACKS: [(Attack, End); 14] = [
     (Attack::EmptyData, End::Closed),
     (Attack::OneByteData, End::Closed),
     (Attack::GzipBomb, End::Answered),
-    (Attack::NoBody, End::Held),
+    (Attack::NoBody, End::Answered),
 ];
 
 /// A client's stream of this number.
@@ -91,6 +91,14 @@ fn reset(stream: u32) -> Vec<u8> {
 }
 
 impl Attack {
+    /// How long one attempt lasts by itself: until a request that never comes is given up, or until the server has closed.
+    pub(crate) fn lasts(self) -> Duration {
+        match self {
+            Self::NoBody => REQUEST_WITHIN,
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Attacks over one connection until it is closed or everything was sent. Errors are the server's closing.
     pub(crate) async fn run(self, wire: &mut Wire) -> io::Result<()> {
         match self {

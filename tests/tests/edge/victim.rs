@@ -37,6 +37,16 @@ impl Notes {
         self.took.get(at).copied().unwrap_or_default()
     }
 
+    /// The message that took longest.
+    pub(crate) fn longest(&self) -> Duration {
+        self.took.last().copied().unwrap_or_default()
+    }
+
+    /// Adds what was noticed later: memory is then compared with what it was at the very beginning.
+    pub(crate) fn also(&mut self, later: &Self) {
+        self.most = self.most.max(later.most);
+    }
+
     pub(crate) fn before_mib(&self) -> u64 {
         self.before / MIB
     }

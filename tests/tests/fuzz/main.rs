@@ -1,5 +1,10 @@
 //! The fuzz targets as property tests: arbitrary bytes, and golden frames with a few changes. `PROPTEST_CASES` takes more.
 
+mod targets;
+
+/// The stand-in for the macro that the targets in `fuzz/` call.
+extern crate self as libfuzzer_sys;
+
 use proptest::prelude::*;
 use proptest::sample::Index;
 use stonechat_proto::v1;

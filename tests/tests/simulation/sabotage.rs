@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use stonechat_host::without;
 use stonechat_tests::checker::Check;
-use stonechat_tests::simulation::cluster::{Again, Fate, Faults, Given, Outcome, PerMille, RULES, Setup, run};
+use stonechat_tests::simulation::cluster::{
+    Again, Fate, Faults, Given, Outcome, PerMille, RULES, Setup, run, watch_presence,
+};
+
+use super::clocks::watched;
 
 /// How a run shows that a rule is missing.
 #[derive(Clone, Copy)]
@@ -111,11 +115,24 @@ fn is_noticed(rule: &'static str) {
     panic!("{rule} is not missed in {SEEDS_MAX} seeds");
 }
 
+/// The same of who is shown as online.
+fn is_noticed_by_watchers(rule: &'static str) {
+    for seed in 1..=SEEDS_MAX {
+        watch_presence(watched(seed)).verdict.assert_clean(&[Check::C15]);
+        let broken = without(rule, || watch_presence(watched(seed)));
+        if broken.verdict.failed().contains(&Check::C15) {
+            println!("without {rule}, seed {seed}: {}", broken.verdict);
+            return;
+        }
+    }
+    panic!("{rule} is not missed in {SEEDS_MAX} seeds");
+}
+
 macro_rules! is_noticed {
-    ($($test:ident = $rule:literal,)*) => {
+    ($($test:ident = $judge:ident($rule:literal),)*) => {
         $(#[test]
         fn $test() {
-            is_noticed($rule);
+            $judge($rule);
         })*
 
         #[test]
@@ -127,10 +144,11 @@ macro_rules! is_noticed {
 }
 
 is_noticed! {
-    c9_concluding_from_a_lost_append_is_noticed = "a_lost_append_is_looked_into",
-    c9_denying_after_an_unknown_outcome_is_noticed = "doubt_is_told",
-    c9_denying_without_having_looked_is_noticed = "who_cannot_look_does_not_deny",
-    i7_taking_over_without_reading_the_members_is_noticed = "members_are_read_again",
-    i5_acknowledging_what_was_not_taken_in_is_noticed = "acknowledged_by_whoever_took_it_in",
-    i5_forgetting_what_a_store_did_not_take_is_noticed = "what_is_late_is_owed",
+    c9_concluding_from_a_lost_append_is_noticed = is_noticed("a_lost_append_is_looked_into"),
+    c9_denying_after_an_unknown_outcome_is_noticed = is_noticed("doubt_is_told"),
+    c9_denying_without_having_looked_is_noticed = is_noticed("who_cannot_look_does_not_deny"),
+    i7_taking_over_without_reading_the_members_is_noticed = is_noticed("members_are_read_again"),
+    i5_acknowledging_what_was_not_taken_in_is_noticed = is_noticed("acknowledged_by_whoever_took_it_in"),
+    i5_forgetting_what_a_store_did_not_take_is_noticed = is_noticed("what_is_late_is_owed"),
+    c15_judging_presence_by_the_wall_clock_is_noticed = is_noticed_by_watchers("presence_keeps_its_own_time"),
 }

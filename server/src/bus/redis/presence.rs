@@ -2,6 +2,9 @@
 //! of its gateway lives. So a live gateway costs one refresh, not one per session.
 //!
 //! What this process said it also remembers, to say it again to a Redis that forgot.
+//!
+//! Ages and deadlines in records are by the clock of one Redis, which all nodes ask: their own may be hours apart, and a
+//! record must not be old or gone for that alone (C15).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -13,7 +16,7 @@ use tokio::time::Instant;
 
 use super::codec;
 use super::fleet::{COMMANDS_MAX, Fleet};
-use super::names::partition_of_user;
+use super::names::{NODES_PARTITION, partition_of_user};
 use super::topics::lock;
 use crate::bus::StatusRecord;
 use crate::bus::embedded::{STATUS_USERS_MAX, STATUSES_PER_USER_MAX};
@@ -67,6 +70,8 @@ pub(super) struct Statuses {
     gateways: Mutex<BTreeSet<String>>,
     /// When each lease was asked for, and until when it lives.
     leases: Mutex<BTreeMap<String, (Instant, Option<Instant>)>>,
+    /// What the common clock showed then.
+    common: Mutex<Option<(Instant, i64)>>,
 }
 
 /// Whether what Redis has is good enough: the lease keeps a record, but not what the user chose.
@@ -97,7 +102,35 @@ impl Statuses {
             own: Mutex::default(),
             gateways: Mutex::default(),
             leases: Mutex::default(),
+            common: Mutex::default(),
         }
+    }
+
+    /// Asks what time it is on the Redis that lists the nodes.
+    async fn learn_time(&self) {
+        let add = |commands: &mut Pipeline, (): &()| {
+            commands.cmd("TIME");
+        };
+        let answers = self.fleet.ask_each(&[()], |()| NODES_PARTITION, add).await;
+        let answer = answers.into_iter().next().flatten();
+        let time = answer.and_then(|answer| redis::from_redis_value::<(i64, i64)>(answer).ok());
+        if let Some((seconds, micros)) = time {
+            let now_ms = seconds.saturating_mul(1_000).saturating_add(micros / 1_000);
+            *lock(&self.common) = Some((stonechat_host::monotonic(), now_ms));
+        }
+    }
+
+    /// The common clock now, in milliseconds since the Unix epoch; the own one as long as nobody could be asked.
+    async fn common_ms(&self) -> i64 {
+        let known = *lock(&self.common);
+        if known.is_none() {
+            self.learn_time().await;
+        }
+        let known = *lock(&self.common);
+        known.map_or_else(
+            || self.fleet.host.clock.unix_ms(),
+            |(at, then)| then.saturating_add(millis(at.elapsed())),
+        )
     }
 
     /// Sets what a session says.
@@ -164,12 +197,13 @@ impl Statuses {
     /// Writes to Redis, and notes what it took.
     async fn say(&self, words: Vec<Word>) {
         let fleet = &self.fleet;
-        let written = UnixMillis(fleet.host.clock.unix_ms());
+        let written = self.common_ms().await;
+        let ahead = written.saturating_sub(fleet.host.clock.unix_ms());
         let add = |commands: &mut Pipeline, word: &Word| {
             let (key, field) = (fleet.names.statuses(&word.user).text, word.session.as_str());
             match &word.record {
                 Some(record) => {
-                    let record = codec::encode_status(record, written);
+                    let record = codec::encode_status(&moved_by(ahead, record.clone()), UnixMillis(written));
                     commands.cmd("HSET").arg(key).arg(field).arg(record)
                 }
                 None => commands.cmd("HDEL").arg(key).arg(field),
@@ -233,14 +267,16 @@ impl Statuses {
             .filter(|gateway| !gateway.is_empty())
             .collect();
         let leases = self.leases_of(&gateways).await;
+        let common = self.common_ms().await;
         let now = (stonechat_host::monotonic(), fleet.host.clock.unix_ms());
+        let behind = now.1.saturating_sub(common);
         let mut left_behind = Vec::new();
         let mut found = Vec::with_capacity(rows.len());
         for (user, records) in users.iter().zip(rows) {
             let mut held = Vec::with_capacity(records.len());
             for (session, record, written) in records {
-                let age = Duration::from_millis(u64::try_from(now.1.saturating_sub(written.0)).unwrap_or(0));
-                match judge(record, age, &leases, now) {
+                let age = Duration::from_millis(u64::try_from(common.saturating_sub(written.0)).unwrap_or(0));
+                match judge(moved_by(behind, record), age, &leases, now) {
                     Some(record) => held.push(record),
                     None if age > LEFT_BEHIND => left_behind.push((user, session)),
                     None => {}
@@ -336,6 +372,7 @@ impl Statuses {
                 () = self.fleet.rising.notified() => {}
                 _ = ticks.tick() => {}
             }
+            self.learn_time().await;
             let risen = self.fleet.take_risen();
             let all = self.refresh_leases().await;
             if all || !risen.is_empty() {
@@ -374,6 +411,12 @@ fn word(user: &UserId, session: &SessionId, own: &Own) -> Word {
         session: session.clone(),
         record: own.record.clone(),
     }
+}
+
+/// The same record by a clock that is so many milliseconds ahead.
+fn moved_by(ahead_ms: i64, mut record: StatusRecord) -> StatusRecord {
+    record.valid_until = UnixMillis(record.valid_until.0.saturating_add(ahead_ms));
+    record
 }
 
 /// The records of one hash.

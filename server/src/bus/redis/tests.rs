@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use stonechat_host::Host;
+use stonechat_host::{Clock, Host};
 
 use super::{RedisBus, RedisError, RedisOptions};
 use crate::bus::{Bus, Event, Status, StatusRecord, Subscription};
@@ -40,9 +40,25 @@ fn each_redis() -> Vec<RedisOptions> {
 }
 
 async fn node(options: &RedisOptions) -> RedisBus {
-    RedisBus::open(options.clone(), Host::system())
-        .await
-        .expect("usable options")
+    node_at(options, 0).await
+}
+
+/// The clock of a machine that is off by so many milliseconds.
+struct Off(i64);
+
+impl Clock for Off {
+    fn unix_ms(&self) -> i64 {
+        Host::system().clock.unix_ms() + self.0
+    }
+}
+
+/// A node whose clock is off.
+async fn node_at(options: &RedisOptions, off_ms: i64) -> RedisBus {
+    let host = Host {
+        clock: Arc::new(Off(off_ms)),
+        ..Host::system()
+    };
+    RedisBus::open(options.clone(), host).await.expect("usable options")
 }
 
 async fn contract_bus(variable: &str, cluster: bool) -> Option<Arc<dyn Bus>> {

@@ -46,6 +46,7 @@ impl Queue {
     pub(crate) fn push(&mut self, frame: Bytes) {
         if !self.closed {
             self.bytes += frame.len();
+            waiting(1, frame.len().cast_signed());
             self.frames.push_back(frame);
         }
     }
@@ -54,6 +55,7 @@ impl Queue {
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
         let frame = self.frames.pop_front()?;
         self.bytes -= frame.len();
+        waiting(-1, -frame.len().cast_signed());
         if self.frames.is_empty() {
             // An idle stream must not keep the buffer of its busiest moment.
             self.frames.shrink_to_fit();
@@ -71,10 +73,32 @@ impl Queue {
 
     /// Forgets what is queued, all but the last frame.
     pub(crate) fn abandon(&mut self) {
-        let last = self.frames.pop_back();
+        let last = self.frames.back().cloned();
+        self.clear();
         self.bytes = last.as_ref().map_or(0, Bytes::len);
+        waiting(last.iter().len().cast_signed(), self.bytes.cast_signed());
         self.frames = last.into_iter().collect();
     }
+
+    /// Forgets all that is queued.
+    fn clear(&mut self) {
+        waiting(-self.frames.len().cast_signed(), -self.bytes.cast_signed());
+        self.frames = VecDeque::new();
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Queue {
+    /// What a stream leaves behind waits no more.
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// So many frames and bytes more wait in all streams together. Two additions; a queue is under its own lock then.
+fn waiting(frames: isize, bytes: isize) {
+    meters().stream_queue_frames.change(frames);
+    meters().stream_queue_bytes.change(bytes);
 }
 
 struct Shared {
@@ -252,8 +276,7 @@ impl Drop for OutgoingStream {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.reader_gone = true;
-        state.queue.frames = VecDeque::new();
-        state.queue.bytes = 0;
+        state.queue.clear();
         state.stuck_since = None;
         drop(state);
         self.0.moved.notify_one();

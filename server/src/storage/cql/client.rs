@@ -39,7 +39,7 @@ pub(super) type Values = Vec<CqlValue>;
 pub(super) type Steps<'a> = Vec<(&'a PreparedStatement, Values)>;
 
 pub(super) struct Client {
-    driver: Box<dyn Driver>,
+    pub(super) driver: Box<dyn Driver>,
     operations: AtomicU64,
     foreign_writes: AtomicU64,
     #[cfg(test)]

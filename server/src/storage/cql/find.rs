@@ -1,8 +1,10 @@
 //! Looking for ids: point reads of every bucket from where the client was.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use stonechat_host::rule_holds;
 
-use super::log_table::{ID, NEWEST, Place, row_key};
+use super::buckets::Newest;
+use super::log_table::{ID, NEWEST, Place, Strength, row_key};
 use super::rows::{id_key, read_number, sender_key};
 use super::{CqlError, Inner};
 use crate::domain::{ClientMsgId, ConversationId, Sender, Seq};
@@ -22,6 +24,7 @@ impl Inner {
         let Some(newest) = self.newest(conversation).await? else {
             return Ok(None);
         };
+        self.settle_full(conversation, newest).await?;
         let key = id_key(sender, id);
         // A client cannot have been further than the log is.
         let oldest = self.bucket_of(known_head).min(newest.bucket);
@@ -32,6 +35,16 @@ impl Inner {
             .buffered(READS_AT_ONCE)
             .try_filter_map(async |found| Ok(found));
         std::pin::pin!(found).try_next().await
+    }
+
+    /// In a full bucket nothing refuses an id a second time: the next append goes into the one behind. What last came into it,
+    /// and may be visible in part (D6), is seen whole after a serial read.
+    async fn settle_full(&self, conversation: ConversationId, newest: Newest) -> Result<(), CqlError> {
+        let bucket = newest.bucket;
+        if newest.head.seq == self.last_of(bucket) && rule_holds("a_full_bucket_is_settled") {
+            self.head_of(Place { conversation, bucket }, Strength::Serial).await?;
+        }
+        Ok(())
     }
 
     async fn id_in(&self, place: Place, key: &[u8]) -> Result<Option<Prior>, CqlError> {

@@ -91,9 +91,13 @@ impl CqlStore {
     /// No server answers, they refuse, the keyspace is of another version or shape, or conditional batches do not hold.
     pub async fn open(options: CqlOptions, host: &Host) -> Result<Self, CqlError> {
         let client = Client::connect(&options).await?;
-        schema::prepare(&client, &options).await?;
+        Self::over(client, &options, host).await
+    }
+
+    async fn over(client: Client, options: &CqlOptions, host: &Host) -> Result<Self, CqlError> {
+        schema::prepare(&client, options).await?;
         probe::conditional_batches_hold(&client, host).await?;
-        let store_id = schema::identity(&client, &options, host).await?;
+        let store_id = schema::identity(&client, options, host).await?;
         let inner = Inner {
             log: log_table::LogTable::prepare(&client).await?,
             hints: hints::Hints::prepare(&client).await?,

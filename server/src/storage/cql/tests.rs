@@ -2,9 +2,11 @@
 
 mod buckets;
 mod keyspaces;
+mod liar;
 mod markers;
 mod pending;
 mod redaction;
+mod stale;
 mod unknown;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use stonechat_host::Clock;
 use stonechat_server::bus::embedded::EmbeddedBus;
 use stonechat_server::bus::{Bus, Event, NodeRecord, StatusRecord, Subscription, Topic};
 use stonechat_server::domain::{SessionId, UserId};
@@ -11,6 +12,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::gate::Gate;
+use super::leases::{LEASE_REFRESH, Leases};
+use super::node::NodeClock;
 use super::weather::Weather;
 
 /// Longest delay of an event.
@@ -31,11 +34,20 @@ pub(super) struct NodeBus {
     gate: Arc<Gate>,
     weather: Weather,
     line: mpsc::Sender<Letter>,
+    said: Said,
+}
+
+/// What is said of users, as one node says and reads it.
+pub(super) struct Said {
+    pub(super) leases: Arc<Leases>,
+    pub(super) clock: Arc<NodeClock>,
+    /// The node in this life.
+    pub(super) gateway: String,
 }
 
 impl NodeBus {
     /// Starts the line of a node; it ends with the node's last handle.
-    pub(super) fn new(shared: Arc<EmbeddedBus>, gate: Arc<Gate>, weather: Weather) -> Self {
+    pub(super) fn new(shared: Arc<EmbeddedBus>, gate: Arc<Gate>, weather: Weather, said: Said) -> Self {
         let (line, letters) = mpsc::channel(UNDER_WAY_MAX);
         tokio::spawn(carry(Arc::clone(&shared), letters));
         Self {
@@ -43,6 +55,16 @@ impl NodeBus {
             gate,
             weather,
             line,
+            said,
+        }
+    }
+
+    /// Says that the node lives, for ever.
+    pub(super) async fn keep_lease(&self) {
+        loop {
+            self.gate.pass().await;
+            self.said.leases.refresh(&self.said.gateway);
+            tokio::time::sleep(LEASE_REFRESH).await;
         }
     }
 
@@ -105,17 +127,18 @@ impl Bus for NodeBus {
 
     async fn set_status(&self, user: &UserId, session: &SessionId, record: StatusRecord) {
         self.gate.pass().await;
-        self.shared.set_status(user, session, record).await;
+        let wall = self.said.clock.unix_ms();
+        self.said.leases.set(user, session, record, wall);
     }
 
     async fn clear_status(&self, user: &UserId, session: &SessionId) {
         self.gate.pass().await;
-        self.shared.clear_status(user, session).await;
+        self.said.leases.clear(user, session);
     }
 
     async fn statuses(&self, users: &[UserId]) -> Vec<Vec<StatusRecord>> {
         self.gate.pass().await;
-        self.shared.statuses(users).await
+        self.said.leases.of(users, self.said.clock.unix_ms())
     }
 
     async fn announce_node(&self, node: &NodeRecord, valid: Duration) {

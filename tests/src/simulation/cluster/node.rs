@@ -7,12 +7,14 @@ use std::time::Duration;
 use stonechat_host::{Clock, Host, SeededRandom};
 use stonechat_server::bus::embedded::EmbeddedBus;
 use stonechat_server::conversation::{Backends, Conversations, Limits};
+use stonechat_server::presence::Presence;
 use stonechat_server::storage::{Directory, Markers};
 use tokio::time::Instant;
 
-use super::bus::NodeBus;
+use super::bus::{NodeBus, Said};
 use super::directory::NodeDirectory;
 use super::gate::Gate;
+use super::leases::Leases;
 use super::log::{NodeLog, Truth};
 use super::markers::NodeMarkers;
 use super::weather::Weather;
@@ -47,7 +49,23 @@ impl Clock for NodeClock {
 pub(super) struct Node {
     pub(super) gate: Arc<Gate>,
     pub(super) rules: Conversations,
+    pub(super) presence: Presence,
     pub(super) bus: Arc<NodeBus>,
+}
+
+/// Each life of a node is a gateway of its own.
+fn gateway(number: usize, life: u64) -> String {
+    format!("node{number}-{life}")
+}
+
+/// What a node does for presence as long as it lives.
+async fn keep_presence(node: Arc<Node>) {
+    tokio::select! {
+        biased;
+        () = node.gate.died() => {}
+        () = node.bus.keep_lease() => {}
+        () = node.presence.clone().run() => {}
+    }
 }
 
 /// All nodes, and what outlives them.
@@ -56,6 +74,7 @@ pub(super) struct Cluster {
     pub(super) markers: Arc<dyn Markers>,
     pub(super) directory: Arc<dyn Directory>,
     bus: Arc<EmbeddedBus>,
+    leases: Arc<Leases>,
     weather: Weather,
     seed: u64,
     clocks: Vec<Arc<NodeClock>>,
@@ -84,6 +103,7 @@ impl Cluster {
             markers,
             directory,
             bus: Arc::new(EmbeddedBus::new()),
+            leases: Arc::default(),
             weather,
             seed,
             clocks: off_ms.iter().map(clock).collect(),
@@ -126,7 +146,7 @@ impl Cluster {
         let life = self.lives.fetch_add(1, Ordering::Relaxed);
         let gate = Arc::new(Gate::new());
         let weather = &self.weather;
-        let bus = Arc::new(NodeBus::new(Arc::clone(&self.bus), Arc::clone(&gate), weather.clone()));
+        let bus = self.bus_of(number, life, &gate);
         let backends = Backends {
             log: Arc::new(NodeLog::new(Arc::clone(&self.truth), Arc::clone(&gate))),
             markers: Arc::new(NodeMarkers::new(
@@ -149,11 +169,30 @@ impl Cluster {
             bucket_seqs: BUCKET,
             ..Limits::default()
         };
-        Arc::new(Node {
+        let presence = Presence::new(
+            Arc::clone(&backends.bus),
+            Arc::clone(&backends.directory),
+            host.clone(),
+            gateway(number, life),
+        );
+        let node = Arc::new(Node {
             gate,
             rules: Conversations::new(backends, host, limits),
+            presence,
             bus,
-        })
+        });
+        tokio::spawn(keep_presence(Arc::clone(&node)));
+        node
+    }
+
+    fn bus_of(&self, number: usize, life: u64, gate: &Arc<Gate>) -> Arc<NodeBus> {
+        let said = Said {
+            leases: Arc::clone(&self.leases),
+            clock: Arc::clone(&self.clocks[number]),
+            gateway: gateway(number, life),
+        };
+        let (shared, weather) = (Arc::clone(&self.bus), self.weather.clone());
+        Arc::new(NodeBus::new(shared, Arc::clone(gate), weather, said))
     }
 
     /// The power of a node fails. What it had asked the store for may still happen.

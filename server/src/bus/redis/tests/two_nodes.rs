@@ -1,9 +1,9 @@
 //! Two nodes on one Redis.
 
-use super::{Event, each_redis, next, next_number, node, numbered, record, session, until, user};
+use super::{Event, each_redis, next, next_number, node, node_at, numbered, record, session, until, user};
 use crate::bus::redis::RedisOptions;
-use crate::bus::{Bus, SessionControl, Topic};
-use crate::domain::{DeviceId, StreamName};
+use crate::bus::{Bus, SessionControl, StatusRecord, Topic};
+use crate::domain::{DeviceId, StreamName, UnixMillis};
 
 #[tokio::test]
 async fn events_cross_nodes_in_order_and_all_subscribers_are_counted() {
@@ -148,4 +148,38 @@ async fn a_flushed_redis_is_told_again() {
         here.statuses(std::slice::from_ref(&ada)).await[0].len() == 1
     })
     .await;
+}
+
+/// T13, C15: nodes whose clocks are two hours apart see each other's sessions, and a choice for as long as it was made for.
+#[tokio::test]
+async fn t13_statuses_hold_as_long_whatever_the_clocks_say() {
+    const HOUR_MS: i64 = 3_600_000;
+    for options in each_redis() {
+        let ada = user("ada");
+        for (number, (here_off, there_off)) in [(-HOUR_MS, HOUR_MS), (HOUR_MS, -HOUR_MS)].into_iter().enumerate() {
+            let (here, there) = (node_at(&options, here_off).await, node_at(&options, there_off).await);
+            let gateway = format!("g{number}");
+            let says = |gateway: &str| {
+                let record = record(gateway);
+                let valid_until = UnixMillis(record.valid_until.0 + here_off);
+                StatusRecord { valid_until, ..record }
+            };
+            here.set_status(&ada, &session(&gateway), says(&gateway)).await;
+            here.set_status(&ada, &session("chosen"), says("")).await;
+            let wall = record("").valid_until.0 - 60_000 + there_off;
+            // Whoever reads sweeps what it takes for left behind: a second look finds the same.
+            for _ in 0..2 {
+                let records = there.statuses(std::slice::from_ref(&ada)).await;
+                let held: Vec<_> = records[0]
+                    .iter()
+                    .filter(|record| record.gateway == gateway || record.gateway.is_empty())
+                    .collect();
+                assert_eq!(held.len(), 2, "{records:?}");
+                for record in held {
+                    let left = record.valid_until.0 - wall;
+                    assert!((1..=90_000).contains(&left), "{left} ms are left of {record:?}");
+                }
+            }
+        }
+    }
 }

@@ -6,6 +6,7 @@ use stonechat_host::Host;
 
 use crate::storage::contract::services::{CQL, service};
 use crate::storage::cql::client::Client;
+use crate::storage::cql::driver::Driver;
 use crate::storage::cql::{CqlOptions, CqlStore, Inner};
 
 /// A keyspace of this process, and who has it open. Nobody yet: a test took it and is about to open it.
@@ -47,7 +48,18 @@ pub(super) async fn options(bucket_seqs: u64) -> Option<CqlOptions> {
 /// Opens it, and remembers that somebody has.
 pub(super) async fn open(options: &CqlOptions) -> CqlStore {
     let store = CqlStore::open(options.clone(), &Host::system()).await;
-    let store = store.expect("opens");
+    hold(options, store.expect("opens"))
+}
+
+/// The same over a driver around the real one.
+pub(super) async fn open_over(options: &CqlOptions, wrap: impl FnOnce(Box<dyn Driver>) -> Box<dyn Driver>) -> CqlStore {
+    let mut client = Client::connect(options).await.expect("reachable");
+    client.driver = wrap(client.driver);
+    let store = CqlStore::over(client, options, &Host::system()).await;
+    hold(options, store.expect("opens"))
+}
+
+fn hold(options: &CqlOptions, store: CqlStore) -> CqlStore {
     let mut made = MADE.lock().expect("no panic");
     let keyspace = made.iter_mut().find(|keyspace| keyspace.name == options.keyspace);
     let keyspace = keyspace.expect("made here");
