@@ -16,6 +16,7 @@ pub const BURST: u64 = 20;
 pub struct Crew {
     room: String,
     senders: Vec<Sender>,
+    burst: u64,
 }
 
 /// A fleet and its crew; `None` where the services are not there.
@@ -37,7 +38,14 @@ pub async fn crewed_on(ground: Ground, roles: &[Role]) -> Option<(Fleet, Crew)> 
     users.push("reader");
     let room = fleet.nodes[0].group(&users).await;
     let senders = names.iter().map(|name| Sender::new(name, &room)).collect();
-    Some((fleet, Crew { room, senders }))
+    Some((
+        fleet,
+        Crew {
+            room,
+            senders,
+            burst: BURST,
+        },
+    ))
 }
 
 impl Crew {
@@ -48,8 +56,14 @@ impl Crew {
     pub async fn burst(&mut self, fleet: &Fleet) {
         for (sender, node) in self.senders.iter_mut().zip(&fleet.nodes) {
             sender.connect(node).await;
-            sender.send(BURST).await;
+            sender.send(self.burst).await;
         }
+    }
+
+    /// Other bursts than [`BURST`].
+    #[must_use]
+    pub fn with_bursts_of(self, burst: u64) -> Self {
+        Self { burst, ..self }
     }
 
     /// Everybody sends so many on the stream they have.

@@ -212,7 +212,7 @@ impl Fleet {
         .flat_map(|(flag, value)| [flag.to_owned(), value.to_owned()])
         .collect();
         if host.is_some() {
-            flags.push("--node-plain".to_owned());
+            flags.extend(["--node-plain", "true"].map(str::to_owned));
         }
         flags.extend(ground.lines.flags(number, last));
         flags.extend(ground.flags.iter().map(|flag| (*flag).to_owned()));

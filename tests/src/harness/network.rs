@@ -4,11 +4,11 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// What is lost of what a node sends and gets.
+/// What is lost of what a node sends and gets, all of it, beside what is lost by chance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// Nothing but what always is.
-    Clear,
+    /// Nothing.
+    Nothing,
     /// All that it sends to that node; what that one sends arrives.
     ToNode(usize),
     /// All that it sends to the services; their answers arrive.
@@ -22,22 +22,19 @@ pub struct Network {
     /// Part of every name, and of every address.
     number: u8,
     nodes: usize,
-    /// Packets lost in either direction, in a hundred.
-    percent: u8,
     services: String,
 }
 
 impl Network {
-    /// A network for so many nodes which loses so many packets of a hundred in each direction; `None`, and says so, where
-    /// namespaces and rules cannot be made: that takes Linux, root, `ip` and `nft`.
+    /// A network for so many nodes, which loses nothing yet; `None`, and says so, where namespaces and rules cannot be made: that
+    /// takes Linux, root, `ip` and `nft`.
     #[must_use]
-    pub fn lay(nodes: usize, percent: u8) -> Option<Self> {
+    pub fn lay(nodes: usize) -> Option<Self> {
         // Two runs on one machine have different ones, as a rule.
         let number = u8::try_from(std::process::id() % 200).unwrap_or_default() + 1;
         let network = Self {
             number,
             nodes,
-            percent,
             services: format!("10.77.{number}.2"),
         };
         network.take_down();
@@ -66,12 +63,22 @@ impl Network {
         format!("stonechat{}n{node}", self.number)
     }
 
-    /// Changes what is lost at a node.
+    /// Changes what is lost at a node: so many packets of a hundred in either direction, by chance, and this.
     ///
     /// # Panics
     /// The rules are refused.
-    pub fn lose(&self, node: usize, loss: Loss) {
-        self.rule(node, loss).expect("rules were taken before");
+    pub fn lose(&self, node: usize, percent: u8, loss: Loss) {
+        self.rule(node, percent, loss).expect("rules were taken before");
+    }
+
+    /// The same at every node.
+    ///
+    /// # Panics
+    /// The rules are refused.
+    pub fn lose_everywhere(&self, percent: u8) {
+        for node in 0..self.nodes {
+            self.lose(node, percent, Loss::Nothing);
+        }
     }
 
     fn bridge(&self) -> String {
@@ -101,23 +108,39 @@ impl Network {
         for device in ["lo", "eth0"] {
             ip(&["-n", &namespace, "link", "set", device, "up"])?;
         }
-        self.rule(node, Loss::Clear)
+        self.lead_home(&namespace)?;
+        self.rule(node, 0, Loss::Nothing)
     }
 
-    fn rule(&self, node: usize, loss: Loss) -> Result<(), String> {
+    /// The CQL driver takes servers for where they say they are, which is loopback: what goes there goes to the services.
+    fn lead_home(&self, namespace: &str) -> Result<(), String> {
+        let inside = ["netns", "exec", namespace];
+        let local = [&inside[..], &["sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1"]].concat();
+        run("ip", &local, "")?;
+        let rules = format!(
+            "table ip home {{\n\
+             chain sends {{ type nat hook output priority -100; ip daddr 127.0.0.1 meta l4proto tcp dnat to {}; }}\n\
+             chain leaves {{ type nat hook postrouting priority 100; oif eth0 masquerade; }}\n}}\n",
+            self.services
+        );
+        run("ip", &[&inside[..], &["nft", "-f", "-"]].concat(), &rules)
+    }
+
+    fn rule(&self, node: usize, percent: u8, loss: Loss) -> Result<(), String> {
         let services = &self.services;
         let (mut gets, mut sends) = (String::new(), String::new());
         match loss {
-            Loss::Clear => {}
+            Loss::Nothing => {}
             Loss::ToNode(other) => sends = format!("ip daddr {} drop;", self.node_host(other)),
             Loss::ToServices => sends = format!("ip daddr {services} drop;"),
             Loss::FromServices => gets = format!("ip saddr {services} drop;"),
         }
-        let by_chance = format!("meta l4proto tcp numgen random mod 100 < {} drop;", self.percent);
+        let by_chance = format!("meta l4proto tcp numgen random mod 100 < {percent} drop;");
+        // Before and behind the translation of addresses, where they are those of the bridge.
         let rules = format!(
             "add table inet loss\nflush table inet loss\ntable inet loss {{\n\
-             chain gets {{ type filter hook input priority 0; iif lo accept; {gets} {by_chance} }}\n\
-             chain sends {{ type filter hook output priority 0; oif lo accept; {sends} {by_chance} }}\n}}\n"
+             chain gets {{ type filter hook prerouting priority -300; iif lo accept; {gets} {by_chance} }}\n\
+             chain sends {{ type filter hook postrouting priority 300; oif lo accept; {sends} {by_chance} }}\n}}\n"
         );
         run(
             "ip",
