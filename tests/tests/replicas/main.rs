@@ -6,7 +6,7 @@ use std::time::Duration;
 use stonechat_tests::harness::{Cql, Crew, Fleet, Ground, PATIENCE, Ring, Role, crewed_on};
 
 /// How long a server is away, at least, while people send.
-const AWAY: Duration = Duration::from_secs(10);
+const AWAY: Duration = Duration::from_secs(5);
 
 /// Copies of the keyspace, as the servers say it.
 async fn copies(fleet: &Fleet) -> String {
