@@ -69,6 +69,12 @@ impl Sender {
         format!("{}-{number}", self.prefix)
     }
 
+    /// Where it sends.
+    #[must_use]
+    pub fn room(&self) -> &str {
+        &self.room
+    }
+
     /// How many messages it has sent.
     #[must_use]
     pub fn sent(&self) -> u64 {

@@ -96,6 +96,8 @@ async fn judge(fleet: &mut Fleet, crew: &stonechat_tests::harness::Crew, mut peo
     let node = &fleet.nodes[0];
     for sender in &mut people.calm {
         sender.finish(node).await;
+        let room = sender.room().to_owned();
+        reaches_head(node, sender.session(), &room).await;
     }
     for sender in &mut people.hot {
         reaches_head(node, sender.session(), crew.room()).await;

@@ -11,6 +11,9 @@ const LOST_PERCENT: u8 = 10;
 const ONE_WAY: Duration = Duration::from_secs(6);
 const BETWEEN: Duration = Duration::from_secs(3);
 
+/// Messages that a sender has on the way in the long form: what one stream may.
+const IN_FLIGHT: u64 = 60;
+
 /// What goes wrong, in turn.
 const TURNS: [(usize, Loss); 6] = [
     (0, Loss::ToNode(1)),
@@ -69,7 +72,7 @@ async fn f6_lost_packets_and_one_way_lines_lose_nothing() {
 #[tokio::test]
 #[ignore = "ten minutes: a night's figure"]
 async fn f6_ten_minutes_of_lost_packets() {
-    let sent = lossy(crate::span(600), 400)
+    let sent = lossy(crate::span(600), IN_FLIGHT)
         .await
         .expect("a network that loses packets");
     println!("F6: {sent} messages, 0 lost");
