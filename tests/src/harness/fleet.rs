@@ -1,21 +1,17 @@
 //! Several nodes as processes on the real services, with a proxy before each service and one Redis of their own.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
-use stonechat_host::{Connector, Host, TcpConnector};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use stonechat_host::Host;
 
 use super::authority::Authority;
 use super::bench::Bench;
+use super::network::Network;
 use super::process::{ServerProcess, free_port};
 use super::proxy::Proxy;
+use super::redis::Redis;
 
-/// Between two looks at a condition that nothing announces.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// A Redis that was started answers by then.
-const REDIS_WITHIN: Duration = Duration::from_secs(20);
 /// The file of a data folder that signs tokens.
 const SECRET_FILE: &str = "secret.hs256";
 
@@ -49,88 +45,6 @@ impl Services {
     }
 }
 
-/// A Redis that a test may kill. Dropping it kills it.
-pub struct Redis {
-    port: u16,
-    folder: tempfile::TempDir,
-    child: Option<Child>,
-}
-
-impl Redis {
-    async fn start() -> Self {
-        let mut redis = Self {
-            port: free_port(),
-            folder: tempfile::tempdir().expect("a temporary folder"),
-            child: None,
-        };
-        redis.restart().await;
-        redis
-    }
-
-    /// Starts it again, empty.
-    ///
-    /// # Panics
-    /// It is not installed, or does not answer.
-    pub async fn restart(&mut self) {
-        let port = self.port.to_string();
-        let child = Command::new("redis-server")
-            .args([
-                "--port",
-                &port,
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--dir",
-            ])
-            .arg(self.folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.child = Some(child.expect("redis-server is installed"));
-        let answers = async {
-            while !self.answers().await {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        };
-        let came_up = tokio::time::timeout(REDIS_WITHIN, answers).await;
-        assert!(came_up.is_ok(), "redis does not answer");
-    }
-
-    async fn answers(&self) -> bool {
-        let Ok(mut io) = TcpConnector.connect(&self.authority()).await else {
-            return false;
-        };
-        let mut answer = [0; 5];
-        let asked = io.write_all(b"PING\r\n").await.is_ok();
-        asked && io.read_exact(&mut answer).await.is_ok() && &answer == b"+PONG"
-    }
-
-    /// SIGKILL: everything it knew is gone.
-    ///
-    /// # Panics
-    /// It was not running.
-    pub fn kill(&mut self) {
-        let mut child = self.child.take().expect("a running redis");
-        child.kill().expect("a child of ours");
-        child.wait().expect("a child of ours");
-    }
-
-    fn authority(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            self.kill();
-        }
-    }
-}
-
 /// What each node of a fleet does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -156,8 +70,10 @@ impl Role {
 const NODE_URI: &str = "spiffe://fleet.test/node";
 
 /// How the nodes of a fleet speak to each other.
+#[derive(Default)]
 pub enum Lines {
     /// In the open, over loopback.
+    #[default]
     Plain,
     /// With certificates of this authority, all of one name; the last node has one of another name.
     Certified(Box<Authority>),
@@ -179,6 +95,22 @@ impl Lines {
     }
 }
 
+/// What a fleet stands on, where it is not what every fleet has.
+#[derive(Default)]
+pub struct Ground {
+    /// Between the nodes.
+    pub lines: Lines,
+    /// Contact points of CQL servers of the test's own, three or more: they are asked without a proxy, and each keeps
+    /// everything.
+    pub cql: Option<String>,
+    /// Address of a Postgres of the test's own, asked without a proxy.
+    pub postgres: Option<String>,
+    /// Each node is alone in a network of its own, and reaches the others and the services by way of this.
+    pub network: Option<Network>,
+    /// Settings of every node.
+    pub flags: Vec<&'static str>,
+}
+
 /// Nodes that share everything. Each is a bench of its own; all write into one history.
 pub struct Fleet {
     /// The nodes.
@@ -187,12 +119,19 @@ pub struct Fleet {
     pub redis: Redis,
     /// Before the Redis.
     pub to_redis: Proxy,
-    /// Before the Postgres.
+    /// Before the Postgres, unless it is the test's own.
     pub to_postgres: Proxy,
-    /// Before the CQL servers.
+    /// Before the CQL server, unless the test has its own.
     pub to_cql: Proxy,
-    _lines: Lines,
+    /// The name of their keyspace, and of their database.
+    pub name: String,
+    cql_server: String,
+    /// What it stands on.
+    pub ground: Ground,
 }
+
+/// Copies of everything that a fleet on servers of its own has.
+const COPIES: &str = "3";
 
 impl Fleet {
     /// Starts nodes with these roles on empty services; `None`, and says so, where the services are not there.
@@ -200,70 +139,104 @@ impl Fleet {
     /// # Panics
     /// Something does not come up.
     pub async fn start(roles: &[Role]) -> Option<Self> {
-        Self::start_over(Lines::Plain, roles).await
+        Self::start_on(Ground::default(), roles).await
     }
 
-    /// The same, with this between the nodes.
+    /// The same, on this.
     ///
     /// # Panics
     /// Something does not come up.
-    pub async fn start_over(lines: Lines, roles: &[Role]) -> Option<Self> {
+    pub async fn start_on(ground: Ground, roles: &[Role]) -> Option<Self> {
         let services = Services::found()?;
         let name = unique();
-        let (to_postgres, database_url) = database(&services.postgres, &name).await;
-        let first_cql = services.cql.split(',').next().unwrap_or_default();
-        let to_cql = Proxy::before(first_cql).await;
+        let cql_server = services.cql.split(',').next().unwrap_or_default().to_owned();
+        let host = ground.network.as_ref().map_or("127.0.0.1", Network::services_host);
+        let own_postgres = ground.postgres.as_deref();
+        let postgres = Database::create(own_postgres.unwrap_or(&services.postgres), &name);
         let redis = Redis::start().await;
-        let to_redis = Proxy::before(&redis.authority()).await;
-        let redis_url = format!("redis://{}", to_redis.authority());
-        let mut nodes: Vec<Bench> = Vec::new();
-        for (number, role) in roles.iter().enumerate() {
-            let of_lines = lines.flags(number, number + 1 == roles.len());
-            let node_port = format!("127.0.0.1:{}", free_port());
-            let cql = to_cql.authority();
-            let flags = [
-                "--redis",
-                &redis_url,
-                "--postgres",
-                &database_url,
-                "--postgres-connections-max",
-                "4",
-                "--cql",
-                &cql,
-                "--cql-keyspace",
-                &name,
-                "--cql-replication",
-                "1",
-                "--node-listen",
-                &node_port,
-                "--roles",
-                role.flag(),
-                "--drain-seconds",
-                "5",
-                "--address-connections-per-second",
-                "0",
-            ];
-            let flags: Vec<&str> = flags.into_iter().chain(of_lines.iter().map(String::as_str)).collect();
-            let mut process = ServerProcess::prepare(&flags);
-            if let Some(first) = nodes.first() {
-                share_secret(&first.server.data_folder(), &process.data_folder());
-            }
-            process.spawn(None);
-            process.ready().await;
-            let bench = match nodes.first() {
-                Some(first) => first.beside(process),
-                None => Bench::on(process).of_several(),
-            };
-            nodes.push(bench);
-        }
-        Some(Self {
-            nodes,
+        let mut fleet = Self {
+            nodes: Vec::new(),
+            to_redis: Proxy::before(host, &redis.authority()).await,
+            to_postgres: Proxy::before(host, &postgres.host).await,
+            to_cql: Proxy::before(host, &cql_server).await,
             redis,
-            to_redis,
-            to_postgres,
-            to_cql,
-            _lines: lines,
-        })
+            name,
+            cql_server,
+            ground,
+        };
+        let database_url = if fleet.ground.postgres.is_some() {
+            postgres.url(&postgres.host)
+        } else {
+            postgres.url(&fleet.to_postgres.authority())
+        };
+        for (number, role) in roles.iter().enumerate() {
+            let flags = fleet.flags_of(number, *role, number + 1 == roles.len(), &database_url);
+            fleet.add(flags).await;
+        }
+        Some(fleet)
+    }
+
+    /// Whether the services are there that every fleet needs; says so where they are not.
+    #[must_use]
+    pub fn can_start() -> bool {
+        Services::found().is_some()
+    }
+
+    /// Contact points of its CQL servers, with commas.
+    pub(super) fn cql_points(&self) -> &str {
+        self.ground.cql.as_ref().unwrap_or(&self.cql_server)
+    }
+
+    fn flags_of(&self, number: usize, role: Role, last: bool, database_url: &str) -> Vec<String> {
+        let ground = &self.ground;
+        let host = ground.network.as_ref().map(|network| network.node_host(number));
+        let node_port = format!("{}:{}", host.as_deref().unwrap_or("127.0.0.1"), free_port());
+        let (cql, copies) = match &ground.cql {
+            Some(servers) => (servers.clone(), COPIES),
+            None => (self.to_cql.authority(), "1"),
+        };
+        let redis_url = format!("redis://{}", self.to_redis.authority());
+        let mut flags: Vec<String> = [
+            ("--redis", redis_url.as_str()),
+            ("--postgres", database_url),
+            ("--postgres-connections-max", "4"),
+            ("--cql", &cql),
+            ("--cql-keyspace", &self.name),
+            ("--cql-replication", copies),
+            ("--node-listen", &node_port),
+            ("--roles", role.flag()),
+            ("--drain-seconds", "5"),
+            ("--address-connections-per-second", "0"),
+        ]
+        .into_iter()
+        .flat_map(|(flag, value)| [flag.to_owned(), value.to_owned()])
+        .collect();
+        if host.is_some() {
+            flags.extend(["--node-plain", "true"].map(str::to_owned));
+        }
+        flags.extend(ground.lines.flags(number, last));
+        flags.extend(ground.flags.iter().map(|flag| (*flag).to_owned()));
+        flags
+    }
+
+    /// Starts one more node.
+    async fn add(&mut self, flags: Vec<String>) {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let mut process = ServerProcess::prepare(&flags);
+        if let Some(network) = &self.ground.network {
+            let number = self.nodes.len();
+            process = process.inside(&network.namespace(number), &network.node_host(number));
+        }
+        if let Some(first) = self.nodes.first() {
+            share_secret(&first.server.data_folder(), &process.data_folder());
+        }
+        process.spawn(None);
+        process.ready().await;
+        let bench = match self.nodes.first() {
+            Some(first) => first.beside(process),
+            None => Bench::on(process).of_several(),
+        };
+        self.nodes.push(bench);
     }
 }
 
@@ -274,21 +247,39 @@ fn unique() -> String {
     format!("t{hex}")
 }
 
-/// A database of its own, and a proxy to it.
-async fn database(url: &str, name: &str) -> (Proxy, String) {
-    let created = Command::new("psql")
-        .args([url, "-qc", &format!("create database {name}")])
-        .status();
-    assert!(
-        created.is_ok_and(|status| status.success()),
-        "psql cannot create a database"
-    );
-    let (scheme, rest) = url.split_once("://").expect("an address");
-    let (authority, _) = rest.split_once('/').expect("an address with a database");
-    let (user, host) = authority.rsplit_once('@').expect("an address with a user");
-    let proxy = Proxy::before(host).await;
-    let url = format!("{scheme}://{user}@{}/{name}", proxy.authority());
-    (proxy, url)
+/// A database of its own.
+struct Database {
+    scheme: String,
+    user: String,
+    /// Host and port of the server.
+    host: String,
+    name: String,
+}
+
+impl Database {
+    fn create(url: &str, name: &str) -> Self {
+        let created = Command::new("psql")
+            .args([url, "-qc", &format!("create database {name}")])
+            .status();
+        assert!(
+            created.is_ok_and(|status| status.success()),
+            "psql cannot create a database"
+        );
+        let (scheme, rest) = url.split_once("://").expect("an address");
+        let (authority, _) = rest.split_once('/').expect("an address with a database");
+        let (user, host) = authority.rsplit_once('@').expect("an address with a user");
+        Self {
+            scheme: scheme.to_owned(),
+            user: user.to_owned(),
+            host: host.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// Its address by way of a host and port.
+    fn url(&self, by: &str) -> String {
+        format!("{}://{}@{by}/{}", self.scheme, self.user, self.name)
+    }
 }
 
 /// All nodes sign and check tokens with one secret.

@@ -40,6 +40,9 @@ pub struct ServerProcess {
     environment: Vec<(OsString, OsString)>,
     /// Most file descriptors it may have open; `None` for this process's own limit.
     descriptors: Option<u32>,
+    host: String,
+    /// Network namespace it runs in; `None` for this process's own.
+    namespace: Option<String>,
     child: Option<Child>,
 }
 
@@ -67,6 +70,8 @@ impl ServerProcess {
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             environment: Vec::new(),
             descriptors: None,
+            host: "127.0.0.1".to_owned(),
+            namespace: None,
             child: None,
         }
     }
@@ -81,6 +86,14 @@ impl ServerProcess {
     #[must_use]
     pub fn with_descriptors(mut self, descriptors: u32) -> Self {
         self.descriptors = Some(descriptors);
+        self
+    }
+
+    /// In a network namespace, where it has this address.
+    #[must_use]
+    pub fn inside(mut self, namespace: &str, host: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
+        host.clone_into(&mut self.host);
         self
     }
 
@@ -124,6 +137,12 @@ impl ServerProcess {
     }
 
     fn command(&self) -> Command {
+        if let Some(namespace) = &self.namespace {
+            // It becomes the server, so its id is the server's.
+            let mut inside = Command::new("ip");
+            inside.args(["netns", "exec", namespace]).arg(binary());
+            return inside;
+        }
         let Some(descriptors) = self.descriptors else {
             return Command::new(binary());
         };
@@ -293,7 +312,7 @@ impl ServerProcess {
     /// Host and port.
     #[must_use]
     pub fn authority(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     /// A connection that is opened at its first use.
@@ -302,7 +321,7 @@ impl ServerProcess {
         self.endpoint().connect_lazy()
     }
 
-    fn endpoint(&self) -> Endpoint {
+    pub(super) fn endpoint(&self) -> Endpoint {
         let uri = format!("http://{}", self.authority());
         Endpoint::from_shared(uri).expect("a valid address").tcp_nodelay(true)
     }

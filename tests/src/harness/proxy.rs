@@ -29,6 +29,7 @@ pub enum Weather {
 
 /// A proxy to one address. Dropping it cuts everything.
 pub struct Proxy {
+    host: String,
     port: u16,
     weather: watch::Sender<Weather>,
     accepting: JoinHandle<()>,
@@ -42,12 +43,12 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// Listens on a free port for what goes to `target`.
+    /// Listens on a free port of `host`, an address of this machine, for what goes to `target`.
     ///
     /// # Panics
     /// There is no free port.
-    pub async fn before(target: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    pub async fn before(host: &str, target: &str) -> Self {
+        let listener = TcpListener::bind(&format!("{host}:0")).await.expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
         let (weather, seen) = watch::channel(Weather::Clear);
         let target: Arc<str> = target.into();
@@ -57,6 +58,7 @@ impl Proxy {
             }
         });
         Self {
+            host: host.to_owned(),
             port,
             weather,
             accepting,
@@ -66,7 +68,7 @@ impl Proxy {
     /// Where it listens.
     #[must_use]
     pub fn authority(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     /// Changes the weather for all connections.

@@ -69,6 +69,12 @@ impl Sender {
         format!("{}-{number}", self.prefix)
     }
 
+    /// Where it sends.
+    #[must_use]
+    pub fn room(&self) -> &str {
+        &self.room
+    }
+
     /// How many messages it has sent.
     #[must_use]
     pub fn sent(&self) -> u64 {
@@ -115,6 +121,24 @@ impl Sender {
             self.sent += 1;
             self.ask(self.sent - 1).await;
         }
+    }
+
+    /// Has so many more on the way: first, in order, those that were refused, then new ones. What is on the way already is
+    /// left alone. A client that does not back off.
+    pub async fn press(&mut self, count: usize) {
+        self.harvest();
+        let answers = self.session().observed().answers;
+        self.asked.retain(|(request, _)| !answers.contains_key(request));
+        let open = (0..self.sent).filter(|number| !self.acked.contains(number));
+        let refused: Vec<u64> = open
+            .filter(|number| !self.asked.iter().any(|(_, asked)| asked == number))
+            .take(count)
+            .collect();
+        let fresh = (count - refused.len()) as u64;
+        for number in refused {
+            self.ask(number).await;
+        }
+        self.send(fresh).await;
     }
 
     async fn ask(&mut self, number: u64) {

@@ -1,7 +1,18 @@
 //! Several nodes as processes on real CQL, Postgres and Redis servers, and everything that can happen to each: no acknowledged
 //! message is lost, doubled or reordered, and everybody has the head in the end (I1–I5, I10).
 
-mod crew;
+use std::time::Duration;
+
+mod damage;
+mod hot;
+mod network;
 mod nodes;
 mod presence;
+mod rolling;
 mod services;
+
+/// How long a measurement goes on: by `STONECHAT_FAULT_SECONDS`, or this.
+fn span(seconds: u64) -> Duration {
+    let given = std::env::var("STONECHAT_FAULT_SECONDS").ok();
+    Duration::from_secs(given.and_then(|given| given.parse().ok()).unwrap_or(seconds))
+}

@@ -1,11 +1,9 @@
-//! Nodes that die, freeze and go in order (T4, T14, F3, F11, F17).
+//! Nodes that die and freeze (T4, T14, F3, F11), and whom they speak to.
 
 use std::time::Duration;
 
 use stonechat_proto::v1;
-use stonechat_tests::harness::{Lines, PATIENCE, Role};
-
-use crate::crew::{crewed, crewed_over};
+use stonechat_tests::harness::{Ground, Lines, PATIENCE, Role, crewed, crewed_on};
 
 /// A dead node is noticed, and what it left behind is taken over, by then (I5).
 const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
@@ -61,30 +59,16 @@ async fn i1_i3_a_frozen_node_is_passed_by() {
     crew.judge(&mut fleet).await;
 }
 
-/// F17: each node is stopped in order and started again, under load; nobody's send fails after its retries.
-#[tokio::test]
-async fn f17_a_rolling_restart_refuses_nobody_for_long() {
-    let Some((mut fleet, mut crew)) = crewed(&[Role::Both; 3]).await else {
-        return;
-    };
-    for turn in 0..3 {
-        crew.burst(&fleet).await;
-        fleet.nodes[turn].server.signal("TERM").await;
-        crew.answers().await;
-        fleet.nodes[turn].server.wait().await;
-        fleet.nodes[turn].server.restart(None).await;
-        let mut reader = crew.reader(&fleet.nodes[turn], "phone").await;
-        crew.hears_all(&fleet.nodes[turn], &mut reader, PATIENCE).await;
-    }
-    crew.judge(&mut fleet).await;
-}
-
 /// I11: nodes with certificates of one authority and a name on the list speak to each other; one with another name
 /// is spoken to by nobody, and its people lose nothing by it.
 #[tokio::test]
 async fn i11_nodes_speak_to_certified_nodes_alone() {
     let roles = [Role::Gateway, Role::Core, Role::Both];
-    let Some((mut fleet, mut crew)) = crewed_over(Lines::certified(), &roles).await else {
+    let ground = Ground {
+        lines: Lines::certified(),
+        ..Ground::default()
+    };
+    let Some((mut fleet, mut crew)) = crewed_on(ground, &roles).await else {
         return;
     };
     crew.burst(&fleet).await;

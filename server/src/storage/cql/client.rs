@@ -25,6 +25,10 @@ use super::{CqlError, CqlOptions};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 /// A server that does not answer within this is taken for away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a server is asked whether it is there, and how long it has for the answer. Together below [`REQUEST_TIMEOUT`]: a
+/// frozen server costs a request one timeout, and then it is passed by. (The driver's own are 30 s each.)
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Schema statements: a cluster agrees on them in seconds.
 const SCHEMA_TIMEOUT: Duration = Duration::from_secs(60);
 /// Rows of one page of an answer: a user's whole inbox in one request, as a rule.
@@ -80,6 +84,8 @@ impl Client {
         let mut builder = SessionBuilder::new()
             .known_nodes(&options.servers)
             .connection_timeout(CONNECT_TIMEOUT)
+            .keepalive_interval(KEEPALIVE_INTERVAL)
+            .keepalive_timeout(KEEPALIVE_TIMEOUT)
             .schema_agreement_timeout(SCHEMA_TIMEOUT)
             .schema_agreement_interval(AGREEMENT_INTERVAL)
             // Of the others' tables nothing is needed, and there may be many.

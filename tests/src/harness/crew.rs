@@ -1,0 +1,174 @@
+//! People who write to each other through all nodes of a fleet while something goes wrong, and what must be true then.
+
+use std::time::Duration;
+
+use super::bench::Bench;
+use super::figures::{Waits, ack_waits, delivery_lags};
+use super::fleet::{Fleet, Ground, Role};
+use super::sender::{DELIVERY, Sender, each_once, reaches_head};
+use super::session::RawSession;
+use crate::checker::Moment;
+
+/// Messages that each sender has on the way when something happens.
+pub const BURST: u64 = 20;
+
+/// One sender for each node, all in one group with a reader who only listens.
+pub struct Crew {
+    room: String,
+    senders: Vec<Sender>,
+    burst: u64,
+}
+
+/// A fleet and its crew; `None` where the services are not there.
+///
+/// # Panics
+/// Something does not come up.
+pub async fn crewed(roles: &[Role]) -> Option<(Fleet, Crew)> {
+    crewed_on(Ground::default(), roles).await
+}
+
+/// The same, on this.
+///
+/// # Panics
+/// Something does not come up.
+pub async fn crewed_on(ground: Ground, roles: &[Role]) -> Option<(Fleet, Crew)> {
+    let mut fleet = Fleet::start_on(ground, roles).await?;
+    let names: Vec<String> = (0..roles.len()).map(|number| format!("sender{number}")).collect();
+    let mut users: Vec<&str> = names.iter().map(String::as_str).collect();
+    users.push("reader");
+    let room = fleet.nodes[0].group(&users).await;
+    let senders = names.iter().map(|name| Sender::new(name, &room)).collect();
+    Some((
+        fleet,
+        Crew {
+            room,
+            senders,
+            burst: BURST,
+        },
+    ))
+}
+
+impl Crew {
+    /// Everybody connects, each through a node of their own, and sends; nobody waits for an answer.
+    ///
+    /// # Panics
+    /// Not in time.
+    pub async fn burst(&mut self, fleet: &Fleet) {
+        for (sender, node) in self.senders.iter_mut().zip(&fleet.nodes) {
+            sender.connect(node).await;
+            sender.send(self.burst).await;
+        }
+    }
+
+    /// Other bursts than [`BURST`].
+    #[must_use]
+    pub fn with_bursts_of(self, burst: u64) -> Self {
+        Self { burst, ..self }
+    }
+
+    /// Everybody sends so many on the stream they have.
+    pub async fn pour(&mut self, count: u64) {
+        for sender in &mut self.senders {
+            sender.send(count).await;
+        }
+    }
+
+    /// Bursts, each once the one before has its answers, for so long at least.
+    pub async fn keep_sending(&mut self, fleet: &Fleet, how_long: Duration) {
+        let started = stonechat_host::monotonic();
+        while started.elapsed() < how_long {
+            self.burst(fleet).await;
+            self.answers().await;
+        }
+    }
+
+    /// Sends again what has no ack until it has one.
+    ///
+    /// # Panics
+    /// Some has none for long.
+    pub async fn settle(&mut self, fleet: &Fleet) {
+        for (sender, node) in self.senders.iter_mut().zip(&fleet.nodes) {
+            sender.finish(node).await;
+        }
+    }
+
+    /// Everything sent has its answer, or its stream is over.
+    ///
+    /// # Panics
+    /// Not in time.
+    pub async fn answers(&mut self) {
+        for sender in &mut self.senders {
+            sender.answers().await;
+        }
+    }
+
+    /// How many messages were acknowledged.
+    #[must_use]
+    pub fn acked(&self) -> u64 {
+        self.senders.iter().map(Sender::acked).sum()
+    }
+
+    /// How many were sent.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.senders.iter().map(Sender::sent).sum()
+    }
+
+    /// The conversation they are all in.
+    #[must_use]
+    pub fn room(&self) -> &str {
+        &self.room
+    }
+
+    /// How long the acks of messages sent since a moment took, retries included.
+    #[must_use]
+    pub fn ack_waits(&self, fleet: &Fleet, since: Moment) -> Waits {
+        ack_waits(&fleet.nodes[0].recorder.history(), since, |key| {
+            key.conversation.0 == self.room
+        })
+    }
+
+    /// How long after their acks the reader had them.
+    #[must_use]
+    pub fn reader_lags(&self, fleet: &Fleet, since: Moment) -> Waits {
+        delivery_lags(&fleet.nodes[0].recorder.history(), since, "reader")
+    }
+
+    /// A stream of the reader.
+    ///
+    /// # Panics
+    /// Not in time.
+    pub async fn reader(&self, node: &Bench, device: &str) -> RawSession {
+        node.open("reader", device).await
+    }
+
+    /// Within so long, a stream has everything that is in the log.
+    ///
+    /// # Panics
+    /// Not in time.
+    pub async fn hears_all(&self, node: &Bench, reader: &mut RawSession, within: Duration) {
+        let heard = tokio::time::timeout(within, reaches_head(node, reader, &self.room)).await;
+        assert!(heard.is_ok(), "{within:?} and not at the head: I5");
+    }
+
+    /// After all is well again: everything is acknowledged, in the log once, with everybody, and nothing that anybody saw
+    /// contradicts a promise.
+    ///
+    /// # Panics
+    /// Not in time.
+    pub async fn judge(mut self, fleet: &mut Fleet) {
+        self.settle(fleet).await;
+        for node in &fleet.nodes {
+            let mut reader = self.reader(node, "judge").await;
+            reaches_head(node, &mut reader, &self.room).await;
+        }
+        for (sender, node) in self.senders.iter_mut().zip(&fleet.nodes) {
+            reaches_head(node, sender.session(), &self.room).await;
+        }
+        let node = &fleet.nodes[0];
+        let senders: Vec<&Sender> = self.senders.iter().collect();
+        let total = each_once(node, &self.room, &senders).await;
+        println!("{total} messages, each once, through {} nodes", fleet.nodes.len());
+        node.verdict().await.assert_clean(&DELIVERY);
+    }
+}

@@ -1,0 +1,96 @@
+//! A Redis of a test's own.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use stonechat_host::{Connector, TcpConnector};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::process::free_port;
+
+/// Between two looks at a condition that nothing announces.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A Redis that was started answers by then.
+const REDIS_WITHIN: Duration = Duration::from_secs(20);
+
+/// A Redis that a test may kill. Dropping it kills it.
+pub struct Redis {
+    port: u16,
+    folder: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+impl Redis {
+    pub(super) async fn start() -> Self {
+        let mut redis = Self {
+            port: free_port(),
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            child: None,
+        };
+        redis.restart().await;
+        redis
+    }
+
+    /// Starts it again, empty.
+    ///
+    /// # Panics
+    /// It is not installed, or does not answer.
+    pub async fn restart(&mut self) {
+        let port = self.port.to_string();
+        let child = Command::new("redis-server")
+            .args([
+                "--port",
+                &port,
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--dir",
+            ])
+            .arg(self.folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.child = Some(child.expect("redis-server is installed"));
+        let answers = async {
+            while !self.answers().await {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        let came_up = tokio::time::timeout(REDIS_WITHIN, answers).await;
+        assert!(came_up.is_ok(), "redis does not answer");
+    }
+
+    async fn answers(&self) -> bool {
+        let Ok(mut io) = TcpConnector.connect(&self.authority()).await else {
+            return false;
+        };
+        let mut answer = [0; 5];
+        let asked = io.write_all(b"PING\r\n").await.is_ok();
+        asked && io.read_exact(&mut answer).await.is_ok() && &answer == b"+PONG"
+    }
+
+    /// SIGKILL: everything it knew is gone.
+    ///
+    /// # Panics
+    /// It was not running.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("a running redis");
+        child.kill().expect("a child of ours");
+        child.wait().expect("a child of ours");
+    }
+
+    pub(super) fn authority(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! A fleet on three CQL servers, each with a copy of everything, one of which dies and another of which freezes: sends go on,
+//! and nothing is lost, doubled or reordered (I1–I3, T16). By itself, because three servers take the machine for a while.
+
+use std::time::Duration;
+
+use stonechat_tests::harness::{Cql, Crew, Fleet, Ground, PATIENCE, Ring, Role, crewed_on};
+
+/// How long a server is away, at least, while people send.
+const AWAY: Duration = Duration::from_secs(5);
+
+/// Copies of the keyspace, as the servers say it.
+async fn copies(fleet: &Fleet) -> String {
+    let rows = Cql::of(fleet)
+        .await
+        .run("SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = 'KS'")
+        .await;
+    format!("{rows:?}")
+}
+
+/// People send for a while, and everything is acknowledged and with the reader before the harm is undone.
+async fn goes_on(fleet: &Fleet, crew: &mut Crew, without: &str) {
+    let since = fleet.nodes[0].recorder.now();
+    let before = crew.acked();
+    crew.keep_sending(fleet, AWAY).await;
+    crew.settle(fleet).await;
+    assert!(crew.acked() > before, "nothing was acknowledged without {without}");
+    println!("without {without}: acks {}", crew.ack_waits(fleet, since));
+    let mut reader = crew.reader(&fleet.nodes[1], "phone").await;
+    crew.hears_all(&fleet.nodes[1], &mut reader, PATIENCE).await;
+}
+
+#[tokio::test]
+async fn i1_i2_i3_one_of_three_cql_servers_may_die_or_freeze() {
+    if !Fleet::can_start() {
+        return;
+    }
+    let ring = Ring::start().await;
+    let ground = Ground {
+        cql: Some(ring.contact_points.clone()),
+        ..Ground::default()
+    };
+    let Some((mut fleet, mut crew)) = crewed_on(ground, &[Role::Both; 2]).await else {
+        return;
+    };
+    let copies = copies(&fleet).await;
+    assert!(copies.contains("\"3\""), "three copies: {copies}");
+    let since = fleet.nodes[0].recorder.now();
+    crew.keep_sending(&fleet, Duration::from_secs(3)).await;
+    println!("with all three: acks {}", crew.ack_waits(&fleet, since));
+
+    crew.burst(&fleet).await;
+    ring.kill(1).await;
+    goes_on(&fleet, &mut crew, "the server that was killed").await;
+    tokio::join!(ring.revive(1), crew.keep_sending(&fleet, AWAY));
+
+    crew.burst(&fleet).await;
+    ring.pause(2).await;
+    goes_on(&fleet, &mut crew, "the server that is frozen").await;
+    crew.burst(&fleet).await;
+    ring.resume(2).await;
+    crew.answers().await;
+    crew.judge(&mut fleet).await;
+}
