@@ -191,6 +191,8 @@ pub struct Fleet {
     pub to_postgres: Proxy,
     /// Before the CQL servers.
     pub to_cql: Proxy,
+    /// Where each node serves its metrics.
+    operators: Vec<String>,
     _lines: Lines,
 }
 
@@ -217,6 +219,7 @@ impl Fleet {
         let to_redis = Proxy::before(&redis.authority()).await;
         let redis_url = format!("redis://{}", to_redis.authority());
         let mut nodes: Vec<Bench> = Vec::new();
+        let operators: Vec<String> = roles.iter().map(|_| format!("127.0.0.1:{}", free_port())).collect();
         for (number, role) in roles.iter().enumerate() {
             let of_lines = lines.flags(number, number + 1 == roles.len());
             let node_port = format!("127.0.0.1:{}", free_port());
@@ -236,6 +239,8 @@ impl Fleet {
                 "1",
                 "--node-listen",
                 &node_port,
+                "--operator-listen",
+                &operators[number],
                 "--roles",
                 role.flag(),
                 "--drain-seconds",
@@ -262,8 +267,29 @@ impl Fleet {
             to_redis,
             to_postgres,
             to_cql,
+            operators,
             _lines: lines,
         })
+    }
+
+    /// The value of a node's counter, with its labels as Prometheus reads them.
+    ///
+    /// # Panics
+    /// The node does not answer, or has no such counter.
+    pub async fn count(&self, node: usize, counter: &str) -> u64 {
+        let mut io = TcpConnector
+            .connect(&self.operators[node])
+            .await
+            .expect("a port for operators");
+        let request = b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+        io.write_all(request).await.expect("written");
+        let mut page = String::new();
+        io.read_to_string(&mut page).await.expect("an answer");
+        let value = page
+            .lines()
+            .find_map(|line| line.strip_prefix(counter)?.strip_prefix(' '));
+        let value = value.and_then(|value| value.parse().ok());
+        value.unwrap_or_else(|| panic!("{counter} is not in\n{page}"))
     }
 }
 

@@ -20,9 +20,15 @@ pub(crate) async fn crewed(roles: &[Role]) -> Option<(Fleet, Crew)> {
 
 /// The same, with this between the nodes.
 pub(crate) async fn crewed_over(lines: Lines, roles: &[Role]) -> Option<(Fleet, Crew)> {
+    crewed_among(lines, roles, 0).await
+}
+
+/// The same, in a group with so many more, who are called `other0` and so on.
+pub(crate) async fn crewed_among(lines: Lines, roles: &[Role], others: usize) -> Option<(Fleet, Crew)> {
     let mut fleet = Fleet::start_over(lines, roles).await?;
     let names: Vec<String> = (0..roles.len()).map(|number| format!("sender{number}")).collect();
-    let mut users: Vec<&str> = names.iter().map(String::as_str).collect();
+    let others: Vec<String> = (0..others).map(|number| format!("other{number}")).collect();
+    let mut users: Vec<&str> = names.iter().chain(&others).map(String::as_str).collect();
     users.push("reader");
     let room = fleet.nodes[0].group(&users).await;
     let senders = names.iter().map(|name| Sender::new(name, &room)).collect();
@@ -36,6 +42,11 @@ impl Crew {
             sender.connect(node).await;
             sender.send(BURST).await;
         }
+    }
+
+    /// Their conversation.
+    pub(crate) fn room(&self) -> &str {
+        &self.room
     }
 
     /// Everything sent has its answer, or its stream is over.
