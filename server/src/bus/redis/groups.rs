@@ -22,8 +22,8 @@ pub(super) const USERS_MIN: usize = 64;
 /// So many users to each other gateway make it the cheaper way: a copy of the event with the names of all of them costs a
 /// gateway about what eight copies without names do.
 const USERS_PER_GATEWAY: usize = 8;
-/// What nodes said is good for so long: nodes look at each other every second.
-const KNOWN_FOR: Duration = Duration::from_secs(3);
+/// What nodes said is good for so long: nodes look at each other every second, and one that says nothing for as long is gone.
+const KNOWN_FOR: Duration = Duration::from_secs(5);
 
 /// What is known of the other gateways.
 #[derive(Debug, Default)]

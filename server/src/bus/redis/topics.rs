@@ -199,3 +199,29 @@ impl Topics {
         map.joined.keys().filter(|topic| which(topic)).cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// I5: what goes to all gateways at once lies on other channels than what goes to a user, in a cluster on another server: when
+    /// one of those breaks, users whose own topic is well are told, and once more when it is heard again.
+    #[tokio::test]
+    async fn i5_users_are_told_when_a_channel_of_all_gateways_breaks() {
+        let channels = [Topic::Gateways(0), Topic::Gateways(1)];
+        let topics = Topics::with(channels.iter().cloned());
+        let ada = Topic::User(UserId::parse("ada").unwrap());
+        let mut subscription = topics.add(&ada, |_| ()).subscription;
+        for topic in channels.iter().chain([&ada]) {
+            topics.confirm(topic);
+        }
+        subscription.take_lagged();
+        assert!(matches!(subscription.next().await, Some(Event::Lost)), "nobody waited");
+        topics.broke(|topic| *topic == channels[1]);
+        assert!(matches!(subscription.next().await, Some(Event::Lost)) && subscription.take_lagged());
+        topics.confirm(&channels[1]);
+        assert!(matches!(subscription.next().await, Some(Event::Lost)) && subscription.take_lagged());
+        // Nobody here leaves them.
+        assert!(!topics.remove(&channels[0], 0) && topics.has(&channels[0]));
+    }
+}

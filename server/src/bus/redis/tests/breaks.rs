@@ -148,8 +148,8 @@ async fn i10_redis_goes_and_comes_back_empty() {
     assert_eq!(next_number(&mut late).await, 7);
 }
 
-/// I10: what is told to all gateways at once may be lost on the way to any of them: users are told that, also those whose own
-/// topic never broke.
+/// I10: gateways that lost their connections are told at once again when they are back, and their users know that they may have
+/// missed something.
 #[tokio::test]
 async fn i10_users_are_told_when_their_gateway_may_have_missed_something() {
     let Some(private) = Private::start() else { return };

@@ -52,6 +52,8 @@ async fn a_large_group_is_told_with_one_publish_for_all_gateways() {
         let mut stranger = there.subscribe(Topic::User(user("stranger"))).await;
         let before = here.publishes();
         for number in 0..EVENTS {
+            // As every second: what nodes said grows old.
+            here.nodes().await;
             assert_eq!(here.publish_to_users(&members, numbered(number)).await, None);
         }
         let publishes = here.publishes() - before;
@@ -74,7 +76,7 @@ async fn a_large_group_is_told_with_one_publish_for_all_gateways() {
 async fn while_a_node_of_before_lives_users_are_told_each() {
     for options in each_redis() {
         let (here, there) = acquainted(&options).await;
-        here.announce_node(&record("of before", false), LONG).await;
+        there.announce_node(&record("of before", false), LONG).await;
         there.withdraw_node("there").await;
         assert_eq!(here.nodes().await.map(|nodes| nodes.len()), Some(2));
         let members = members();
