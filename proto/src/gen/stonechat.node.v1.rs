@@ -6,6 +6,9 @@
 /// hears it from here), 16 bytes that name the bus of the publisher, so that it knows its own echo without decoding.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BusEvent {
+    /// For whom it is, where it goes once to every gateway; empty where its channel says it.
+    #[prost(string, repeated, tag = "9")]
+    pub users: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Exactly one is set; none is an event of a newer version.
     #[prost(oneof = "bus_event::Event", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub event: ::core::option::Option<bus_event::Event>,
@@ -174,6 +177,9 @@ pub struct NodeRecord {
     /// Whether it owns conversations.
     #[prost(bool, tag = "3")]
     pub core: bool,
+    /// Whether it hears what goes once to every gateway. While a node lives that does not, nothing goes that way.
+    #[prost(bool, tag = "4")]
+    pub hears_groups: bool,
 }
 /// One append. Set by the node that the caller is connected to.
 #[derive(Clone, PartialEq, ::prost::Message)]

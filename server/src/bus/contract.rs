@@ -18,6 +18,7 @@ macro_rules! bus_contract {
                 events_arrive_in_order_at_every_subscriber_of_the_topic
                 a_dropped_subscription_no_longer_counts
                 publishing_to_users_names_those_without_a_subscriber
+                a_large_group_hears_each_event_once_in_order_and_nobody_else_does
                 a_full_subscriber_is_told_and_does_not_stop_the_others
                 statuses_are_set_replaced_and_cleared_per_session
                 nodes_are_there_until_they_go_or_fall_silent
@@ -106,9 +107,40 @@ pub(crate) async fn publishing_to_users_names_those_without_a_subscriber(bus: An
     let mut cyd = bus.subscribe(Topic::User(user("cyd"))).await;
     let users = [user("ada"), user("bob"), user("cyd"), user("dan")];
     let unreached = bus.publish_to_users(&users, numbered(4)).await;
-    assert_eq!(unreached, [user("bob"), user("dan")]);
+    assert_eq!(unreached, Some(vec![user("bob"), user("dan")]));
     assert_eq!(number_of(&ada.next().await.expect("open")), 4);
     assert_eq!(number_of(&cyd.next().await.expect("open")), 4);
+}
+
+/// Also when the nodes are known, so that a bus may tell all gateways at once.
+pub(crate) async fn a_large_group_hears_each_event_once_in_order_and_nobody_else_does(bus: AnyBus) {
+    let node = NodeRecord {
+        name: "n".to_owned(),
+        address: "n:1".to_owned(),
+        core: true,
+        hears_groups: true,
+    };
+    bus.announce_node(&node, Duration::from_secs(60)).await;
+    assert_eq!(bus.nodes().await, Some(vec![node]));
+    let members: Vec<UserId> = (0..500).map(|number| user(&format!("member{number}"))).collect();
+    let mut sessions = Vec::new();
+    // Two sessions of each of some of them.
+    for member in members.iter().step_by(5).chain(members.iter().step_by(10)) {
+        sessions.push(bus.subscribe(Topic::User(member.clone())).await);
+    }
+    let mut stranger = bus.subscribe(Topic::User(user("stranger"))).await;
+    for number in 0..20 {
+        bus.publish_to_users(&members, numbered(number)).await;
+    }
+    let all = [members, vec![user("stranger")]].concat();
+    bus.publish_to_users(&all, numbered(20)).await;
+    for session in &mut sessions {
+        for number in 0..=20 {
+            assert_eq!(number_of(&session.next().await.expect("open")), number);
+        }
+        assert!(!session.take_lagged());
+    }
+    assert_eq!(number_of(&stranger.next().await.expect("open")), 20, "C16");
 }
 
 pub(crate) async fn a_full_subscriber_is_told_and_does_not_stop_the_others(bus: AnyBus) {
@@ -154,6 +186,7 @@ pub(crate) async fn nodes_are_there_until_they_go_or_fall_silent(bus: AnyBus) {
         name: name.to_owned(),
         address: format!("{name}:1"),
         core,
+        hears_groups: true,
     };
     let names = async || {
         let nodes = bus.nodes().await.expect("a healthy bus knows");

@@ -112,10 +112,10 @@ impl Bus for EmbeddedBus {
         lock(&self.topics.0).offer(topic, &event)
     }
 
-    async fn publish_to_users(&self, users: &[UserId], event: Event) -> Vec<UserId> {
+    async fn publish_to_users(&self, users: &[UserId], event: Event) -> Option<Vec<UserId>> {
         let map = lock(&self.topics.0);
         let unreached = |user: &&UserId| map.offer(&Topic::User((*user).clone()), &event) == 0;
-        users.iter().filter(unreached).cloned().collect()
+        Some(users.iter().filter(unreached).cloned().collect())
     }
 
     async fn set_status(&self, user: &UserId, session: &SessionId, record: StatusRecord) {

@@ -28,6 +28,9 @@ pub const SUBSCRIPTION_EVENTS_MAX: usize = 512;
 /// What one can subscribe to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
+    /// What is published once for many users, to every gateway: which of the channels of that. Of the bus alone, which hands it
+    /// to the topics of the users that it names. First in order, so that it is subscribed before those.
+    Gateways(u8),
     /// Everything for a user's sessions.
     User(UserId),
     /// Control of one session, from whatever node a Submit or a replacing stream arrives at.
@@ -146,8 +149,9 @@ pub trait Bus: Send + Sync {
     /// Publishes to a topic; returns how many subscribers there were, 0 when unknown.
     async fn publish(&self, topic: &Topic, event: Event) -> usize;
 
-    /// Publishes one event to the topics of many users; returns the users with no subscriber.
-    async fn publish_to_users(&self, users: &[UserId], event: Event) -> Vec<UserId>;
+    /// Publishes one event to the topics of many users; returns the users with no subscriber. `None` when that is not known:
+    /// a bus of several nodes may tell every gateway once, instead of every user.
+    async fn publish_to_users(&self, users: &[UserId], event: Event) -> Option<Vec<UserId>>;
 
     /// Sets what a session says of its user.
     async fn set_status(&self, user: &UserId, session: &SessionId, record: StatusRecord);

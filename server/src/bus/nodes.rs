@@ -9,4 +9,6 @@ pub struct NodeRecord {
     pub address: String,
     /// Whether it owns conversations.
     pub core: bool,
+    /// Whether it hears what is published once for many users ([`super::Topic::Gateways`]); a node of before that does not.
+    pub hears_groups: bool,
 }

@@ -24,7 +24,7 @@ use super::limits::{
 use super::owed::{Owed, Record};
 use super::projection::{concerns_directory, project};
 use super::state::{State, directory_refusal, marker_refusal, read_refusal};
-use crate::bus::{Event, Topic};
+use crate::bus::Event;
 use crate::domain::{Body, ConversationId, Counted, Entry, MarkerSet, Refusal, Roster, Seq, UserId};
 use crate::storage::{FanoutRecord, InboxHead, InboxRaise, MarkerRaise, PageLimit, Projection, StoredEntry};
 use crate::telemetry::meters::meters;
@@ -188,7 +188,7 @@ impl Live {
             for stored in entries {
                 let correlation = stored.entry.correlation;
                 debug!(%correlation, conversation = %self.id, seq = stored.entry.seq.0, audience = audience.len(),
-                    offline = offline.len(), "entry published");
+                    offline = offline.as_ref().map(Vec::len), "entry published");
             }
         }
         crash_point("fanout.published");
@@ -263,9 +263,9 @@ impl Record {
     /// Those who joined or left see their list change.
     pub(super) async fn announce_rows(&self, entries: &[Arc<StoredEntry>]) {
         for stored in entries {
-            for user in users_changed(&stored.entry) {
-                let topic = Topic::User(user.clone());
-                self.backends.bus.publish(&topic, Event::OwnRow(self.id)).await;
+            let users: Vec<UserId> = users_changed(&stored.entry).into_iter().cloned().collect();
+            if !users.is_empty() {
+                self.backends.bus.publish_to_users(&users, Event::OwnRow(self.id)).await;
             }
         }
     }

@@ -62,6 +62,7 @@ pub(super) async fn among_nodes(
         name: CorrelationId(host.random.bytes16()).to_string(),
         address,
         core: config.roles.core,
+        hears_groups: true,
     };
     let cluster = Cluster::new(me, Arc::clone(&backends.bus), connector(config, host).await?);
     cluster.look().await;

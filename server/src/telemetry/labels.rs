@@ -187,6 +187,24 @@ labels! {
         Backlog = "backlog",
     }
 
+    /// What is asked.
+    Service, "of" {
+        /// The CQL servers.
+        Cql = "cql",
+        /// The directory's database, SQLite among them.
+        Sql = "sql",
+        /// Redis.
+        Redis = "redis",
+    }
+
+    /// Where something is published.
+    Published, "to" {
+        /// On a topic of one user or session.
+        Topic = "topic",
+        /// Once for many users, to every gateway.
+        Gateways = "gateways",
+    }
+
     /// Why a TLS handshake failed.
     Handshake, "reason" {
         /// It took too long.

@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 pub use super::instruments::{Counter, CounterBy, Gauge, GaugeBy, Held, Histogram, Label};
 pub use super::labels::{
-    AuthFailure, Delivery, Ended, Handshake, Outcome, Port, Refused, Reload, Resync, Shed, Turned,
+    AuthFailure, Delivery, Ended, Handshake, Outcome, Port, Published, Refused, Reload, Resync, Service, Shed, Turned,
 };
 use super::process::Process;
 
@@ -149,6 +149,8 @@ meters! {
         "Entries handed to streams", CounterBy::default();
     bus_subscriptions: Gauge = "stonechat_bus_subscriptions",
         "Subscriptions of the bus", Gauge::default();
+    bus_publishes: CounterBy<Published> = "stonechat_bus_publishes",
+        "Events published over Redis: one for each topic, or one for all gateways", CounterBy::default();
     bus_events_lost: Counter = "stonechat_bus_events_lost",
         "Events dropped because a subscriber was full; it reads the log instead", Counter::default();
 
@@ -179,6 +181,8 @@ meters! {
         "Jobs that shared one commit of the embedded store", Histogram::of_sizes(SIZES);
     store_reads: Counter = "stonechat_store_reads",
         "Questions put to log and markers of the embedded store, and its reads of many rows once more", Counter::default();
+    store_operations: CounterBy<Service> = "stonechat_store_operations",
+        "Statements of CQL and SQL, those that begin a transaction among them, and commands of Redis", CounterBy::default();
     store_queue: Gauge = "stonechat_store_queue_jobs",
         "Jobs that waited for the embedded store's writer when it took its last group", Gauge::default();
 }

@@ -36,6 +36,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 const PAGE: u32 = 200;
 /// How far lists of one of several nodes may lag: as far as anything may stay hidden (I5).
 const SEVERAL_LAG: Duration = Duration::from_secs(15);
+/// Before a call is made again whose services could not answer.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// Ids that one bench may give out before they meet those of the next.
 const BESIDE_IDS: u64 = 1_000_000_000;
 /// Everything an integrator may do.
@@ -202,17 +204,27 @@ impl Bench {
             name: name.to_owned(),
             members: users[1..].iter().map(|user| member(user)).collect(),
         };
-        let mut client = self.conversation_admin();
-        let answer = client
-            .create_conversation(request)
-            .await
-            .expect("a conversation is created");
-        match answer.into_inner().outcome {
+        match self.created(request).await.outcome {
             Some(admin::create_conversation_response::Outcome::Conversation(made)) => {
                 self.conversations.push(made.conversation_id.clone());
                 made.conversation_id
             }
             other => panic!("no conversation of {users:?}: {other:?}"),
+        }
+    }
+
+    /// The answer to a creation; as clients do, the same is asked again while the services cannot answer.
+    async fn created(&self, request: admin::CreateConversationRequest) -> admin::CreateConversationResponse {
+        let mut client = self.conversation_admin();
+        let begun = stonechat_host::monotonic();
+        loop {
+            match client.create_conversation(request.clone()).await {
+                Ok(answer) => return answer.into_inner(),
+                Err(status) if status.code() == tonic::Code::Unavailable && begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+                Err(status) => panic!("no conversation is created: {status:?}"),
+            }
         }
     }
 

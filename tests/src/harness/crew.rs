@@ -32,9 +32,18 @@ pub async fn crewed(roles: &[Role]) -> Option<(Fleet, Crew)> {
 /// # Panics
 /// Something does not come up.
 pub async fn crewed_on(ground: Ground, roles: &[Role]) -> Option<(Fleet, Crew)> {
+    crewed_among(ground, roles, 0).await
+}
+
+/// The same, in a group with so many more, who are called `other0` and so on.
+///
+/// # Panics
+/// Something does not come up.
+pub async fn crewed_among(ground: Ground, roles: &[Role], others: usize) -> Option<(Fleet, Crew)> {
     let mut fleet = Fleet::start_on(ground, roles).await?;
     let names: Vec<String> = (0..roles.len()).map(|number| format!("sender{number}")).collect();
-    let mut users: Vec<&str> = names.iter().map(String::as_str).collect();
+    let others: Vec<String> = (0..others).map(|number| format!("other{number}")).collect();
+    let mut users: Vec<&str> = names.iter().chain(&others).map(String::as_str).collect();
     users.push("reader");
     let room = fleet.nodes[0].group(&users).await;
     let senders = names.iter().map(|name| Sender::new(name, &room)).collect();

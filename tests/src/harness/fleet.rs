@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use stonechat_host::Host;
+use stonechat_host::{Connector, Host, TcpConnector};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::authority::Authority;
 use super::bench::Bench;
@@ -126,6 +127,8 @@ pub struct Fleet {
     /// The name of their keyspace, and of their database.
     pub name: String,
     cql_server: String,
+    /// Where each node serves its metrics.
+    operators: Vec<String>,
     /// What it stands on.
     pub ground: Ground,
 }
@@ -162,6 +165,7 @@ impl Fleet {
             redis,
             name,
             cql_server,
+            operators: roles.iter().map(|_| format!("127.0.0.1:{}", free_port())).collect(),
             ground,
         };
         let database_url = if fleet.ground.postgres.is_some() {
@@ -204,6 +208,7 @@ impl Fleet {
             ("--cql-keyspace", &self.name),
             ("--cql-replication", copies),
             ("--node-listen", &node_port),
+            ("--operator-listen", &self.operators[number]),
             ("--roles", role.flag()),
             ("--drain-seconds", "5"),
             ("--address-connections-per-second", "0"),
@@ -237,6 +242,26 @@ impl Fleet {
             None => Bench::on(process).of_several(),
         };
         self.nodes.push(bench);
+    }
+
+    /// The value of a node's counter, with its labels as Prometheus reads them.
+    ///
+    /// # Panics
+    /// The node does not answer, or has no such counter.
+    pub async fn count(&self, node: usize, counter: &str) -> u64 {
+        let mut io = TcpConnector
+            .connect(&self.operators[node])
+            .await
+            .expect("a port for operators");
+        let request = b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+        io.write_all(request).await.expect("written");
+        let mut page = String::new();
+        io.read_to_string(&mut page).await.expect("an answer");
+        let value = page
+            .lines()
+            .find_map(|line| line.strip_prefix(counter)?.strip_prefix(' '));
+        let value = value.and_then(|value| value.parse().ok());
+        value.unwrap_or_else(|| panic!("{counter} is not in\n{page}"))
     }
 }
 

@@ -26,7 +26,7 @@ mod token;
 pub use authority::Authority;
 pub use bench::{AuthedChannel, Bench, PATIENCE, UNHURRIED, Unary, header, history_after, member, send_frame, text};
 pub use cql::Cql;
-pub use crew::{BURST, Crew, crewed, crewed_on};
+pub use crew::{BURST, Crew, crewed, crewed_among, crewed_on};
 pub use door::Door;
 pub use figures::{Waits, ack_waits, delivery_lags};
 pub use fleet::{Fleet, Ground, Lines, Role};

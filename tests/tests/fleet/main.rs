@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+mod counted;
 mod damage;
+mod groups;
 mod hot;
 mod network;
 mod nodes;

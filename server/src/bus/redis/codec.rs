@@ -37,10 +37,11 @@ pub(super) fn is_ordered(event: &Event) -> bool {
     matches!(event, Event::Replaced { .. })
 }
 
-/// Encodes an event once, for all who get it.
-pub(super) fn encode(event: &Event, origin: &Origin, host: &Host) -> Bytes {
+/// Encodes an event once, for all who get it; `users` says for whom it is where its channel does not.
+pub(super) fn encode(event: &Event, users: &[UserId], origin: &Origin, host: &Host) -> Bytes {
     let body = proto::BusEvent {
         event: to_proto(event, host),
+        users: users.iter().map(|user| user.as_str().to_owned()).collect(),
     };
     let mut bytes = BytesMut::with_capacity(HEADER + body.encoded_len());
     bytes.put_u8(VERSION);
@@ -62,10 +63,12 @@ pub(super) fn header(payload: &[u8]) -> Option<Header> {
     })
 }
 
-/// Reads the event after the header; `None` of a kind that is not known, or when it is malformed.
-pub(super) fn decode(mut payload: Bytes, host: &Host) -> Option<Event> {
+/// Reads the event after the header and for whom it is; `None` of a kind that is not known, or when it is malformed.
+pub(super) fn decode(mut payload: Bytes, host: &Host) -> Option<(Event, Vec<UserId>)> {
     let body = payload.split_off(HEADER.min(payload.len()));
-    from_proto(proto::BusEvent::decode(body).ok()?.event?, host)
+    let body = proto::BusEvent::decode(body).ok()?;
+    let users = body.users.iter().map(|user| UserId::parse(user).ok());
+    Some((from_proto(body.event?, host)?, users.collect::<Option<_>>()?))
 }
 
 fn to_proto(event: &Event, host: &Host) -> Option<proto::bus_event::Event> {
@@ -220,6 +223,7 @@ pub(super) fn encode_node(node: &NodeRecord) -> Vec<u8> {
         name: node.name.clone(),
         address: node.address.clone(),
         core: node.core,
+        hears_groups: node.hears_groups,
     };
     node.encode_to_vec()
 }
@@ -231,6 +235,7 @@ pub(super) fn decode_node(bytes: &[u8]) -> Option<NodeRecord> {
         name: node.name,
         address: node.address,
         core: node.core,
+        hears_groups: node.hears_groups,
     })
 }
 

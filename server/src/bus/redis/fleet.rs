@@ -1,6 +1,7 @@
 //! All Redis nodes, and which of them each partition lies on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -13,12 +14,13 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::codec::{self, Origin};
+use super::groups::{self, Gateways};
 use super::link::Link;
 use super::names::{Names, PARTITIONS, partition_of, slot};
 use super::slots;
 use super::topics::{Topics, lock};
 use crate::bus::Topic;
-use crate::telemetry::meters::meters;
+use crate::telemetry::meters::{Service, meters};
 
 /// How often the slots of a cluster are read when nothing is wrong: a move that nobody ran into.
 const LOOK_AROUND: Duration = Duration::from_secs(30);
@@ -35,6 +37,8 @@ type Routes = Vec<Option<Arc<Link>>>;
 pub(super) struct Fleet {
     pub(super) names: Names,
     pub(super) topics: Topics,
+    pub(super) gateways: Gateways,
+    publishes: AtomicU64,
     pub(super) host: Host,
     pub(super) origin: Origin,
     /// The slots may have moved.
@@ -54,7 +58,9 @@ impl Fleet {
         let origin = host.random.bytes16();
         Self {
             names,
-            topics: Topics::default(),
+            topics: Topics::with(groups::channels()),
+            gateways: Gateways::default(),
+            publishes: AtomicU64::new(0),
             host,
             origin,
             reroute: Notify::new(),
@@ -155,8 +161,11 @@ impl Fleet {
             Some(header) if header.origin == self.origin && !header.ordered => return,
             Some(_) if !self.topics.has(&topic) => return,
             Some(_) => {
-                if let Some(event) = codec::decode(payload, &self.host) {
-                    self.topics.offer(&topic, &event);
+                if let Some((event, users)) = codec::decode(payload, &self.host) {
+                    match topic {
+                        Topic::Gateways(_) => self.topics.offer_to_users(&users, &event),
+                        topic => drop(self.topics.offer(&topic, &event)),
+                    }
                     return;
                 }
             }
@@ -165,6 +174,11 @@ impl Fleet {
         // Of a newer node, or broken: whatever it said is read from the log.
         meters().bus_events_lost.inc();
         self.topics.lost(&topic);
+    }
+
+    /// Publishes sent so far.
+    pub(super) fn publishes(&self) -> u64 {
+        self.publishes.load(Ordering::Relaxed)
     }
 
     /// Asks the nodes that these partitions lie on, all at once; the answers in the order asked, `None` where there is
@@ -190,6 +204,7 @@ impl Fleet {
             async move {
                 let mut values = Vec::with_capacity(indexes.len());
                 for some in indexes.chunks(COMMANDS_MAX) {
+                    meters().store_operations.of(Service::Redis).add(some.len());
                     let mut commands = Pipeline::with_capacity(some.len());
                     some.iter().for_each(|index| add(&mut commands, &asked[*index]));
                     // After one that is not answered the link is down, and the others fail at once.
@@ -225,6 +240,7 @@ impl Fleet {
             route.is_some_and(|link| link.may_hear(topic))
         };
         let before: Vec<bool> = topics.iter().map(ours).collect();
+        self.publishes.fetch_add(topics.len() as u64, Ordering::Relaxed);
         let add = |commands: &mut Pipeline, topic: &Topic| {
             let channel = self.names.channel(topic);
             commands.cmd("SPUBLISH").arg(channel).arg(&payload[..]);

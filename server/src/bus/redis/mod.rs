@@ -2,10 +2,12 @@
 //!
 //! Events go by sharded pub/sub, a channel per topic. Who subscribed at the publisher's own node gets them at once,
 //! without Redis, so that a node alone goes on while Redis is away; other nodes get them from Redis, and each node
-//! drops its own echo. Only where the order among all publishers counts the publisher's node hears it from Redis too.
+//! drops its own echo. Only where the order among all publishers counts the publisher's node hears it from Redis too. What
+//! is for a large group goes once to every gateway instead (`groups`).
 
 mod codec;
 mod fleet;
+mod groups;
 mod link;
 mod names;
 mod presence;
@@ -28,6 +30,7 @@ use self::names::{Key, NODES_PARTITION, Names, partition_of};
 use self::presence::Statuses;
 use super::{Bus, Event, NodeRecord, StatusRecord, Subscription, Topic};
 use crate::domain::{SessionId, UserId};
+use crate::telemetry::meters::{Published, meters};
 
 /// What names begin with unless told otherwise: one Redis can serve other things as well.
 pub const DEFAULT_PREFIX: &str = "stonechat:";
@@ -119,6 +122,12 @@ impl RedisBus {
         Ok(bus)
     }
 
+    /// How often this process published so far: once for each topic, or once for all gateways.
+    #[must_use]
+    pub fn publishes(&self) -> u64 {
+        self.fleet.publishes()
+    }
+
     async fn await_start(&self) {
         let whole = async {
             while !self.fleet.is_whole() {
@@ -130,21 +139,22 @@ impl RedisBus {
         }
     }
 
-    /// Delivers here what goes without Redis, and sends to the others; how many subscribers each topic has.
-    async fn send(&self, topics: &[Topic], event: &Event) -> Vec<usize> {
+    /// Delivers here what goes without Redis; how many subscribers each topic has here.
+    fn offer(&self, topics: &[Topic], event: &Event) -> Vec<usize> {
+        let topics = topics.iter();
+        if codec::is_ordered(event) {
+            topics.map(|topic| self.fleet.topics.count(topic)).collect()
+        } else {
+            topics.map(|topic| self.fleet.topics.offer(topic, event)).collect()
+        }
+    }
+
+    /// Sends to the others what was delivered to so many here; how many subscribers each topic has.
+    async fn send(&self, topics: &[Topic], event: &Event, here: Vec<usize>) -> Vec<usize> {
         let ordered = codec::is_ordered(event);
-        let here: Vec<usize> = topics
-            .iter()
-            .map(|topic| {
-                if ordered {
-                    self.fleet.topics.count(topic)
-                } else {
-                    self.fleet.topics.offer(topic, event)
-                }
-            })
-            .collect();
         let echoes: Vec<bool> = topics.iter().map(|topic| ordered && self.echoes(topic)).collect();
-        let payload = codec::encode(event, &self.fleet.origin, &self.fleet.host);
+        let payload = codec::encode(event, &[], &self.fleet.origin, &self.fleet.host);
+        meters().bus_publishes.of(Published::Topic).add(topics.len());
         let elsewhere = self.fleet.publish(topics, &payload).await;
         let counts = here
             .into_iter()
@@ -158,6 +168,18 @@ impl RedisBus {
                 here + others.unwrap_or(0)
             });
         counts.collect()
+    }
+
+    /// Tells every gateway at once, when that is the cheaper way; whether all of them heard it.
+    async fn tell_gateways(&self, users: &[UserId], event: &Event) -> bool {
+        let Some(way) = self.fleet.gateways.at_once(users.len(), event) else {
+            return false;
+        };
+        let payload = codec::encode(event, users, &self.fleet.origin, &self.fleet.host);
+        meters().bus_publishes.inc(Published::Gateways);
+        let heard = self.fleet.publish(std::slice::from_ref(&way.channel), &payload).await;
+        // One that is there and did not hear may have a connection that just broke.
+        heard.first().copied().flatten() >= Some(way.others)
     }
 
     fn echoes(&self, topic: &Topic) -> bool {
@@ -202,15 +224,20 @@ impl Bus for RedisBus {
     }
 
     async fn publish(&self, topic: &Topic, event: Event) -> usize {
-        let counts = self.send(std::slice::from_ref(topic), &event).await;
-        counts.into_iter().sum()
+        let topics = std::slice::from_ref(topic);
+        let here = self.offer(topics, &event);
+        self.send(topics, &event, here).await.into_iter().sum()
     }
 
-    async fn publish_to_users(&self, users: &[UserId], event: Event) -> Vec<UserId> {
+    async fn publish_to_users(&self, users: &[UserId], event: Event) -> Option<Vec<UserId>> {
         let topics: Vec<Topic> = users.iter().cloned().map(Topic::User).collect();
-        let counts = self.send(&topics, &event).await;
+        let here = self.offer(&topics, &event);
+        if self.tell_gateways(users, &event).await {
+            return None;
+        }
+        let counts = self.send(&topics, &event, here).await;
         let unreached = users.iter().zip(counts).filter(|(_, count)| *count == 0);
-        unreached.map(|(user, _)| user.clone()).collect()
+        Some(unreached.map(|(user, _)| user.clone()).collect())
     }
 
     async fn set_status(&self, user: &UserId, session: &SessionId, record: StatusRecord) {
@@ -227,6 +254,7 @@ impl Bus for RedisBus {
 
     async fn announce_node(&self, node: &NodeRecord, valid: Duration) {
         let record = codec::encode_node(node);
+        self.fleet.gateways.own(&node.name);
         let valid = u64::try_from(valid.as_millis()).unwrap_or(u64::MAX).max(1);
         let of_node = |commands: &mut Pipeline, key: &str| {
             let set = commands.cmd("SET").arg(key).arg(&record[..]);
@@ -240,6 +268,7 @@ impl Bus for RedisBus {
     }
 
     async fn withdraw_node(&self, name: &str) {
+        self.fleet.gateways.gone(name);
         let of_node = |commands: &mut Pipeline, key: &str| {
             commands.cmd("DEL").arg(key);
         };
@@ -275,6 +304,7 @@ impl Bus for RedisBus {
             }
         }
         nodes.sort();
+        self.fleet.gateways.said(&nodes);
         Some(nodes)
     }
 }

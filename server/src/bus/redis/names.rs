@@ -1,6 +1,7 @@
 //! Names of channels and keys. All carry one of 256 hash tags, so that what belongs together lies on one node of a
 //! cluster, and so that a route is a look-up in a small table.
 
+use super::groups::CHANNELS;
 use crate::bus::Topic;
 use crate::domain::{SessionId, UserId};
 
@@ -49,6 +50,8 @@ pub(super) fn partition_of(topic: &Topic) -> u16 {
     match topic {
         Topic::User(user) | Topic::Presence(user) => partition(user.as_str()),
         Topic::Session(session) => partition(session.as_str()),
+        // Far apart, so that a cluster of a few nodes shares them.
+        Topic::Gateways(channel) => u16::from(*channel % CHANNELS) * (PARTITIONS / u16::from(CHANNELS)),
     }
 }
 
@@ -77,6 +80,7 @@ impl Names {
             Topic::User(user) => format!("user:{user}"),
             Topic::Session(session) => format!("session:{session}"),
             Topic::Presence(user) => format!("presence:{user}"),
+            Topic::Gateways(channel) => format!("gateways:{channel}"),
         };
         self.key(partition_of(topic), &rest).text
     }
@@ -90,6 +94,7 @@ impl Names {
             "user" => UserId::parse(id).ok().map(Topic::User),
             "session" => SessionId::parse(id).ok().map(Topic::Session),
             "presence" => UserId::parse(id).ok().map(Topic::Presence),
+            "gateways" => id.parse().ok().map(Topic::Gateways),
             _ => None,
         }
     }
@@ -127,6 +132,7 @@ mod tests {
             Topic::User(user.clone()),
             Topic::Presence(user.clone()),
             Topic::Session(SessionId::parse("0f.phone:1").unwrap()),
+            Topic::Gateways(CHANNELS - 1),
         ];
         for topic in &topics {
             assert_eq!(names.topic(names.channel(topic).as_bytes()).as_ref(), Some(topic));

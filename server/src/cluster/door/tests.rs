@@ -33,6 +33,7 @@ impl Door {
             name: "me".to_owned(),
             address: "127.0.0.1:1".to_owned(),
             core: true,
+            hears_groups: true,
         };
         let cluster = Cluster::new(me, Arc::clone(&backends.bus), Arc::new(TcpConnector));
         let conversations = Conversations::new(backends, host, Limits::default());

@@ -36,9 +36,9 @@ impl Bus for LossyBus {
         self.inner.publish(topic, event).await
     }
 
-    async fn publish_to_users(&self, users: &[UserId], event: Event) -> Vec<UserId> {
+    async fn publish_to_users(&self, users: &[UserId], event: Event) -> Option<Vec<UserId>> {
         if self.losing.load(Ordering::Relaxed) {
-            return users.to_vec();
+            return Some(users.to_vec());
         }
         self.inner.publish_to_users(users, event).await
     }

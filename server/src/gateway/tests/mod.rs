@@ -6,6 +6,7 @@ mod embedded;
 mod ends;
 mod expired;
 mod frames;
+mod groups;
 mod harness;
 mod http;
 mod late;

@@ -27,7 +27,7 @@ fn shared() -> Grounds {
 }
 
 /// Waits until each node can hand appends to so many others.
-async fn acquainted(nodes: &[(&TestNode, usize)]) {
+pub(super) async fn acquainted(nodes: &[(&TestNode, usize)]) {
     for (node, others) in nodes {
         while node.handle.reachable_nodes() < *others {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -19,6 +19,7 @@ use scylla::value::{CqlValue, Row};
 
 use super::driver::Driver;
 use super::{CqlError, CqlOptions};
+use crate::telemetry::meters::{Service, meters};
 
 /// The servers' own limits are 2 to 5 s, so that their answer comes first; far below the time within which a change
 /// settles (`stamps`), so that one which was given up is tried again before.
@@ -123,6 +124,7 @@ impl Client {
 
     fn count(&self) {
         self.operations.fetch_add(1, Ordering::Relaxed);
+        meters().store_operations.inc(Service::Cql);
     }
 
     /// A statement of the schema; waits until all servers agree on it.

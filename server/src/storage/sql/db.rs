@@ -13,6 +13,7 @@ use sqlx::{Arguments, Database, FromRow, IntoArguments, Pool, SqlSafeStr, SqlStr
 use super::conversations::ConversationRow;
 use super::users::UserRow;
 use super::views::{SettingsRow, ViewRow};
+use crate::telemetry::meters::{Service, meters};
 
 /// A query with its arguments.
 pub(super) type Bound<'q, D> = Query<'q, D, <D as Database>::Arguments>;
@@ -183,6 +184,7 @@ impl<D: Db> Statement<D> {
 
     fn query<'q>(self) -> sqlx::Result<Bound<'q, D>> {
         let arguments = self.arguments.map_err(sqlx::Error::Encode)?;
+        meters().store_operations.inc(Service::Sql);
         Ok(sqlx::query_with(self.text, arguments).persistent(self.persistent))
     }
 
@@ -216,10 +218,12 @@ impl<D: Db> Statement<D> {
 }
 
 pub(super) async fn begin_write<D: Db>(writer: &Pool<D>) -> sqlx::Result<Transaction<'static, D>> {
+    meters().store_operations.inc(Service::Sql);
     writer.begin_with(D::BEGIN_WRITE).await
 }
 
 pub(super) async fn begin_read<D: Db>(readers: &Pool<D>) -> sqlx::Result<Transaction<'static, D>> {
+    meters().store_operations.inc(Service::Sql);
     readers.begin_with(D::BEGIN_READ).await
 }
 

@@ -116,13 +116,13 @@ impl Bus for NodeBus {
         0
     }
 
-    async fn publish_to_users(&self, users: &[UserId], event: Event) -> Vec<UserId> {
+    async fn publish_to_users(&self, users: &[UserId], event: Event) -> Option<Vec<UserId>> {
         self.gate.pass().await;
         let (reached, lost): (Vec<UserId>, Vec<UserId>) = users.iter().cloned().partition(|_| self.arrives());
         if !reached.is_empty() {
             self.send(reached, None, event);
         }
-        lost
+        Some(lost)
     }
 
     async fn set_status(&self, user: &UserId, session: &SessionId, record: StatusRecord) {

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::groups::acquainted;
 use super::{LONG, each_redis, next, next_number, node, numbered, options, record, session, until, user};
 use crate::bus::{Bus, Event, NodeRecord, Topic};
 
@@ -147,6 +148,35 @@ async fn i10_redis_goes_and_comes_back_empty() {
     assert_eq!(next_number(&mut late).await, 7);
 }
 
+/// I10: gateways that lost their connections are told at once again when they are back, and their users know that they may have
+/// missed something.
+#[tokio::test]
+async fn i10_users_are_told_when_their_gateway_may_have_missed_something() {
+    let Some(private) = Private::start() else { return };
+    let options = options(&private.address(), false);
+    let (here, there) = acquainted(&options).await;
+    let members: Vec<_> = (0..100).map(|number| user(&format!("u{number}"))).collect();
+    let mut subscriptions = Vec::new();
+    for member in &members {
+        subscriptions.push(there.subscribe(Topic::User(member.clone())).await);
+    }
+    assert_eq!(here.publish_to_users(&members, numbered(0)).await, None);
+    kill_subscribers(&options.addresses).await;
+    for subscription in &mut subscriptions {
+        assert_eq!(next_number(subscription).await, 0);
+        assert!(matches!(next(subscription).await, Event::Lost), "it wakes");
+        assert!(subscription.take_lagged());
+    }
+    until("both are told at once again", || async {
+        here.nodes().await;
+        here.publish_to_users(&members, numbered(1)).await.is_none()
+    })
+    .await;
+    for subscription in &mut subscriptions {
+        assert_eq!(next_number(subscription).await, 1);
+    }
+}
+
 /// A Redis that hangs is left, not waited for.
 #[tokio::test]
 async fn i10_a_redis_that_hangs_holds_nobody_up() {
@@ -158,7 +188,7 @@ async fn i10_a_redis_that_hangs_holds_nobody_up() {
     private.signal("-STOP");
     let began = stonechat_host::monotonic();
     let users: Vec<_> = (0..1_000).map(|number| user(&format!("u{number}"))).collect();
-    assert_eq!(here.publish_to_users(&users, numbered(1)).await.len(), users.len());
+    assert_eq!(here.publish_to_users(&users, numbered(1)).await, Some(users.clone()));
     for _ in 0..20 {
         here.publish(&topic, numbered(2)).await;
     }
@@ -194,6 +224,7 @@ async fn i10_a_node_starts_while_redis_is_away_and_finds_it_later() {
         name: "n1".to_owned(),
         address: "n1:1".to_owned(),
         core: true,
+        hears_groups: true,
     };
     here.announce_node(&announced, LONG).await;
     assert_eq!(there.nodes().await, Some(vec![announced]));
@@ -217,7 +248,7 @@ async fn i10_a_cluster_whose_connections_broke_is_subscribed_again() {
         assert!(subscription.take_lagged());
     }
     until("all are reached again", || async {
-        here.publish_to_users(&users, numbered(1)).await.is_empty()
+        here.publish_to_users(&users, numbered(1)).await == Some(Vec::new())
     })
     .await;
     for subscription in &mut subscriptions {

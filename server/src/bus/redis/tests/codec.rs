@@ -13,11 +13,14 @@ const ORIGIN: Origin = [7; 16];
 
 fn there_and_back(event: &Event) -> Event {
     let host = Host::system();
-    let bytes = encode(event, &ORIGIN, &host);
+    let users = [UserId::parse("bob").unwrap(), UserId::parse("cyd").unwrap()];
+    let bytes = encode(event, &users, &ORIGIN, &host);
     let header = header(&bytes).expect("our own version");
     assert_eq!(header.origin, ORIGIN);
     assert_eq!(header.ordered, is_ordered(event));
-    decode(bytes, &host).expect("our own kind")
+    let (event, for_whom) = decode(bytes, &host).expect("our own kind");
+    assert_eq!(for_whom, users);
+    event
 }
 
 #[test]
@@ -93,7 +96,7 @@ fn entries_keep_their_bytes_and_the_time_of_their_ack() {
 #[test]
 fn what_is_not_known_is_not_guessed() {
     let host = Host::system();
-    let mut bytes = encode(&Event::OwnRow(ConversationId([1; 16])), &ORIGIN, &host).to_vec();
+    let mut bytes = encode(&Event::OwnRow(ConversationId([1; 16])), &[], &ORIGIN, &host).to_vec();
     assert!(header(&bytes[..HEADER - 1]).is_none());
     // A kind of a later version: field 100, empty.
     let later = [&bytes[..HEADER], &[0xa2, 0x06, 0x00]].concat();

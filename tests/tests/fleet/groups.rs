@@ -1,0 +1,82 @@
+//! A large group, which is told once for each gateway, while Redis and the nodes come and go (I5, I7, I10, C12, C13).
+
+use std::time::Duration;
+
+use stonechat_tests::harness::{Fleet, Ground, PATIENCE, Role, crewed_among};
+
+
+/// A dead node is noticed, and what it left behind is taken over, by then (I5).
+const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
+/// Members beside those who write and read.
+const OTHERS: usize = 100;
+const NODES: [Role; 3] = [Role::Both; 3];
+
+async fn told_at_once(fleet: &Fleet) -> u64 {
+    let mut told = 0;
+    for node in 0..NODES.len() {
+        told += fleet
+            .count(node, "stonechat_bus_publishes_total{to=\"gateways\"}")
+            .await;
+    }
+    told
+}
+
+/// F8, T12, T15: Redis dies, forgets everything and comes back, while somebody is removed and somebody added.
+#[tokio::test]
+async fn i10_c12_c13_a_large_group_outlives_redis() {
+    let Some((mut fleet, mut crew)) = crewed_among(Ground::default(), &NODES, OTHERS).await else {
+        return;
+    };
+    let mut reader = crew.reader(&fleet.nodes[1], "phone").await;
+    let _leaver = fleet.nodes[2].open("other1", "phone").await;
+    let mut comer = {
+        fleet.nodes[2].users(&["comer"]).await;
+        fleet.nodes[2].open("comer", "phone").await
+    };
+    crew.burst(&fleet).await;
+    fleet.nodes[0].remove(crew.room(), "other1").await;
+    crew.answers().await;
+    assert!(told_at_once(&fleet).await > 0, "nothing went to all gateways at once");
+    fleet.redis.kill();
+    crew.burst(&fleet).await;
+    fleet.nodes[0].add(crew.room(), "comer").await;
+    crew.answers().await;
+    crew.hears_all(&fleet.nodes[1], &mut reader, VISIBLE_WITHIN).await;
+    crew.hears_all(&fleet.nodes[2], &mut comer, VISIBLE_WITHIN).await;
+    fleet.redis.restart().await;
+    let before = told_at_once(&fleet).await;
+    let again = async {
+        while told_at_once(&fleet).await == before {
+            crew.burst(&fleet).await;
+            crew.answers().await;
+        }
+    };
+    let again = tokio::time::timeout(PATIENCE, again).await;
+    assert!(again.is_ok(), "gateways are not told at once again");
+    crew.hears_all(&fleet.nodes[1], &mut reader, VISIBLE_WITHIN).await;
+    crew.judge(&mut fleet).await;
+}
+
+/// T14, F3: SIGKILL of each node in turn, the owner of the group among them.
+#[tokio::test]
+async fn i1_i5_a_large_group_outlives_its_owners() {
+    let Some((mut fleet, mut crew)) = crewed_among(Ground::default(), &NODES, OTHERS).await else {
+        return;
+    };
+    let mut reader = crew.reader(&fleet.nodes[0], "phone").await;
+    crew.burst(&fleet).await;
+    crew.answers().await;
+    assert!(told_at_once(&fleet).await > 0, "nothing went to all gateways at once");
+    for victim in [1, 2] {
+        crew.burst(&fleet).await;
+        fleet.nodes[victim].server.kill().await;
+        crew.answers().await;
+        crew.hears_all(&fleet.nodes[0], &mut reader, VISIBLE_WITHIN).await;
+        fleet.nodes[victim].server.restart(None).await;
+    }
+    crew.burst(&fleet).await;
+    fleet.nodes[0].server.kill().await;
+    crew.answers().await;
+    fleet.nodes[0].server.restart(None).await;
+    crew.judge(&mut fleet).await;
+}
