@@ -154,6 +154,7 @@ pub(crate) async fn nodes_are_there_until_they_go_or_fall_silent(bus: AnyBus) {
         name: name.to_owned(),
         address: format!("{name}:1"),
         core,
+        clock: None,
     };
     let names = async || {
         let nodes = bus.nodes().await.expect("a healthy bus knows");

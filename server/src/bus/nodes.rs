@@ -1,5 +1,7 @@
 //! Which nodes there are, as they say themselves.
 
+use crate::domain::ClockOffset;
+
 /// A node, as the others see it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeRecord {
@@ -9,4 +11,6 @@ pub struct NodeRecord {
     pub address: String,
     /// Whether it owns conversations.
     pub core: bool,
+    /// Its clock against the bus's, where it knows.
+    pub clock: Option<ClockOffset>,
 }

@@ -1,6 +1,8 @@
 //! The contract on a server and on a cluster, two nodes on one Redis, and a Redis that breaks.
 
 mod breaks;
+mod facts;
+mod rates;
 mod two_nodes;
 
 use std::sync::Arc;

@@ -194,6 +194,7 @@ async fn i10_a_node_starts_while_redis_is_away_and_finds_it_later() {
         name: "n1".to_owned(),
         address: "n1:1".to_owned(),
         core: true,
+        clock: None,
     };
     here.announce_node(&announced, LONG).await;
     assert_eq!(there.nodes().await, Some(vec![announced]));
