@@ -77,6 +77,7 @@ mod tests {
             name: format!("n{number}"),
             address: format!("127.0.0.1:{number}"),
             core,
+            clock: None,
         }
     }
 
