@@ -23,6 +23,23 @@ impl Clock for SystemClock {
     }
 }
 
+/// The machine's clock as one shows it that is off by so many milliseconds. For tests.
+#[derive(Default)]
+pub struct ShiftedClock(AtomicI64);
+
+impl ShiftedClock {
+    /// Ahead by so much from now on, or behind.
+    pub fn shift(&self, ahead_ms: i64) {
+        self.0.store(ahead_ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for ShiftedClock {
+    fn unix_ms(&self) -> i64 {
+        SystemClock.unix_ms() + self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A clock that a test or simulation sets.
 pub struct ManualClock(AtomicI64);
 

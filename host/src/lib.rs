@@ -10,7 +10,7 @@ mod net;
 mod random;
 mod sabotage;
 
-pub use clock::{Clock, ManualClock, SystemClock};
+pub use clock::{Clock, ManualClock, ShiftedClock, SystemClock};
 pub use crash::crash_point;
 pub use file::FileStamp;
 pub use net::{BoxedIo, Connector, Io, Listener, PipeListener, TcpConnector, TcpListener};

@@ -59,7 +59,7 @@ pub struct Config {
     /// seconds' worth, 0 to 100,000; 0 for no limit; default 1,000. Frames of streams are not requests.
     pub address_requests_per_second: u32,
     /// Sustained unary calls and hellos a second of one user, with a burst of ten seconds' worth, 0 to 100,000; 0 for no limit;
-    /// default 100. Integrators have no such limit.
+    /// default 100. Nodes with one Redis share it. Integrators have no such limit.
     pub user_requests_per_second: u32,
     /// Unary calls and hellos that are worked on at a time, 1 to 100,000; default 512: enough to fill the store's commits. More
     /// wait up to 2 s, then they are refused.
@@ -128,6 +128,9 @@ pub struct Config {
     pub node_ca: Option<PathBuf>,
     /// Subject alternative names of which a node's certificate must have one. Default none.
     pub node_names: Vec<String>,
+    /// How far this node's clock may be from the middle of the other nodes', `clock_offset_max_ms`, 0 to 600,000; 0: it is not
+    /// judged; default 500. Farther off a node does not start, and one that serves is not ready and owns no conversations.
+    pub clock_offset_max: Duration,
     /// Collector of traces, `http://host:port`, which speaks OTLP over gRPC. Default none. Needs a binary built with the
     /// feature `otlp`.
     pub otlp_endpoint: Option<String>,
@@ -202,6 +205,7 @@ impl Default for Config {
             node_key: None,
             node_ca: None,
             node_names: Vec::new(),
+            clock_offset_max: Duration::from_millis(500),
             otlp_endpoint: None,
             otlp_one_in: 100,
             log_filter: "info".to_owned(),

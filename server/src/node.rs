@@ -4,7 +4,7 @@ mod backends;
 mod listeners;
 mod membership;
 
-pub use backends::open_backends;
+pub use backends::{cql_options, open_backends, redis_options};
 pub use listeners::{Listeners, tls_files};
 
 use membership::{Membership, among_nodes};
@@ -79,6 +79,12 @@ pub enum StartError {
     /// Keys are given twice.
     #[error("jwks_file and jwks_url are both set: which keys count?")]
     TwoKeySets,
+    /// This machine's clock is not the other nodes'.
+    #[error(
+        "this machine's clock is {} ms {} the other nodes': set it and keep it by NTP, or raise clock_offset_max_ms",
+        .0.abs(), if *.0 < 0 { "behind" } else { "ahead of" }
+    )]
+    Clock(i64),
     /// What a crash left undone could not be done.
     #[error("recovery failed: {0}")]
     Recovery(Refusal),
@@ -200,7 +206,7 @@ impl Node {
             appends_per_second: config.conversation_entries_per_second,
             ..Limits::default()
         };
-        let (conversations, membership) = among_nodes(config, &host, &grounds.backends, limits, nodes).await?;
+        let (conversations, mut membership) = among_nodes(config, &host, &grounds.backends, limits, nodes).await?;
         let recovered = conversations.recover().await.map_err(StartError::Recovery)?;
         if recovered > 0 {
             tracing::info!(conversations = recovered, "fanned out again what a crash had left");
@@ -212,6 +218,9 @@ impl Node {
         let gateway = gateway(config, &host, &grounds, &edge, &operations, &conversations, &presence);
         let guard = Guard::new(Arc::clone(&grounds.authenticator), Arc::clone(&edge) as _, host);
         let (health, health_service) = tonic_health::server::health_reporter();
+        if let Some(membership) = &mut membership {
+            membership.tell_of_clock(Arc::clone(&gateway), health.clone());
+        }
         let session = guard.wrap(SessionService::new(Arc::clone(&gateway)));
         let rpcs = Routes::new(health_service.clone()).add_service(session);
         let mut rpcs = add_services(rpcs, &guard, operations);
@@ -235,6 +244,7 @@ impl Node {
         let operator = operator.zip(own.map_err(StartError::Reflection)?);
         meters().connections_limit.set(config.connections_max);
         tracing::info!(address = %local_addr, operator = ?operator_addr, "serving");
+        let rates = tokio::spawn(Arc::clone(&edge).share_user_rates(Arc::clone(&grounds.backends.bus)));
         Ok(NodeHandle {
             local_addr,
             operator_addr,
@@ -244,6 +254,7 @@ impl Node {
             })),
             presence: tokio::spawn(presence.run()),
             revocations: tokio::spawn(Arc::clone(&gateway).watch_revocations()),
+            rates,
             membership,
             gateway,
             conversations,
@@ -335,6 +346,7 @@ pub struct NodeHandle {
     doors: Mutex<Option<Doors>>,
     presence: JoinHandle<()>,
     revocations: JoinHandle<()>,
+    rates: JoinHandle<()>,
     membership: Option<Membership>,
     gateway: Arc<Gateway>,
     conversations: Conversations,
@@ -382,6 +394,7 @@ impl NodeHandle {
             return self.stopped().await;
         };
         tracing::info!(sessions = self.sessions(), "draining");
+        self.membership.as_ref().inspect(|membership| membership.hush());
         self.health.set_service_status("", ServingStatus::NotServing).await;
         let _draining = meters().draining.hold();
         if let Some(membership) = &self.membership {
@@ -404,6 +417,7 @@ impl NodeHandle {
         }
         self.presence.abort();
         self.revocations.abort();
+        self.rates.abort();
         tracing::info!("stopped");
         self.stopped.send_replace(true);
     }
@@ -430,6 +444,7 @@ impl Drop for NodeHandle {
     fn drop(&mut self) {
         self.presence.abort();
         self.revocations.abort();
+        self.rates.abort();
     }
 }
 

@@ -180,6 +180,13 @@ pub struct NodeRecord {
     /// Whether it hears what goes once to every gateway. While a node lives that does not, nothing goes that way.
     #[prost(bool, tag = "4")]
     pub hears_groups: bool,
+    /// How far its wall clock was ahead of the clock of the Redis server that has this record, milliseconds, negative when it was
+    /// behind; absent when that is not known.
+    #[prost(sint64, optional, tag = "5")]
+    pub clock_ahead_ms: ::core::option::Option<i64>,
+    /// How far that may be wrong to either side, milliseconds: half of the way there and back.
+    #[prost(int64, tag = "6")]
+    pub clock_unsure_ms: i64,
 }
 /// One append. Set by the node that the caller is connected to.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -194,7 +201,7 @@ pub struct ForwardRequest {
     /// An earlier try may have been stored: then no refusal is certain.
     #[prost(bool, tag = "3")]
     pub unsure: bool,
-    /// User who asks, already authenticated; empty for the system.
+    /// User who asks, already authenticated; empty with `system` alone.
     #[prost(string, tag = "4")]
     pub user_id: ::prost::alloc::string::String,
     /// Their device; empty for integrators.
@@ -218,6 +225,10 @@ pub struct ForwardRequest {
     /// When the sender says it was written, milliseconds since the Unix epoch; 0 for nothing said.
     #[prost(int64, tag = "11")]
     pub origin_time_ms: i64,
+    /// True when the system asks, and no user: never by an empty `user_id` alone, which is what a field that was lost looks like.
+    /// A node of a release before this field sends none; what it asks for the system is refused as not done, and it does it itself.
+    #[prost(bool, tag = "12")]
+    pub system: bool,
     /// What is to be appended.
     #[prost(oneof = "forward_request::Change", tags = "20, 21, 22, 23, 24, 25, 26, 27")]
     pub change: ::core::option::Option<forward_request::Change>,

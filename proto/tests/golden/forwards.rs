@@ -23,7 +23,17 @@ fn request(change: Change) -> ForwardRequest {
         previous_client_msg_id: "m-41".to_owned(),
         known_head: 17,
         origin_time_ms: 1_764_000_000_123,
+        system: false,
         change: Some(change),
+    }
+}
+
+fn by_the_system(change: Change) -> ForwardRequest {
+    ForwardRequest {
+        user_id: String::new(),
+        device_id: String::new(),
+        system: true,
+        ..request(change)
     }
 }
 
@@ -59,6 +69,7 @@ pub(crate) fn requests() -> Vec<(&'static str, ForwardRequest)> {
         ("members", request(Change::Members(members))),
         ("remove_member", request(Change::RemoveMember("bob".to_owned()))),
         ("rename", request(Change::Rename("Crew".to_owned()))),
+        ("system", by_the_system(Change::Rename("Crew".to_owned()))),
     ]
 }
 

@@ -119,6 +119,7 @@ pub(crate) async fn a_large_group_hears_each_event_once_in_order_and_nobody_else
         address: "n:1".to_owned(),
         core: true,
         hears_groups: true,
+        clock: None,
     };
     bus.announce_node(&node, Duration::from_secs(60)).await;
     assert_eq!(bus.nodes().await, Some(vec![node]));
@@ -187,6 +188,7 @@ pub(crate) async fn nodes_are_there_until_they_go_or_fall_silent(bus: AnyBus) {
         address: format!("{name}:1"),
         core,
         hears_groups: true,
+        clock: None,
     };
     let names = async || {
         let nodes = bus.nodes().await.expect("a healthy bus knows");

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::domain::{ConversationId, DeviceId, Seq, SessionId, StreamName, UnixMillis, UserId};
+use crate::domain::{ClockOffset, ConversationId, DeviceId, Seq, SessionId, StreamName, UnixMillis, UserId};
 use crate::storage::StoredEntry;
 use crate::telemetry::meters::{Held, meters};
 
@@ -140,6 +140,17 @@ pub struct StatusRecord {
     pub valid_until: UnixMillis,
 }
 
+/// What a user used of a limit that all nodes share, since it was last said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spent {
+    /// Who.
+    pub user: UserId,
+    /// The time in which the steady rate pays for it.
+    pub used: Duration,
+    /// Farther ahead of now than this nobody gets: bounds how long somebody waits.
+    pub most: Duration,
+}
+
 /// Live delivery and presence. Nothing here is durable.
 #[async_trait]
 pub trait Bus: Send + Sync {
@@ -171,6 +182,18 @@ pub trait Bus: Send + Sync {
 
     /// The nodes that are alive, by name; `None` when the bus cannot tell now: what was known before is the best guess.
     async fn nodes(&self) -> Option<Vec<NodeRecord>>;
+
+    /// How far this node's clock is ahead of the one clock that all nodes on this bus can ask; `None` where there is none, or it
+    /// does not answer.
+    async fn clock(&self) -> Option<ClockOffset> {
+        None
+    }
+
+    /// Adds what users used, and says for each, in order, how far ahead of now all that they used of any node is paid for.
+    /// `None` where the bus cannot tell, as one of a single process never does: there a node's own count is all there is.
+    async fn spend(&self, spent: &[Spent]) -> Vec<Option<Duration>> {
+        vec![None; spent.len()]
+    }
 }
 
 /// Receives the events of one topic; dropping it unsubscribes.

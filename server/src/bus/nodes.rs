@@ -1,5 +1,7 @@
 //! Which nodes there are, as they say themselves.
 
+use crate::domain::ClockOffset;
+
 /// A node, as the others see it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeRecord {
@@ -11,4 +13,6 @@ pub struct NodeRecord {
     pub core: bool,
     /// Whether it hears what is published once for many users ([`super::Topic::Gateways`]); a node of before that does not.
     pub hears_groups: bool,
+    /// Its clock against the bus's, where it knows.
+    pub clock: Option<ClockOffset>,
 }

@@ -19,7 +19,7 @@ pub(super) struct DoctorArgs {
 
 pub(super) async fn run(args: DoctorArgs, output: Output) -> ExitCode {
     let checks = match Config::load(&args.settings) {
-        Ok(config) => examine(&config, &Host::system(), &[]).await,
+        Ok(config) => examine(&config, &Host::system()).await,
         Err(error) => vec![Check::fail(
             "settings",
             error.to_string(),

@@ -1,8 +1,9 @@
 //! Several nodes on the same stores: which there are, who owns a conversation, and appends on their way to the owner.
 //!
-//! `view` keeps the list of nodes, `link` is the line to one of them, `service` the other end of it, behind the `door`. Nothing here is needed for
+//! `view` keeps the list of nodes, `clock` compares their clocks, `link` is the line to one of them, `service` the other end of it, behind the `door`. Nothing here is needed for
 //! safety: nodes that disagree lose compare-and-sets and time.
 
+mod clock;
 mod door;
 mod link;
 mod service;
@@ -17,12 +18,14 @@ use std::time::Duration;
 use prost::Message;
 use stonechat_host::Connector;
 use stonechat_proto::node::v1::ForwardRequest;
+use tokio::sync::watch;
 
+use self::clock::{ClockWatch, Finding};
 use self::link::Link;
 use self::view::View;
 use crate::bus::{Bus, NodeRecord};
 use crate::conversation::{ForwardAnswer, Forwarded, Peers};
-use crate::domain::ConversationId;
+use crate::domain::{ClockOffset, ConversationId};
 use crate::telemetry::meters::meters;
 use crate::wire::forward;
 
@@ -30,6 +33,9 @@ use crate::wire::forward;
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 /// A node that says nothing for so long is gone: four announcements lost in a row.
 const ALIVE_FOR: Duration = Duration::from_secs(5);
+
+/// Looks at the clocks before a node is not started for its own: records of nodes that died a moment ago are gone by the last.
+const FIRST_CLOCK_LOOKS: usize = 6;
 
 /// Bytes of appends under way on one line, at either end of it: a hundred of the largest or tens of thousands of the usual ones,
 /// and of a fleet of a hundred nodes less than 2 GiB when all of them are stuck at once.
@@ -48,20 +54,23 @@ pub struct Cluster {
     bus: Arc<dyn Bus>,
     connector: Arc<dyn Connector>,
     view: RwLock<Arc<View>>,
+    clock: ClockWatch,
     /// Lines to the others, by name; those of nodes that are gone are closed.
     links: Mutex<BTreeMap<String, Arc<Link>>>,
 }
 
 impl Cluster {
-    /// Knows itself alone until [`Self::run`] has looked.
+    /// Knows itself alone until [`Self::run`] has looked. Its clock may be as far from the others' as `clock_limit`; zero is no
+    /// limit.
     #[must_use]
-    pub fn new(me: NodeRecord, bus: Arc<dyn Bus>, connector: Arc<dyn Connector>) -> Arc<Self> {
+    pub fn new(me: NodeRecord, bus: Arc<dyn Bus>, connector: Arc<dyn Connector>, clock_limit: Duration) -> Arc<Self> {
         let view = View::new([me.clone()].into());
         Arc::new(Self {
             me,
             bus,
             connector,
             view: RwLock::new(Arc::new(view)),
+            clock: ClockWatch::new(clock_limit),
             links: Mutex::default(),
         })
     }
@@ -74,15 +83,57 @@ impl Cluster {
         }
     }
 
+    /// Looks at the clocks before anybody is told of this node. Without a bus, or without others, there is nothing to see.
+    ///
+    /// # Errors
+    /// How far this node's is from the others', when that is too far: it must not serve.
+    pub async fn check_clock(&self) -> Result<(), ClockOffset> {
+        for look in 1.. {
+            let me = self.record().await;
+            let said = self.bus.nodes().await.unwrap_or_default();
+            match ClockWatch::find(&me, &said) {
+                Finding::Apart(apart) if self.clock.is_wrong(Finding::Apart(apart)) => {
+                    if look >= FIRST_CLOCK_LOOKS {
+                        return Err(apart);
+                    }
+                    tokio::time::sleep(ANNOUNCE_EVERY).await;
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this node's clock may be believed, as it is found to be from now on.
+    #[must_use]
+    pub fn clock_trusted(&self) -> watch::Receiver<bool> {
+        self.clock.follow()
+    }
+
+    /// What this node says of itself now: who does not trust its own clock owns nothing.
+    async fn record(&self) -> NodeRecord {
+        NodeRecord {
+            core: self.is_core(),
+            clock: self.bus.clock().await,
+            ..self.me.clone()
+        }
+    }
+
+    fn is_core(&self) -> bool {
+        self.me.core && self.clock.is_trusted()
+    }
+
     /// Says that this node lives, and looks who else does.
     pub async fn look(&self) {
-        self.bus.announce_node(&self.me, ALIVE_FOR).await;
+        let me = self.record().await;
+        self.bus.announce_node(&me, ALIVE_FOR).await;
         // While the bus cannot tell, what was known is the best guess (I10).
         let Some(said) = self.bus.nodes().await else {
             return;
         };
+        self.clock.take(ClockWatch::find(&me, &said));
         let before = self.view();
-        let after = before.followed_by(said, &self.me);
+        let after = before.followed_by(said, &me);
         meters().nodes.set(after.cores().count());
         if after.fingerprint() != before.fingerprint() {
             tracing::info!(nodes = after.cores().count(), "other nodes are known now");
@@ -137,7 +188,7 @@ impl Cluster {
 
 impl Peers for Cluster {
     fn owns(&self, conversation: ConversationId) -> bool {
-        self.me.core && self.owner(conversation, &self.view()).is_none()
+        self.is_core() && self.owner(conversation, &self.view()).is_none()
     }
 
     fn forward(&self, append: &Forwarded) -> Option<ForwardAnswer> {
@@ -146,3 +197,6 @@ impl Peers for Cluster {
         link.send(forward::request(append, view.fingerprint()), append.request.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;

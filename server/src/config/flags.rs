@@ -227,6 +227,11 @@ pub struct ConfigFlags {
     /// An authority signs for many; the list says who of them is a node.
     #[arg(long, value_name = "NAMES")]
     pub node_names: Option<String>,
+    /// Milliseconds that this node's clock may be from the other nodes', 0 to 600000, 0 for any number [default: 500]
+    ///
+    /// Times of messages and the life of tokens follow it; clocks kept by NTP are a few milliseconds apart, and one that is not kept is found before people notice.
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub clock_offset_max_ms: Option<String>,
     /// Collector of traces (OTLP over gRPC), such as http://127.0.0.1:4317 [default: none]
     ///
     /// Traces are for finding out where a message waits; needs a binary built with `--features otlp`.
@@ -295,6 +300,7 @@ impl ConfigFlags {
             "node_key" => &self.node_key,
             "node_ca" => &self.node_ca,
             "node_names" => &self.node_names,
+            "clock_offset_max_ms" => &self.clock_offset_max_ms,
             "otlp_endpoint" => &self.otlp_endpoint,
             "otlp_one_in" => &self.otlp_one_in,
             "log_filter" => &self.log_filter,

@@ -19,6 +19,8 @@ const PER_SECOND_MAX: u32 = 100_000;
 const REQUESTS_AT_ONCE_MAX: usize = 100_000;
 /// Oldest connection: a week, above any token's life.
 const CONNECTION_AGE_SECONDS_MAX: u64 = 7 * 24 * 3_600;
+/// Farthest clock: beyond ten minutes tokens are refused anyhow.
+const CLOCK_OFFSET_MAX_MS: u64 = 600_000;
 /// Thinnest sample: at the highest rate of one conversation still one message in ten seconds.
 const ONE_IN_MAX: u32 = 1_000_000;
 /// Most connections to Postgres: above what one server takes well.
@@ -115,7 +117,7 @@ macro_rules! options {
 }
 
 /// Every option there is.
-pub(super) const OPTIONS: [OptionRow; 46] = options! {
+pub(super) const OPTIONS: [OptionRow; 47] = options! {
     "data_folder" => data_folder = |given| given.path()?;
     "listen" => listen = |given| given.address()?;
     "issuer" => issuer = |given| given.text()?;
@@ -158,6 +160,7 @@ pub(super) const OPTIONS: [OptionRow; 46] = options! {
     "node_key" => node_key = |given| given.optional_path()?;
     "node_ca" => node_ca = |given| given.optional_path()?;
     "node_names" => node_names = |given| given.names()?;
+    "clock_offset_max_ms" => clock_offset_max = |given| Duration::from_millis(given.number(0, CLOCK_OFFSET_MAX_MS)?);
     "otlp_endpoint" => otlp_endpoint = |given| given.collector()?;
     "otlp_one_in" => otlp_one_in = |given| given.number(1, ONE_IN_MAX)?;
     "log_filter" => log_filter = |given| given.log_filter()?;

@@ -12,7 +12,7 @@ use super::{Config, ConfigError, ConfigFlags};
 
 /// For each option three values, all different from each other and from the default, as flags and environment spell
 /// them, and whether a file spells them as text.
-const VALUES: [(&str, [&str; 3], bool); 46] = [
+const VALUES: [(&str, [&str; 3], bool); 47] = [
     ("data_folder", ["/a", "/b", "/c"], true),
     ("listen", ["0.0.0.0:1", "[::1]:2", "127.0.0.1:0"], true),
     ("issuer", ["a", "b", "c"], true),
@@ -79,6 +79,7 @@ const VALUES: [(&str, [&str; 3], bool); 46] = [
     ("node_key", ["/a", "/b", "/c"], true),
     ("node_ca", ["/a", "/b", "/c"], true),
     ("node_names", ["a", "b", "c,d"], true),
+    ("clock_offset_max_ms", ["0", "250", "600000"], false),
     (
         "otlp_endpoint",
         ["http://a:1", "http://b:2", "http://127.0.0.1:4317"],

@@ -1,11 +1,12 @@
 //! What is wrong before it hurts: examines settings, machine and stores as a server would use them.
 //!
-//! Stands on the storage traits and on what the node says when it opens backends: it knows no driver. What only a driver
-//! can tell (its version, its schema, its clock) comes through [`Specifics`].
+//! Stands on the storage traits and on what the node says when it opens backends. What only a driver can tell (its version, its
+//! schema, its clock) the modules of the backends tell as facts; what they mean is said here (`services`).
 
 mod machine;
 mod ports;
 mod probe;
+mod services;
 mod settings;
 mod stores;
 #[cfg(test)]
@@ -13,10 +14,8 @@ mod tests;
 
 pub use probe::{PROBE_CONVERSATION, PROBE_USER};
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use stonechat_host::Host;
 
 use crate::config::Config;
@@ -80,32 +79,8 @@ impl Check {
     }
 }
 
-/// What a driver tells of its service.
-#[derive(Debug, Clone, Default)]
-pub struct Told {
-    /// Version of the service.
-    pub version: String,
-    /// What its schema is, such as its newest migration.
-    pub schema: String,
-    /// Its wall clock, when it was asked, milliseconds since the Unix epoch.
-    pub unix_ms: Option<i64>,
-}
-
-/// A service that is configured, asked for what no storage trait tells.
-#[async_trait]
-pub trait Specifics: Send + Sync {
-    /// Name of the service, as its setting.
-    fn name(&self) -> &str;
-
-    /// Asks it.
-    ///
-    /// # Errors
-    /// It cannot be reached, or refuses; in words for an operator, without passwords.
-    async fn ask(&self) -> Result<Told, String>;
-}
-
 /// Examines everything that these settings name. A store that can be opened is written to: see [`PROBE_USER`].
-pub async fn examine(config: &Config, host: &Host, specifics: &[Arc<dyn Specifics>]) -> Vec<Check> {
+pub async fn examine(config: &Config, host: &Host) -> Vec<Check> {
     let mut checks = settings::contradictions(config);
     checks.extend(settings::listeners(config));
     checks.extend(settings::certificates(config, host).await);
@@ -116,9 +91,7 @@ pub async fn examine(config: &Config, host: &Host, specifics: &[Arc<dyn Specific
     checks.push(machine::descriptors(config));
     let (ports, is_served) = ports::look(config).await;
     checks.extend(ports);
-    for specific in specifics {
-        checks.extend(stores::specifics(&**specific, host).await);
-    }
+    checks.extend(services::look(config, host).await);
     if may_open {
         checks.extend(stores::look(config, host, is_served).await);
     }

@@ -1,15 +1,16 @@
 //! What is healthy passes and leaves nothing to be done; what is broken fails, with advice.
 
+mod services;
+
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use stonechat_host::{Host, Listener, TcpListener};
 
-use super::{Check, PROBE_CONVERSATION, PROBE_USER, Specifics, Status, Told, examine};
+use super::{Check, PROBE_CONVERSATION, PROBE_USER, Status, examine};
 use crate::config::{Config, Roles};
 use crate::conversation::{Conversations, Limits};
 use crate::domain::{Seq, UnixMillis, UserId};
@@ -34,7 +35,7 @@ async fn bed() -> Bed {
 }
 
 async fn look(config: &Config) -> Vec<Check> {
-    examine(config, &Host::system(), &[]).await
+    examine(config, &Host::system()).await
 }
 
 /// The only check of that name that did not pass.
@@ -260,42 +261,4 @@ async fn somebody_of_the_probes_name_is_left_alone() {
     let backends = open_backends(&config, &Host::system()).await.unwrap();
     assert!(!backends.directory.users(&[user]).await.unwrap()[0].deactivated);
     assert!(backends.log.head(PROBE_CONVERSATION).await.unwrap().is_none());
-}
-
-/// A service whose clock is off, or that does not answer.
-struct Service(Option<i64>);
-
-#[async_trait]
-impl Specifics for Service {
-    fn name(&self) -> &str {
-        "service"
-    }
-
-    async fn ask(&self) -> Result<Told, String> {
-        let off = self.0.ok_or("nobody is there")?;
-        Ok(Told {
-            version: "1".to_owned(),
-            schema: "2".to_owned(),
-            unix_ms: Some(Host::system().clock.unix_ms() + off),
-        })
-    }
-}
-
-#[tokio::test]
-async fn clocks_of_services_are_compared() {
-    let Bed {
-        config,
-        folder: _folder,
-    } = bed().await;
-    let cases = [
-        (Some(0), "clock of service", Status::Ok),
-        (Some(5_000), "clock of service", Status::Warn),
-        (Some(-60_000), "clock of service", Status::Fail),
-        (None, "service", Status::Fail),
-    ];
-    for (off, name, status) in cases {
-        let checks = examine(&config, &Host::system(), &[Arc::new(Service(off))]).await;
-        let found = checks.iter().any(|check| check.name == name && check.status == status);
-        assert!(found, "{off:?}: {checks:#?}");
-    }
 }

@@ -29,6 +29,7 @@ pub use router::{Web, gated, router};
 pub use service::SessionService;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use stonechat_host::Host;
@@ -72,6 +73,8 @@ pub struct Gateway {
     on: Foundation,
     sessions: Arc<Sessions>,
     resumes: Resumes,
+    /// Something of the machine is wrong: streams go on, but nobody new is sent here.
+    unfit: AtomicBool,
 }
 
 impl Gateway {
@@ -82,6 +85,7 @@ impl Gateway {
             on,
             sessions: Arc::default(),
             resumes: Resumes::default(),
+            unfit: AtomicBool::new(false),
         })
     }
 
@@ -91,10 +95,19 @@ impl Gateway {
         self.sessions.count()
     }
 
-    /// Whether the node goes down.
+    /// Why new clients are not to be sent here, if they are not.
     #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.sessions.is_draining()
+    pub fn unready(&self) -> Option<&'static str> {
+        if self.sessions.is_draining() {
+            return Some("draining\n");
+        }
+        let unfit = self.unfit.load(Ordering::Relaxed);
+        unfit.then_some("the clock of this node is too far from the other nodes'\n")
+    }
+
+    /// Says that this node's clock may, or may not, be believed. Open streams go on either way.
+    pub fn trust_clock(&self, trusted: bool) {
+        self.unfit.store(!trusted, Ordering::Relaxed);
     }
 
     /// Its time and randomness.

@@ -158,10 +158,10 @@ async fn no_watch() -> Response {
 }
 
 async fn health(State(gateway): State<Arc<Gateway>>) -> Response {
-    if gateway.sessions.is_draining() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    match gateway.unready() {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
+        None => "ok\n".into_response(),
     }
-    "ok\n".into_response()
 }
 
 async fn page() -> Html<&'static str> {

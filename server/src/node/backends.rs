@@ -15,7 +15,8 @@ use crate::storage::cql::{BUCKET_SEQS, CqlOptions, CqlStore};
 use crate::storage::embedded::EmbeddedStore;
 use crate::storage::embedded::directory::{Patience, SqliteDirectory};
 use crate::storage::remembered::RememberedDirectory;
-use crate::storage::sql::PostgresDirectory;
+use crate::storage::sql::{PostgresDirectory, PostgresTurns};
+use crate::storage::turns::Turns;
 use crate::storage::{Directory, Markers, MessageLog};
 
 /// File of the directory in the data folder.
@@ -76,7 +77,17 @@ async fn open_log(config: &Config, host: &Host) -> Result<(Arc<dyn MessageLog>, 
         let store = Arc::new(store?);
         return Ok((Arc::clone(&store) as _, store));
     }
-    let options = CqlOptions {
+    let turns = config.postgres.as_deref().map(PostgresTurns::of);
+    let turns = turns.transpose().map_err(StartError::Postgres)?;
+    let turns = turns.as_ref().map(|turns| turns as &dyn Turns);
+    let store = Arc::new(Box::pin(CqlStore::open_among(cql_options(config), host, turns)).await?);
+    Ok((Arc::clone(&store) as _, store))
+}
+
+/// Where the settings say that the CQL servers are, and how to keep data there.
+#[must_use]
+pub fn cql_options(config: &Config) -> CqlOptions {
+    CqlOptions {
         servers: config.cql.clone(),
         keyspace: config.cql_keyspace.clone(),
         datacenter: config.cql_datacenter.clone(),
@@ -84,9 +95,17 @@ async fn open_log(config: &Config, host: &Host) -> Result<(Arc<dyn MessageLog>, 
         user: config.cql_user.clone(),
         password: config.cql_password.clone(),
         bucket_seqs: BUCKET_SEQS,
-    };
-    let store = Arc::new(Box::pin(CqlStore::open(options, host)).await?);
-    Ok((Arc::clone(&store) as _, store))
+    }
+}
+
+/// Where the settings say that Redis is.
+#[must_use]
+pub fn redis_options(config: &Config) -> RedisOptions {
+    RedisOptions {
+        addresses: config.redis.clone(),
+        cluster: config.redis_cluster,
+        prefix: DEFAULT_PREFIX.to_owned(),
+    }
 }
 
 async fn open_directory(config: &Config) -> Result<Arc<dyn Directory>, StartError> {
@@ -106,45 +125,10 @@ async fn open_bus(config: &Config, host: &Host) -> Result<Arc<dyn Bus>, StartErr
     if config.redis.is_empty() {
         return Ok(Arc::new(EmbeddedBus::new()));
     }
-    let options = RedisOptions {
-        addresses: config.redis.clone(),
-        cluster: config.redis_cluster,
-        prefix: DEFAULT_PREFIX.to_owned(),
-    };
-    Ok(Arc::new(Box::pin(RedisBus::open(options, host.clone())).await?))
+    Ok(Arc::new(
+        Box::pin(RedisBus::open(redis_options(config), host.clone())).await?,
+    ))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(change: impl FnOnce(&mut Config)) -> bool {
-        let mut config = Config::default();
-        change(&mut config);
-        matches!(check(&config), Err(StartError::Contradiction(_)))
-    }
-
-    #[test]
-    fn stores_that_would_part_are_refused() {
-        let address = || Some(std::net::SocketAddr::from(([127, 0, 0, 1], 7402)));
-        let all = |config: &mut Config| {
-            config.cql = vec!["a:9042".to_owned()];
-            config.postgres = Some("postgres://a/b".to_owned());
-            config.redis = vec!["redis://a".to_owned()];
-            config.node_listen = address();
-        };
-        assert!(!refused(|_| {}) && !refused(all));
-        assert!(refused(|config| config.cql = vec!["a:9042".to_owned()]));
-        assert!(refused(|config| config.postgres = Some("postgres://a/b".to_owned())));
-        assert!(refused(|config| config.node_listen = address()));
-        assert!(refused(|config| {
-            all(config);
-            config.redis.clear();
-        }));
-        assert!(refused(|config| {
-            all(config);
-            config.node_listen = None;
-            config.roles.core = false;
-        }));
-    }
-}
+mod tests;

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use stonechat_host::{Connector, Host, Listener, TcpConnector};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use super::StartError;
 use super::listeners::node_files;
@@ -12,6 +15,7 @@ use crate::cluster::{Cluster, ForwardingServer, serve};
 use crate::config::Config;
 use crate::conversation::{Backends, Conversations, Limits};
 use crate::domain::CorrelationId;
+use crate::gateway::Gateway;
 use crate::tls::NodeConnector;
 
 /// Dropping it is a crash to the others.
@@ -19,6 +23,7 @@ pub(super) struct Membership {
     cluster: Arc<Cluster>,
     announcing: JoinHandle<()>,
     taking_over: JoinHandle<()>,
+    following_clock: Option<JoinHandle<()>>,
     _serving: ForwardingServer,
 }
 
@@ -26,6 +31,17 @@ impl Membership {
     #[cfg(test)]
     pub(super) fn reachable_nodes(&self) -> usize {
         self.cluster.reachable()
+    }
+
+    /// Says that the node is not ready while its clock may not be believed (D14).
+    pub(super) fn tell_of_clock(&mut self, gateway: Arc<Gateway>, health: HealthReporter) {
+        let trusted = self.cluster.clock_trusted();
+        self.following_clock = Some(tokio::spawn(tell_of_clock(trusted, gateway, health)));
+    }
+
+    /// Nobody says from now on that the node is ready.
+    pub(super) fn hush(&self) {
+        self.following_clock.as_ref().inspect(|task| task.abort());
     }
 
     /// The others hand this node nothing more.
@@ -39,6 +55,20 @@ impl Drop for Membership {
     fn drop(&mut self) {
         self.announcing.abort();
         self.taking_over.abort();
+        self.hush();
+    }
+}
+
+async fn tell_of_clock(mut trusted: watch::Receiver<bool>, gateway: Arc<Gateway>, health: HealthReporter) {
+    while trusted.changed().await.is_ok() {
+        let is_trusted = *trusted.borrow_and_update();
+        gateway.trust_clock(is_trusted);
+        let status = if is_trusted {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        health.set_service_status("", status).await;
     }
 }
 
@@ -63,14 +93,19 @@ pub(super) async fn among_nodes(
         address,
         core: config.roles.core,
         hears_groups: true,
+        clock: None,
     };
-    let cluster = Cluster::new(me, Arc::clone(&backends.bus), connector(config, host).await?);
+    let (bus, connector) = (Arc::clone(&backends.bus), connector(config, host).await?);
+    let cluster = Cluster::new(me, bus, connector, config.clock_offset_max);
+    let checked = cluster.check_clock().await;
+    checked.map_err(|apart| StartError::Clock(apart.ahead_ms))?;
     cluster.look().await;
     let peers = Arc::clone(&cluster) as _;
     let conversations = Conversations::among(peers, backends.clone(), host.clone(), limits);
     let membership = Membership {
         announcing: tokio::spawn(Arc::clone(&cluster).run()),
         taking_over: tokio::spawn(conversations.clone().take_over_pending()),
+        following_clock: None,
         _serving: serve(listener, Arc::clone(&cluster), conversations.clone()),
         cluster,
     };

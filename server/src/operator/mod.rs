@@ -55,10 +55,10 @@ async fn live() -> &'static str {
 
 /// New clients may be sent here.
 async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
-    if gateway.is_draining() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    match gateway.unready() {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
+        None => "ok\n".into_response(),
     }
-    "ok\n".into_response()
 }
 
 async fn not_found() -> Response {

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod remembered;
 mod rules;
 pub mod sql;
+pub mod turns;
 
 pub use directory::{
     ConversationRecord, ConversationView, DeviceRecord, Directory, DirectoryError, NewConversation, Projection,

@@ -64,6 +64,18 @@ impl Gauge {
     }
 }
 
+/// A span of time as it is now, shown in seconds; it may be negative.
+#[derive(Debug, Clone, Default)]
+pub struct SpanGauge(Level<f64, AtomicU64>);
+
+impl SpanGauge {
+    /// It is so many milliseconds.
+    #[allow(clippy::cast_precision_loss, reason = "shown to people; exact below 2^53")]
+    pub fn set_ms(&self, millis: i64) {
+        self.0.set(millis as f64 / 1e3);
+    }
+}
+
 /// Counts in a [`Gauge`] as long as it lives.
 #[derive(Debug)]
 pub struct Held(Gauge);
@@ -227,6 +239,16 @@ impl EncodeMetric for Gauge {
     }
 }
 
+impl EncodeMetric for SpanGauge {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+}
+
 impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let Buckets {
@@ -310,6 +332,14 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_span_is_shown_in_seconds() {
+        let gauge = SpanGauge::default();
+        gauge.set_ms(-1_250);
+        let text = text("apart_seconds", gauge);
+        assert!(text.lines().any(|line| line == "apart_seconds -1.25"), "{text}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use prometheus_client::encoding::prometheus_text::encode;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-pub use super::instruments::{Counter, CounterBy, Gauge, GaugeBy, Held, Histogram, Label};
+pub use super::instruments::{Counter, CounterBy, Gauge, GaugeBy, Held, Histogram, Label, SpanGauge};
 pub use super::labels::{
     AuthFailure, Delivery, Ended, Handshake, Outcome, Port, Published, Refused, Reload, Resync, Service, Shed, Turned,
 };
@@ -171,6 +171,10 @@ meters! {
         "Appends taken from other nodes", Counter::default();
     views_differ: Counter = "stonechat_views_differ",
         "Appends from nodes that know other nodes than this one does", Counter::default();
+    clock_offset: SpanGauge = "stonechat_clock_offset_seconds",
+        "This node's clock ahead of the middle of the other nodes', negative when behind; 0 as long as nobody compared", SpanGauge::default();
+    clock_distrusted: Gauge = "stonechat_clock_distrusted",
+        "1 while this node's clock is too far from the other nodes': it is not ready and owns no conversations", Gauge::default();
     fanout_taken_over: Counter = "stonechat_fanout_taken_over",
         "Conversations whose fan-out was taken over from a node that did not finish it", Counter::default();
 

@@ -27,6 +27,7 @@ pub fn request(forwarded: &Forwarded, view: u64) -> node::ForwardRequest {
         view,
         unsure: *unsure,
         user_id: fields::text(caller.actor.user()),
+        system: caller.actor == Actor::System,
         device_id: fields::text(caller.device.as_ref()),
         correlation_id: caller.correlation.0.to_vec().into(),
         conversation_id: request.conversation.to_string(),
@@ -76,11 +77,11 @@ fn wanted(change: &Change) -> Wanted {
 /// Names the field.
 pub fn parse(request: node::ForwardRequest) -> Result<Forwarded> {
     fields::operation("forward", || {
-        let user = fields::optional(&request.user_id, |id| fields::user("user_id", id))?;
+        let actor = actor(&request.user_id, request.system)?;
         Ok(Forwarded {
             unsure: request.unsure,
             caller: Caller {
-                actor: user.map_or(Actor::System, Actor::User),
+                actor,
                 device: fields::optional(&request.device_id, |id| fields::device("device_id", id))?,
                 correlation: correlation(&request.correlation_id)?,
             },
@@ -96,6 +97,20 @@ pub fn parse(request: node::ForwardRequest) -> Result<Forwarded> {
             },
         })
     })
+}
+
+/// Who asks. The system may do what no user may, so it is named, never what is left when a name is missing (I11).
+fn actor(user: &str, system: bool) -> Result<Actor> {
+    match (user.is_empty(), system) {
+        (true, true) => Ok(Actor::System),
+        (false, false) => fields::user("user_id", user).map(Actor::User),
+        (false, true) => Err(Refusal::invalid("system", "comes without a user_id")),
+        // A node of the release before asks like this for the system: it is told for certain, and does it itself.
+        (true, false) => {
+            let reason = Reason::Unavailable { retry_after_ms: 0 };
+            Err(Refusal::not_done(reason, "nobody is named who asks; not done"))
+        }
+    }
 }
 
 /// A change that this release does not know, from a newer node: whoever knows it does it by themself.
@@ -241,6 +256,37 @@ mod tests {
         let refused = parse(unknown).unwrap_err();
         assert_eq!(refused.effect, Effect::NotDone);
         assert!(matches!(refused.reason, Reason::Unavailable { .. }));
+    }
+
+    /// I11: the system is named. What names nobody is not taken for it; a node of the release before, whose requests for the
+    /// system look like that, is told for certain and does them itself. Its requests for users are taken.
+    #[test]
+    fn i11_nobody_is_taken_for_the_system() {
+        let of = |actor| {
+            let mut sent = forwarded(Change::Rename("x".to_owned()));
+            sent.caller.actor = actor;
+            sent.caller.device = None;
+            sent
+        };
+        let by_system = request(&of(Actor::System), 1);
+        assert!(by_system.system && by_system.user_id.is_empty());
+        assert_eq!(parse(by_system.clone()).unwrap().caller.actor, Actor::System);
+        let old = node::ForwardRequest {
+            system: false,
+            ..by_system.clone()
+        };
+        let refused = parse(old).unwrap_err();
+        assert_eq!(refused.effect, Effect::NotDone);
+        assert!(matches!(refused.reason, Reason::Unavailable { .. }), "{refused}");
+        let both = node::ForwardRequest {
+            user_id: "ada".to_owned(),
+            ..by_system
+        };
+        assert!(matches!(parse(both).unwrap_err().reason, Reason::Invalid { .. }));
+        let ada = Actor::User(UserId::parse("ada").unwrap());
+        let by_user = request(&of(ada.clone()), 1);
+        assert!(!by_user.system);
+        assert_eq!(parse(by_user).unwrap().caller.actor, ada);
     }
 
     #[test]

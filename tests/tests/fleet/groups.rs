@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use stonechat_tests::harness::{Fleet, Ground, PATIENCE, Role, crewed_among};
 
-
 /// A dead node is noticed, and what it left behind is taken over, by then (I5).
 const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
 /// Members beside those who write and read.

@@ -10,7 +10,7 @@ use stonechat_proto::node::v1 as proto;
 use stonechat_proto::v1;
 
 use crate::bus::{Event, NodeRecord, ReceiptsMoved, SessionControl, Status, StatusRecord, UserPresence};
-use crate::domain::{ConversationId, DeviceId, Seq, SessionId, StreamName, UnixMillis, UserId};
+use crate::domain::{ClockOffset, ConversationId, DeviceId, Seq, SessionId, StreamName, UnixMillis, UserId};
 use crate::storage::StoredEntry;
 use crate::wire::entry;
 
@@ -224,6 +224,8 @@ pub(super) fn encode_node(node: &NodeRecord) -> Vec<u8> {
         address: node.address.clone(),
         core: node.core,
         hears_groups: node.hears_groups,
+        clock_ahead_ms: node.clock.map(|clock| clock.ahead_ms),
+        clock_unsure_ms: node.clock.map_or(0, |clock| clock.unsure_ms),
     };
     node.encode_to_vec()
 }
@@ -231,11 +233,16 @@ pub(super) fn encode_node(node: &NodeRecord) -> Vec<u8> {
 /// Decodes what [`encode_node`] made.
 pub(super) fn decode_node(bytes: &[u8]) -> Option<NodeRecord> {
     let node = proto::NodeRecord::decode(bytes).ok()?;
+    let clock = |ahead_ms| ClockOffset {
+        ahead_ms,
+        unsure_ms: node.clock_unsure_ms,
+    };
     Some(NodeRecord {
         name: node.name,
         address: node.address,
         core: node.core,
         hears_groups: node.hears_groups,
+        clock: node.clock_ahead_ms.map(clock),
     })
 }
 

@@ -119,6 +119,7 @@ mod tests {
             address: String::new(),
             core: true,
             hears_groups,
+            clock: None,
         }
     }
 

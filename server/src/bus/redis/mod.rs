@@ -6,11 +6,13 @@
 //! is for a large group goes once to every gateway instead (`groups`).
 
 mod codec;
+mod facts;
 mod fleet;
 mod groups;
 mod link;
 mod names;
 mod presence;
+mod rates;
 mod slots;
 mod topics;
 
@@ -22,14 +24,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{Pipeline, Value};
-use stonechat_host::Host;
+use stonechat_host::{Host, monotonic};
 use tokio::task::AbortHandle;
+
+pub use self::facts::{RedisFacts, ServerFacts};
 
 use self::fleet::Fleet;
 use self::names::{Key, NODES_PARTITION, Names, partition_of};
 use self::presence::Statuses;
-use super::{Bus, Event, NodeRecord, StatusRecord, Subscription, Topic};
-use crate::domain::{SessionId, UserId};
+use super::{Bus, Event, NodeRecord, Spent, StatusRecord, Subscription, Topic};
+use crate::domain::{ClockOffset, SessionId, UnixMillis, UserId};
 use crate::telemetry::meters::{Published, meters};
 
 /// What names begin with unless told otherwise: one Redis can serve other things as well.
@@ -306,5 +310,21 @@ impl Bus for RedisBus {
         nodes.sort();
         self.fleet.gateways.said(&nodes);
         Some(nodes)
+    }
+    /// The clock of the server that has the list of nodes: one for all of them.
+    async fn clock(&self) -> Option<ClockOffset> {
+        let begun = monotonic();
+        let time = |commands: &mut Pipeline, _: &str| {
+            commands.cmd("TIME");
+        };
+        let answer = self.ask(&self.fleet.names.nodes(), time).await?;
+        let (now, took) = (UnixMillis(self.fleet.host.clock.unix_ms()), begun.elapsed());
+        let (seconds, micros): (i64, i64) = redis::from_redis_value(answer).ok()?;
+        let theirs = UnixMillis(seconds.checked_mul(1_000)?.checked_add(micros / 1_000)?);
+        Some(ClockOffset::measured(now, took, theirs))
+    }
+
+    async fn spend(&self, spent: &[Spent]) -> Vec<Option<Duration>> {
+        rates::spend(&self.fleet, spent).await
     }
 }

@@ -104,6 +104,11 @@ impl Names {
         self.key(partition_of_user(user), &format!("user_status:{user}"))
     }
 
+    /// Until when all that a user asked of any node is paid for.
+    pub(super) fn paid(&self, user: &UserId) -> Key {
+        self.key(partition_of_user(user), &format!("paid:{user}"))
+    }
+
     /// The lease of a gateway.
     pub(super) fn lease(&self, gateway: &str) -> Key {
         self.key(partition(gateway), &format!("gateway:{gateway}"))

@@ -1,7 +1,9 @@
 //! The contract on a server and on a cluster, two nodes on one Redis, and a Redis that breaks.
 
 mod breaks;
+mod facts;
 mod groups;
+mod rates;
 mod two_nodes;
 
 use std::sync::Arc;

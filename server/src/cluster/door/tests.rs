@@ -1,5 +1,7 @@
 //! What the door for nodes holds against: silence, crowds, and its own end.
 
+use std::time::Duration;
+
 use stonechat_host::{Host, PipeListener, TcpConnector};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
@@ -34,8 +36,9 @@ impl Door {
             address: "127.0.0.1:1".to_owned(),
             core: true,
             hears_groups: true,
+            clock: None,
         };
-        let cluster = Cluster::new(me, Arc::clone(&backends.bus), Arc::new(TcpConnector));
+        let cluster = Cluster::new(me, Arc::clone(&backends.bus), Arc::new(TcpConnector), Duration::ZERO);
         let conversations = Conversations::new(backends, host, Limits::default());
         let (pipes, accepted) = mpsc::channel(1);
         let server = serve(Arc::new(PipeListener::new(accepted)), cluster, conversations);

@@ -16,6 +16,7 @@ mod frames;
 mod io;
 mod keyed;
 mod refusals;
+mod shared;
 mod stream_task;
 mod traffic;
 

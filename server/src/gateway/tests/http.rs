@@ -32,6 +32,23 @@ async fn exchange(node: &TestNode, head: &str, body: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// D14: nobody new is sent to a node whose clock is not believed; who is connected goes on.
+#[tokio::test(start_paused = true)]
+async fn d14_a_node_whose_clock_is_not_believed_is_not_ready() {
+    let node = web_node().await;
+    let conversation = node.direct("alice", "bob").await;
+    let mut alice = node.live("alice", "a").await;
+    node.handle.gateway().trust_clock(false);
+    let health = exchange(&node, "GET /health HTTP/1.1", b"").await;
+    assert!(
+        health.starts_with("HTTP/1.1 503") && health.contains("clock"),
+        "{health}"
+    );
+    alice.say(&conversation, "m1").await;
+    node.handle.gateway().trust_clock(true);
+    assert!(exchange(&node, "GET /health HTTP/1.1", b"").await.ends_with("ok\n"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn pages_are_served_beside_the_rpcs() {
     let node = web_node().await;

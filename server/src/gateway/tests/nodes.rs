@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use stonechat_host::{Clock, Host, ShiftedClock};
 use stonechat_proto::v1::server_frame::Body as Reply;
 
 use super::harness::{Peer, TestNode, appended, grounds, node_among, send};
 use crate::bus::embedded::EmbeddedBus;
+use crate::bus::redis::{RedisBus, RedisOptions};
 use crate::config::{Config, Roles};
+use crate::conversation::Backends;
 use crate::node::Grounds;
+use crate::storage::contract::services::{REDIS, service, unique};
 use crate::telemetry::meters::meters;
 
 /// With the time in which a dead node is noticed, what it left must be visible within 15 s (I5).
@@ -201,5 +205,67 @@ async fn i8_a_node_that_drains_refuses_nobody_elsewhere() {
         alice.say(&conversation, &format!("m{number}")).await;
     }
     draining.await.expect("drained");
+    alice.say(&conversation, "last").await;
+}
+
+/// Waits until a node is ready, or is not.
+async fn is_ready(node: &TestNode, ready: bool) {
+    let turned = async {
+        while node.handle.gateway().unready().is_none() != ready {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let turned = tokio::time::timeout(Duration::from_secs(60), turned).await;
+    assert!(turned.is_ok(), "never: ready is {ready}");
+}
+
+/// D14: a node whose clock parts from the others' is not ready and hands what it owned to them; its streams go on and nothing is
+/// lost (I1); when the clock is set it serves as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d14_a_node_whose_clock_parts_stops_owning_and_cuts_nobody_off() {
+    let Some(redis) = service(REDIS) else { return };
+    let (shared, prefix) = (shared(), unique());
+    let clock = Arc::new(ShiftedClock::default());
+    let of_clock = |clock: Arc<dyn Clock>| Host {
+        clock,
+        ..Host::system()
+    };
+    let on = async |host| {
+        let options = RedisOptions {
+            addresses: vec![redis.clone()],
+            cluster: false,
+            prefix: prefix.clone(),
+        };
+        let bus = Arc::new(RedisBus::open(options, host).await.expect("usable options"));
+        let backends = Backends {
+            bus,
+            ..shared.backends.clone()
+        };
+        let grounds = Grounds {
+            backends,
+            ..shared.clone()
+        };
+        node_among(grounds, Config::default()).await
+    };
+    let stays = on(Host::system()).await;
+    let parts = on(of_clock(Arc::clone(&clock) as _)).await;
+    acquainted(&[(&stays, 1), (&parts, 1)]).await;
+    let conversation = parts.direct("alice", "bob").await;
+    let mut alice = parts.live("alice", "a").await;
+    clock.shift(30_000);
+    is_ready(&parts, false).await;
+    is_ready(&stays, true).await;
+    let health = tonic_health::pb::HealthCheckRequest::default();
+    let mut asked = tonic_health::pb::health_client::HealthClient::new(parts.channel().await);
+    let answer = asked.check(health).await.expect("it answers").into_inner();
+    assert_eq!(
+        answer.status(),
+        tonic_health::pb::health_check_response::ServingStatus::NotServing
+    );
+    for number in 0..20 {
+        alice.say(&conversation, &format!("m{number}")).await;
+    }
+    clock.shift(0);
+    is_ready(&parts, true).await;
     alice.say(&conversation, "last").await;
 }

@@ -22,6 +22,9 @@ pub enum CqlError {
     /// An answer has another shape than asked for.
     #[error("the CQL server answers in another form: {0}")]
     Answer(String),
+    /// Other nodes make the schema, or nobody can say whether they do.
+    #[error("no turn at making the schema: {0}")]
+    Turn(String),
     /// What is stored contradicts itself.
     #[error("damaged: {0}")]
     Damaged(String),

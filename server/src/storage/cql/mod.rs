@@ -9,6 +9,7 @@ mod buckets;
 mod client;
 mod driver;
 mod error;
+mod facts;
 mod find;
 mod hints;
 mod inbox;
@@ -36,8 +37,11 @@ use std::time::Duration;
 use stonechat_host::Host;
 
 pub use error::CqlError;
+pub use facts::{CqlFacts, CqlProduct};
 
 use client::Client;
+
+use super::turns::Turns;
 
 /// Seqs of one bucket, a partition of the log: bounds the partition at a few megabytes of text.
 pub const BUCKET_SEQS: u64 = 4096;
@@ -90,12 +94,26 @@ impl CqlStore {
     /// # Errors
     /// No server answers, they refuse, the keyspace is of another version or shape, or conditional batches do not hold.
     pub async fn open(options: CqlOptions, host: &Host) -> Result<Self, CqlError> {
-        let client = Client::connect(&options).await?;
-        Self::over(client, &options, host).await
+        Self::open_among(options, host, None).await
     }
 
-    async fn over(client: Client, options: &CqlOptions, host: &Host) -> Result<Self, CqlError> {
-        schema::prepare(&client, options).await?;
+    /// The same among nodes that may start at the same moment: of those that `turns` knows one makes the schema, and the others
+    /// find it.
+    ///
+    /// # Errors
+    /// The same, and that no turn was to be had.
+    pub async fn open_among(options: CqlOptions, host: &Host, turns: Option<&dyn Turns>) -> Result<Self, CqlError> {
+        let client = Client::connect(&options).await?;
+        Self::over(client, &options, host, turns).await
+    }
+
+    async fn over(
+        client: Client,
+        options: &CqlOptions,
+        host: &Host,
+        turns: Option<&dyn Turns>,
+    ) -> Result<Self, CqlError> {
+        schema::prepare(&client, options, turns).await?;
         probe::conditional_batches_hold(&client, host).await?;
         let store_id = schema::identity(&client, options, host).await?;
         let inner = Inner {

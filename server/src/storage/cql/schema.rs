@@ -7,9 +7,10 @@ use tracing::info;
 use super::client::Client;
 use super::rows::{blob, text};
 use super::{CqlError, CqlOptions};
+use crate::storage::turns::Turns;
 
 /// Version of the tables below. A keyspace of a higher one belongs to a newer release.
-const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 1;
 /// Oldest Apache Cassandra: before it, conditional writes and range movements lose each other.
 const CASSANDRA_MAJOR_MIN: u32 = 4;
 
@@ -37,9 +38,25 @@ const META: &str = "CREATE TABLE IF NOT EXISTS meta (name text PRIMARY KEY, valu
 const PROBE: &str = "CREATE TABLE IF NOT EXISTS probe (id blob, row tinyint, head bigint static, value blob, \
                      PRIMARY KEY (id, row))";
 
-/// Makes what is missing, and refuses what a newer release made.
-pub(super) async fn prepare(client: &Client, options: &CqlOptions) -> Result<(), CqlError> {
+/// Makes what is missing, and refuses what a newer release made. Servers that make one table twice at a moment may part over it
+/// (CASSANDRA-10699), so nodes take turns, where somebody gives them; with nothing to make nobody waits.
+pub(super) async fn prepare(client: &Client, options: &CqlOptions, turns: Option<&dyn Turns>) -> Result<(), CqlError> {
     check_names(options)?;
+    // What cannot be looked at may be half made at this moment, by another node: it is looked at again in turn.
+    if matches!(version(client, options).await, Ok(Some(VERSION))) {
+        return Ok(());
+    }
+    let _turn = match turns {
+        None => None,
+        Some(turns) => {
+            let turn = turns.take(&format!("schema of keyspace {}", options.keyspace)).await;
+            Some(turn.map_err(|error| CqlError::Turn(error.to_string()))?)
+        }
+    };
+    make(client, options).await
+}
+
+async fn make(client: &Client, options: &CqlOptions) -> Result<(), CqlError> {
     if !keyspace_exists(client, &options.keyspace).await? {
         make_keyspace(client, options).await?;
     }
@@ -54,7 +71,7 @@ pub(super) async fn prepare(client: &Client, options: &CqlOptions) -> Result<(),
 }
 
 /// Names go into statements as text: what could end a literal is refused.
-fn check_names(options: &CqlOptions) -> Result<(), CqlError> {
+pub(super) fn check_names(options: &CqlOptions) -> Result<(), CqlError> {
     let plain = |name: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
         !name.is_empty() && name.len() <= 48 && name.bytes().all(allowed)
@@ -81,7 +98,7 @@ async fn tables(client: &Client, keyspace: &str) -> Result<Vec<String>, CqlError
     Ok(rows.iter().filter_map(|row| text_of(row, 0)).collect())
 }
 
-fn text_of(row: &Row, column: usize) -> Option<String> {
+pub(super) fn text_of(row: &Row, column: usize) -> Option<String> {
     match row.columns.get(column)? {
         Some(CqlValue::Text(text) | CqlValue::Ascii(text)) => Some(text.clone()),
         _ => None,
@@ -115,7 +132,7 @@ async fn make_keyspace(client: &Client, options: &CqlOptions) -> Result<(), CqlE
         .await
 }
 
-async fn is_scylla(client: &Client) -> Result<bool, CqlError> {
+pub(super) async fn is_scylla(client: &Client) -> Result<bool, CqlError> {
     Ok(tables(client, "system")
         .await?
         .iter()
@@ -129,6 +146,26 @@ fn check_cassandra(version: &str) -> Result<(), CqlError> {
     }
     let why = format!("Apache Cassandra {version} is too old; {CASSANDRA_MAJOR_MIN}.0 or newer is needed");
     Err(CqlError::Unfit(why))
+}
+
+/// Which version of the tables is there; `None` without a keyspace, or without ours in it. It is used afterwards where it is there.
+pub(super) async fn version(client: &Client, options: &CqlOptions) -> Result<Option<u64>, CqlError> {
+    if !keyspace_exists(client, &options.keyspace).await? {
+        return Ok(None);
+    }
+    client.use_keyspace(&options.keyspace).await?;
+    let existing = tables(client, &options.keyspace).await?;
+    let has = |name: &str| existing.iter().any(|table| table == name);
+    if !has("meta") || !has("probe") {
+        return Ok(None);
+    }
+    meta_number(client, "schema").await
+}
+
+/// Why tables may not be made, when they may not. Servers look at the right before they look whether there is anything to do,
+/// and here there is nothing.
+pub(super) async fn cannot_define(client: &Client) -> Option<String> {
+    client.define(META).await.err().map(|error| error.to_string())
 }
 
 async fn migrate(client: &Client) -> Result<(), CqlError> {

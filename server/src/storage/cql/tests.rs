@@ -17,7 +17,7 @@ use stonechat_host::Host;
 use keyspaces::{open, options};
 
 use super::client::Fault;
-use super::{BUCKET_SEQS, CqlStore};
+use super::{BUCKET_SEQS, CqlFacts, CqlStore};
 use crate::storage::{Markers, MessageLog};
 
 async fn fresh(bucket_seqs: u64) -> Option<CqlStore> {
@@ -54,3 +54,33 @@ crate::markers_contract!(markers_suite, || async {
         .await
         .map(|store| (Arc::new(store) as Arc<dyn Markers>, ()))
 });
+
+/// What servers tell before the first start, and after it.
+#[tokio::test]
+async fn servers_tell_what_there_is() {
+    let Some(options) = options(BUCKET_SEQS).await else {
+        return;
+    };
+    let nowhere = super::CqlOptions {
+        keyspace: crate::storage::contract::services::unique(),
+        ..options.clone()
+    };
+    let host = Host::system();
+    let before = CqlFacts::ask(&nowhere, &host).await.expect("told");
+    assert_eq!(
+        (before.schema, &before.not_made, &before.not_written),
+        (None, &None, &None)
+    );
+    assert!(
+        before.servers >= 1 && !before.datacenter.is_empty() && before.version.contains('.'),
+        "{before:?}"
+    );
+    // One machine, one clock.
+    assert!(before.clock.at_least_ms() < 100, "{before:?}");
+    drop(open(&options).await);
+    let after = CqlFacts::ask(&options, &host).await.expect("told");
+    assert_eq!(
+        (after.schema, &after.not_made, &after.not_written),
+        (Some(after.schema_known), &None, &None)
+    );
+}

@@ -5,11 +5,13 @@ mod conversations;
 mod db;
 mod devices;
 mod error;
+mod facts;
 mod migrations;
 mod postgres;
 mod projection;
 mod revocations;
 mod sqlite;
+mod turns;
 mod users;
 mod values;
 mod views;
@@ -17,8 +19,10 @@ mod views;
 #[cfg(test)]
 mod tests;
 
+pub use facts::PostgresFacts;
 pub use postgres::PostgresDirectory;
 pub use sqlite::{Patience, SqliteDirectory};
+pub use turns::PostgresTurns;
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -30,10 +30,10 @@ const STATEMENT_TIMEOUT_MS: &str = "3000";
 const IDLE_TRANSACTION_TIMEOUT_MS: &str = "5000";
 
 /// For the first connection of a node that starts.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For the schema: a new index of a large table, and other nodes that are at it already.
-const MIGRATION_TIMEOUT: Duration = Duration::from_mins(10);
+pub(super) const MIGRATION_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// For a connection to show that it is alive: one round trip.
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -82,7 +82,7 @@ impl PostgresDirectory {
     }
 }
 
-async fn in_time<T, E>(limit: Duration, call: impl Future<Output = std::result::Result<T, E>>) -> Result<T>
+pub(super) async fn in_time<T, E>(limit: Duration, call: impl Future<Output = std::result::Result<T, E>>) -> Result<T>
 where
     DirectoryError: From<E>,
 {
@@ -166,7 +166,7 @@ async fn alive(connection: &mut PgConnection) -> sqlx::Result<()> {
 }
 
 /// Every step of the schema.
-fn migrations() -> Migrator {
+pub(super) fn migrations() -> Migrator {
     let first = include_str!("../../../migrations/postgres/0001_directory.sql");
     Migrator::with_migrations(vec![migration(1, "directory", first)])
 }

@@ -156,6 +156,7 @@ async fn publish(context: &mut Context, services: &Services) -> Outcome<()> {
             address: format!("{name}:1"),
             core: true,
             hears_groups: true,
+            clock: None,
         };
         bus.announce_node(&node, Duration::from_secs(60)).await;
     }

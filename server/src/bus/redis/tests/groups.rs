@@ -20,6 +20,7 @@ pub(super) fn record(name: &str, hears_groups: bool) -> NodeRecord {
         address: format!("{name}:1"),
         core: true,
         hears_groups,
+        clock: None,
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) async fn open(options: &CqlOptions) -> CqlStore {
 pub(super) async fn open_over(options: &CqlOptions, wrap: impl FnOnce(Box<dyn Driver>) -> Box<dyn Driver>) -> CqlStore {
     let mut client = Client::connect(options).await.expect("reachable");
     client.driver = wrap(client.driver);
-    let store = CqlStore::over(client, options, &Host::system()).await;
+    let store = CqlStore::over(client, options, &Host::system(), None).await;
     hold(options, store.expect("opens"))
 }
 

@@ -1,17 +1,25 @@
 //! Postgres: the contract, and what goes wrong with servers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use stonechat_host::{Connector, Listener, TcpConnector, TcpListener};
+use stonechat_host::{Connector, Host, Listener, ShiftedClock, TcpConnector, TcpListener};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::super::PostgresDirectory;
+use super::super::{PostgresDirectory, PostgresFacts, PostgresTurns};
 use super::schema::{Schema, open};
 use super::{NOW, text_of, user};
 use crate::storage::Directory;
 use crate::storage::contract::directory::directory_contract;
+use crate::storage::contract::services::unique;
+use crate::storage::turns::Turns;
+
+/// Far more than anything here takes on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
 
 async fn fresh() -> Option<(Arc<PostgresDirectory>, Schema)> {
     let schema = Schema::create().await?;
@@ -42,9 +50,73 @@ async fn every_text_compares_by_bytes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_start_together_make_one_schema() {
     let Some(schema) = Schema::create().await else { return };
-    let (one, other) = tokio::join!(schema.node(), schema.node());
-    one.ensure_user(&user("ann"), NOW).await.unwrap();
-    assert_eq!(other.users(&[user("ann")]).await.unwrap().len(), 1);
+    let nodes = join_all((0..8).map(|_| schema.node())).await;
+    nodes[0].ensure_user(&user("ann"), NOW).await.unwrap();
+    for node in &nodes {
+        assert_eq!(node.users(&[user("ann")]).await.unwrap().len(), 1);
+    }
+}
+
+/// One at a time has a turn at one thing; it ends with who has it; and turns at other things are others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_take_turns() {
+    let Some(schema) = Schema::create().await else { return };
+    let what = unique();
+    let at_it = Arc::new(AtomicU32::new(0));
+    let mut nodes = JoinSet::new();
+    for _ in 0..8 {
+        let (turns, at_it, what) = (PostgresTurns::with(schema.options()), Arc::clone(&at_it), what.clone());
+        nodes.spawn(async move {
+            for _ in 0..5 {
+                let turn = turns.take(&what).await.unwrap();
+                assert_eq!(at_it.fetch_add(1, Ordering::SeqCst), 0, "two have a turn");
+                tokio::task::yield_now().await;
+                at_it.fetch_sub(1, Ordering::SeqCst);
+                drop(turn);
+            }
+        });
+    }
+    while let Some(done) = nodes.join_next().await {
+        done.unwrap();
+    }
+    let turns = PostgresTurns::with(schema.options());
+    let held = turns.take(&what).await.unwrap();
+    let other = tokio::time::timeout(LONG, turns.take(&format!("{what} too"))).await;
+    assert!(other.is_ok_and(|turn| turn.is_ok()), "another thing waits for this one");
+    let waiting = tokio::spawn(async move { turns.take(&what).await.map(drop) });
+    drop(held);
+    let came = tokio::time::timeout(LONG, waiting).await;
+    came.expect("its turn came").unwrap().unwrap();
+}
+
+/// What a server tells before the first start, and after it; and a user who may not make tables.
+#[tokio::test]
+async fn a_server_tells_what_there_is() {
+    let Some(schema) = Schema::create().await else { return };
+    let host = Host::system();
+    let before = PostgresFacts::ask_with(schema.options(), &host).await.unwrap();
+    assert_eq!((before.schema, before.read_only), (None, false), "{before:?}");
+    assert!(
+        before.version_number > 90_000 && before.version.contains('.'),
+        "{before:?}"
+    );
+    assert!(before.not_made.is_none() && before.without_rights.is_empty() && before.connections_max > 1);
+    // One machine, one clock.
+    assert!(before.clock.at_least_ms() < 100, "{before:?}");
+    schema.node().await.close().await;
+    let after = PostgresFacts::ask_with(schema.options(), &host).await.unwrap();
+    assert_eq!(after.schema, Some(after.schema_known));
+    let read_only = schema.options().options([("default_transaction_read_only", "on")]);
+    let facts = PostgresFacts::ask_with(read_only, &host).await.unwrap();
+    assert!(facts.read_only && facts.not_made.is_some_and(|why| why.contains("read-only")));
+    let shifted = Arc::new(ShiftedClock::default());
+    shifted.shift(-5_000);
+    let behind = Host { clock: shifted, ..host };
+    let facts = PostgresFacts::ask_with(schema.options(), &behind).await.unwrap();
+    assert!(
+        (4_500..=5_500).contains(&facts.clock.at_least_ms()) && facts.clock.ahead_ms < 0,
+        "{facts:?}"
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,113 @@
+//! Settings that contradict each other, and nodes that all start at one moment.
+
+use futures_util::future::join_all;
+
+use super::*;
+use crate::storage::contract::samples;
+use crate::storage::contract::services::{CQL, Database, service, unique};
+
+fn refused(change: impl FnOnce(&mut Config)) -> bool {
+    let mut config = Config::default();
+    change(&mut config);
+    matches!(check(&config), Err(StartError::Contradiction(_)))
+}
+
+#[test]
+fn stores_that_would_part_are_refused() {
+    let address = || Some(std::net::SocketAddr::from(([127, 0, 0, 1], 7402)));
+    let all = |config: &mut Config| {
+        config.cql = vec!["a:9042".to_owned()];
+        config.postgres = Some("postgres://a/b".to_owned());
+        config.redis = vec!["redis://a".to_owned()];
+        config.node_listen = address();
+    };
+    assert!(!refused(|_| {}) && !refused(all));
+    assert!(refused(|config| config.cql = vec!["a:9042".to_owned()]));
+    assert!(refused(|config| config.postgres = Some("postgres://a/b".to_owned())));
+    assert!(refused(|config| config.node_listen = address()));
+    assert!(refused(|config| {
+        all(config);
+        config.redis.clear();
+    }));
+    assert!(refused(|config| {
+        all(config);
+        config.node_listen = None;
+        config.roles.core = false;
+    }));
+}
+
+/// Nodes that start at one moment, and how often.
+const NODES: u16 = 8;
+const ROUNDS: usize = 3;
+
+/// I1: of nodes that start together on an empty database and no keyspace all come up, and what one appends another one reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_start_at_one_moment_make_one_schema() {
+    let Some(cql) = service(CQL) else { return };
+    for _ in 0..ROUNDS {
+        let Some(database) = Database::create() else { return };
+        let keyspace = unique();
+        let folder = tempfile::tempdir().unwrap();
+        let config = |number: u16| Config {
+            data_folder: folder.path().join(number.to_string()),
+            cql: cql.split(',').map(str::to_owned).collect(),
+            cql_keyspace: keyspace.clone(),
+            cql_replication: 1,
+            postgres: Some(database.url()),
+            postgres_connections_max: 2,
+            ..Config::default()
+        };
+        let starts = (0..NODES).map(|number| {
+            let config = config(number);
+            Box::pin(async move { open_backends(&config, &Host::system()).await })
+        });
+        let nodes: Vec<Backends> = join_all(starts).await.into_iter().collect::<Result<_, _>>().unwrap();
+        for (number, node) in (0..NODES).zip(&nodes) {
+            let appended = samples::append(&*node.log, samples::conversation(number), &[samples::message("m")]).await;
+            appended.unwrap();
+            let user = samples::user(&format!("u{number}"));
+            node.directory
+                .ensure_user(&user, crate::domain::UnixMillis(1))
+                .await
+                .unwrap();
+        }
+        for (number, node) in (0..NODES).zip(nodes.iter().rev()) {
+            let head = node.log.head(samples::conversation(number)).await.unwrap();
+            assert!(head.is_some_and(|head| head.seq.0 == 1));
+            let user = samples::user(&format!("u{number}"));
+            assert_eq!(node.directory.users(&[user]).await.unwrap().len(), 1);
+        }
+    }
+}
+
+/// Who comes when the schema is there waits for nobody: not even for a node that holds its turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schema_that_is_there_is_waited_for_by_nobody() {
+    let (Some(cql), Some(database)) = (service(CQL), Database::create()) else {
+        return;
+    };
+    let options = CqlOptions {
+        servers: cql.split(',').map(str::to_owned).collect(),
+        keyspace: unique(),
+        datacenter: None,
+        replication: 1,
+        user: None,
+        password: None,
+        bucket_seqs: BUCKET_SEQS,
+    };
+    let turns = PostgresTurns::of(&database.url()).unwrap();
+    let what = format!("schema of keyspace {}", options.keyspace);
+    let held = turns.take(&what).await.unwrap();
+    let host = Host::system();
+    let first = CqlStore::open_among(options.clone(), &host, Some(&turns));
+    let waits = tokio::time::timeout(Duration::from_secs(3), first).await;
+    assert!(waits.is_err(), "it did not wait for its turn");
+    drop(held);
+    CqlStore::open_among(options.clone(), &host, Some(&turns))
+        .await
+        .unwrap();
+    let _held = turns.take(&what).await.unwrap();
+    let open = CqlStore::open_among(options, &host, Some(&turns));
+    let opened = tokio::time::timeout(Duration::from_secs(60), open).await;
+    opened.expect("it waits for a turn that it does not need").unwrap();
+}
