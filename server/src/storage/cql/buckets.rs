@@ -1,5 +1,7 @@
 //! Buckets of a conversation: which seqs lie where, the head of each, and the newest one.
 
+use stonechat_host::rule_holds;
+
 use super::log_table::{Place, Strength, place_key};
 use super::rows::read_number;
 use super::{CqlError, Inner};
@@ -40,8 +42,18 @@ impl Inner {
         Seq(bucket.saturating_add(1).saturating_mul(self.bucket_seqs) - 1)
     }
 
-    /// The head of one bucket; `None` when it was never opened.
+    /// The head of one bucket; `None` when it was never opened. A quorum read may show rows before the head that came with
+    /// them (D6): only what a serial read says is damage.
     pub(super) async fn head_of(&self, place: Place, strength: Strength) -> Result<Option<Head>, CqlError> {
+        match self.read_head(place, strength).await {
+            Err(CqlError::Damaged(_)) if strength == Strength::Quorum && rule_holds("a_hole_is_read_again") => {
+                self.read_head(place, Strength::Serial).await
+            }
+            read => read,
+        }
+    }
+
+    async fn read_head(&self, place: Place, strength: Strength) -> Result<Option<Head>, CqlError> {
         let statement = self.log.heads.at(strength);
         let row: Option<HeadRow> = self.client.row(statement, place_key(place)).await?;
         let Some((head, ordinal, epoch, time, floor, kind)) = row else {
