@@ -58,14 +58,16 @@ pub async fn crewed_among(ground: Ground, roles: &[Role], others: usize) -> Opti
 }
 
 impl Crew {
-    /// Everybody connects, each through a node of their own, and sends; nobody waits for an answer.
+    /// Everybody connects, each through a node of their own, and sends what has no ack yet and as much as is then left of a burst;
+    /// nobody waits for an answer.
     ///
     /// # Panics
     /// Not in time.
     pub async fn burst(&mut self, fleet: &Fleet) {
         for (sender, node) in self.senders.iter_mut().zip(&fleet.nodes) {
             sender.connect(node).await;
-            sender.send(self.burst).await;
+            let open = sender.sent() - sender.acked();
+            sender.send(self.burst.saturating_sub(open)).await;
         }
     }
 
