@@ -5,8 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Bus, Event, NodeRecord, SUBSCRIPTION_EVENTS_MAX, Status, StatusRecord, Topic};
-use crate::domain::{ConversationId, SessionId, UnixMillis, UserId};
+use futures_util::FutureExt;
+
+use super::{Bus, Event, NodeRecord, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTION_EVENTS_MAX, Status, StatusRecord, Topic};
+use crate::domain::limits::TEXT_BYTES_MAX;
+use crate::domain::{Body, ConversationId, SessionId, UnixMillis, UserId};
+use crate::storage::Head;
+use crate::storage::contract::samples;
+use crate::storage::rules::encode_all;
 
 /// Runs the whole suite as tests of a module `name`; `factory` is an async closure giving an `Arc<dyn Bus>`.
 #[macro_export]
@@ -20,6 +26,7 @@ macro_rules! bus_contract {
                 publishing_to_users_names_those_without_a_subscriber
                 a_large_group_hears_each_event_once_in_order_and_nobody_else_does
                 a_full_subscriber_is_told_and_does_not_stop_the_others
+                a_subscriber_is_full_by_bytes_long_before_it_is_by_count
                 statuses_are_set_replaced_and_cleared_per_session
                 nodes_are_there_until_they_go_or_fall_silent
             );
@@ -159,6 +166,30 @@ pub(crate) async fn a_full_subscriber_is_told_and_does_not_stop_the_others(bus: 
     for number in 0..published - 1 {
         assert_eq!(number_of(&slow.next().await.expect("open")), number);
     }
+}
+
+/// I9: whoever reads nothing keeps no more than a MiB of entries from being freed, and gets the next ones once it has read.
+pub(crate) async fn a_subscriber_is_full_by_bytes_long_before_it_is_by_count(bus: AnyBus) {
+    let topic = Topic::User(user("ada"));
+    let text = samples::text(&"x".repeat(TEXT_BYTES_MAX));
+    let wish = samples::wish("m", Body::Message(text));
+    let batch = samples::batch(samples::conversation(1), Head::default(), &[wish]);
+    let large = || Event::Entries(encode_all(&batch).into(), None);
+    let mut slow = bus.subscribe(topic.clone()).await;
+    let mut quick = bus.subscribe(topic.clone()).await;
+    let fit = SUBSCRIPTION_BYTES_MAX / TEXT_BYTES_MAX;
+    for _ in 0..2 * fit {
+        bus.publish(&topic, large()).await;
+        quick.next().await.expect("open");
+    }
+    assert!(slow.take_lagged() && !quick.take_lagged());
+    let mut kept = 0;
+    while slow.next().now_or_never().flatten().is_some() {
+        kept += 1;
+    }
+    assert!((fit / 2..=fit).contains(&kept), "{kept}");
+    bus.publish(&topic, large()).await;
+    assert!(slow.next().await.is_some());
 }
 
 pub(crate) async fn statuses_are_set_replaced_and_cleared_per_session(bus: AnyBus) {

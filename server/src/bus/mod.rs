@@ -10,7 +10,7 @@ pub mod redis;
 pub use nodes::NodeRecord;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +24,10 @@ use crate::telemetry::meters::{Held, meters};
 /// Events a subscriber may leave unread: above it they are dropped and the subscriber is told that it lagged. Large
 /// enough for a burst of two full windows, small enough that a stalled session costs no more than its window.
 pub const SUBSCRIPTION_EVENTS_MAX: usize = 512;
+
+/// Bytes of entries that a subscriber may leave unread, as well: two windows of texts of two KiB. Entries are shared by all who
+/// hear of them, so this bounds what a stalled session keeps from being freed.
+pub const SUBSCRIPTION_BYTES_MAX: usize = 1024 * 1024;
 
 /// What one can subscribe to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +85,16 @@ pub enum Event {
     /// Events may have been lost. Never published: [`Publisher::lost`] puts it there, so that a subscriber to whom
     /// nothing else comes looks too.
     Lost,
+}
+
+impl Event {
+    /// Bytes of the entries that it keeps in memory; all else is small.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Entries(entries, _) => entries.iter().map(|stored| stored.wire.len()).sum(),
+            _ => 0,
+        }
+    }
 }
 
 /// Session frames that came by Submit.
@@ -199,6 +213,7 @@ pub trait Bus: Send + Sync {
 /// Receives the events of one topic; dropping it unsubscribes.
 pub struct Subscription {
     events: mpsc::Receiver<Event>,
+    unread_bytes: Arc<AtomicUsize>,
     lagged: Arc<AtomicBool>,
     _guard: Box<dyn std::any::Any + Send + Sync>,
     _counted: Held,
@@ -207,13 +222,19 @@ pub struct Subscription {
 /// Where an implementation puts the events of one subscription.
 pub struct Publisher {
     events: mpsc::Sender<Event>,
+    unread_bytes: Arc<AtomicUsize>,
     lagged: Arc<AtomicBool>,
 }
 
 impl Publisher {
     /// Hands an event over without waiting; when the subscriber is full it is dropped and the subscriber told.
     pub fn offer(&self, event: Event) {
-        if self.events.try_send(event).is_err() {
+        let bytes = event.bytes();
+        let unread = self.unread_bytes.fetch_add(bytes, Ordering::AcqRel);
+        // A large event is taken by who has nothing unread, or nobody ever would.
+        let fits = unread == 0 || unread.saturating_add(bytes) <= SUBSCRIPTION_BYTES_MAX;
+        if !fits || self.events.try_send(event).is_err() {
+            self.unread_bytes.fetch_sub(bytes, Ordering::AcqRel);
             meters().bus_events_lost.inc();
             self.lagged.store(true, Ordering::Release);
         }
@@ -234,12 +255,15 @@ impl Subscription {
     pub fn channel(guard: Box<dyn std::any::Any + Send + Sync>) -> (Publisher, Self) {
         let (sender, receiver) = mpsc::channel(SUBSCRIPTION_EVENTS_MAX);
         let lagged = Arc::new(AtomicBool::new(false));
+        let unread_bytes = Arc::<AtomicUsize>::default();
         let publisher = Publisher {
             events: sender,
+            unread_bytes: Arc::clone(&unread_bytes),
             lagged: Arc::clone(&lagged),
         };
         let subscription = Self {
             events: receiver,
+            unread_bytes,
             lagged,
             _guard: guard,
             _counted: meters().bus_subscriptions.hold(),
@@ -249,7 +273,9 @@ impl Subscription {
 
     /// The next event; `None` when the bus is gone.
     pub async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await
+        let event = self.events.recv().await?;
+        self.unread_bytes.fetch_sub(event.bytes(), Ordering::AcqRel);
+        Some(event)
     }
 
     /// Whether events were lost since the last call: read the heads again.

@@ -88,38 +88,31 @@ async fn opened(bench: &Bench, user: &str, hello: &Hello) -> RawSession {
     session
 }
 
-/// A user with so many conversations, all of which their device has acknowledged; their ids, and the hello with which it comes
-/// back.
+/// A user with so many conversations, all of which their device has; their ids, and the hello with which it comes back.
 async fn settled(fleet: &mut Fleet, user: &str, conversations: usize) -> (Vec<String>, Hello) {
     let bench = &mut fleet.nodes[0];
     let mut ids = Vec::new();
     for number in 0..conversations {
         ids.push(bench.direct(user, &format!("{user}-peer{number}")).await);
     }
-    let mut session = bench.open(user, "phone").await;
-    let all = |seen: &stonechat_tests::harness::Observed| seen.deliveries.len() == conversations;
-    session.until("one entry of each conversation", PATIENCE, all).await;
-    for id in &ids {
-        session.ack_stored(id, 1, PATIENCE).await;
-    }
+    let mut first = bench.hello(user, "phone");
+    // As if it had them all: three hundred deliveries are not what is measured here.
+    first.set_initial_backlog(v1::InitialBacklog::Nothing);
+    opened(bench, user, &first).await;
     (ids, bench.hello(user, "phone"))
 }
 
 /// The hello of a device that has everything, and what it costs, once what was written is old.
-async fn without_news(fleet: &Fleet, user: &str, hello: Hello) -> (Hello, Cost) {
+async fn without_news(fleet: &Fleet, user: &str, mut hello: Hello) -> (Hello, Cost) {
     let bench = &fleet.nodes[0];
     let begun = stonechat_host::monotonic();
-    let mut hello = hello;
     loop {
-        let mut session = opened(bench, user, &hello).await;
-        hello.cursor = session.welcome(PATIENCE).await.cursor;
+        // Each notes how far the device has everything that is old enough.
+        hello.cursor = opened(bench, user, &hello).await.welcome(PATIENCE).await.cursor;
         let found = cost(fleet, async || opened(bench, user, &hello).await).await;
         if found.cql <= CQL_PER_HELLO || begun.elapsed() > SETTLES_WITHIN {
             return (hello, found);
         }
-        // Meanwhile what it has grows old, and its next look at the inbox notes that.
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        session.ping(PATIENCE).await;
     }
 }
 

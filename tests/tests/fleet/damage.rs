@@ -32,17 +32,25 @@ impl Scene {
         self.cql.run(&ask).await.len()
     }
 
+    /// A stream that need not catch up: of what is damaged there is no end.
+    async fn welcomed(&self, user: &str, node: usize) -> RawSession {
+        let node = &self.fleet.nodes[node];
+        let mut session = node.open_with(user, node.hello(user, "phone"), Acks::Each).await;
+        session.welcome(PATIENCE).await;
+        session
+    }
+
     /// As a blob.
     fn id(&self) -> String {
         format!("0x{}", self.room.replace('-', ""))
     }
 
-    /// A node that knows nothing refuses, and says why in its log.
-    async fn refused_by_a_stranger(&mut self, id: &str, alarm: &str) -> RawSession {
-        self.fleet.nodes[1].server.kill_and_restart().await;
-        let node = &self.fleet.nodes[1];
-        let mut bob = node.open_with("bob", node.hello("bob", id), Acks::Each).await;
-        bob.welcome(PATIENCE).await;
+    /// Nodes that know nothing refuse, and say why in the log of whoever owns the conversation.
+    async fn refused_by_strangers(&mut self, id: &str, alarm: &str) -> RawSession {
+        for node in &mut self.fleet.nodes {
+            node.server.kill_and_restart().await;
+        }
+        let mut bob = self.welcomed("bob", 1).await;
         assert_eq!(refused(&mut bob, &self.room, id).await, DAMAGED);
         let logs = self.fleet.nodes.iter().map(|node| node.server.log_file());
         let logs: Vec<String> = logs.map(|log| std::fs::read_to_string(log).expect("a log")).collect();
@@ -55,7 +63,7 @@ impl Scene {
 const DAMAGED: v1::RefusalReason = v1::RefusalReason::Internal;
 
 /// T6: the newest bucket of a conversation that had messages, whose floor is 1, is gone from the servers. It is refused by the
-/// node that knew it and by one that never did, also when the hint is gone that it had a head; each says so in its log, and
+/// node that knew it and by nodes that never did, also when the hint is gone that it had a head; each says so in its log, and
 /// nothing is stored: it does not begin again at 1.
 #[tokio::test]
 async fn t6_a_log_that_lost_its_head_is_refused_and_never_begins_again() {
@@ -76,14 +84,15 @@ async fn t6_a_log_that_lost_its_head_is_refused_and_never_begins_again() {
     let gone = format!("DELETE FROM KS.log WHERE conversation = {} AND bucket = 0", scene.id());
     scene.cql.run(&gone).await;
     assert_eq!(refused(&mut alice, &scene.room, "to-the-one-that-knew").await, DAMAGED);
-    scene.refused_by_a_stranger("with-the-hint", ALARMS[0]).await;
+    scene.refused_by_strangers("with-the-hint", ALARMS[0]).await;
     // The write time of a hint is its value.
     let hint = format!(
         "DELETE FROM KS.hints USING TIMESTAMP 100 WHERE conversation = {}",
         scene.id()
     );
     scene.cql.run(&hint).await;
-    let mut bob = scene.refused_by_a_stranger("without-it", ALARMS[1]).await;
+    let mut bob = scene.refused_by_strangers("without-it", ALARMS[1]).await;
+    let mut alice = scene.welcomed("alice", 0).await;
     assert_eq!(refused(&mut alice, &scene.room, "once-more").await, DAMAGED);
     assert_eq!(scene.left().await, 0, "something was stored");
     // The damage ends at that conversation.

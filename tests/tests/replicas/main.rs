@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use stonechat_tests::checker::Moment;
 use stonechat_tests::harness::{Cql, Crew, Fleet, Ground, PATIENCE, Ring, Role, crewed_on};
 
 /// How long a server is away, at least, while people send.
@@ -17,9 +18,9 @@ async fn copies(fleet: &Fleet) -> String {
     format!("{rows:?}")
 }
 
-/// People send for a while, and everything is acknowledged and with the reader before the harm is undone.
-async fn goes_on(fleet: &Fleet, crew: &mut Crew, without: &str) {
-    let since = fleet.nodes[0].recorder.now();
+/// People send for a while, and everything sent since a moment before the harm is acknowledged and with the reader before it is
+/// undone.
+async fn goes_on(fleet: &Fleet, crew: &mut Crew, since: Moment, without: &str) {
     let before = crew.acked();
     crew.keep_sending(fleet, AWAY).await;
     crew.settle(fleet).await;
@@ -48,14 +49,16 @@ async fn i1_i2_i3_one_of_three_cql_servers_may_die_or_freeze() {
     crew.keep_sending(&fleet, Duration::from_secs(3)).await;
     println!("with all three: acks {}", crew.ack_waits(&fleet, since));
 
+    let since = fleet.nodes[0].recorder.now();
     crew.burst(&fleet).await;
     ring.kill(1).await;
-    goes_on(&fleet, &mut crew, "the server that was killed").await;
+    goes_on(&fleet, &mut crew, since, "the server that was killed").await;
     tokio::join!(ring.revive(1), crew.keep_sending(&fleet, AWAY));
 
+    let since = fleet.nodes[0].recorder.now();
     crew.burst(&fleet).await;
     ring.pause(2).await;
-    goes_on(&fleet, &mut crew, "the server that is frozen").await;
+    goes_on(&fleet, &mut crew, since, "the server that is frozen").await;
     crew.burst(&fleet).await;
     ring.resume(2).await;
     crew.answers().await;
