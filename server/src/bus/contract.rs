@@ -9,10 +9,9 @@ use futures_util::FutureExt;
 
 use super::{Bus, Event, NodeRecord, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTION_EVENTS_MAX, Status, StatusRecord, Topic};
 use crate::domain::limits::TEXT_BYTES_MAX;
-use crate::domain::{Body, ConversationId, SessionId, UnixMillis, UserId};
-use crate::storage::Head;
+use crate::domain::{ConversationId, SessionId, UnixMillis, UserId};
 use crate::storage::contract::samples;
-use crate::storage::rules::encode_all;
+use crate::storage::{Head, StoredEntry};
 
 /// Runs the whole suite as tests of a module `name`; `factory` is an async closure giving an `Arc<dyn Bus>`.
 #[macro_export]
@@ -171,10 +170,12 @@ pub(crate) async fn a_full_subscriber_is_told_and_does_not_stop_the_others(bus: 
 /// I9: whoever reads nothing keeps no more than a MiB of entries from being freed, and gets the next ones once it has read.
 pub(crate) async fn a_subscriber_is_full_by_bytes_long_before_it_is_by_count(bus: AnyBus) {
     let topic = Topic::User(user("ada"));
-    let text = samples::text(&"x".repeat(TEXT_BYTES_MAX));
-    let wish = samples::wish("m", Body::Message(text));
-    let batch = samples::batch(samples::conversation(1), Head::default(), &[wish]);
-    let large = || Event::Entries(encode_all(&batch).into(), None);
+    let batch = samples::batch(samples::conversation(1), Head::default(), &[samples::message("m")]);
+    let large = || {
+        let entry = batch.entries[0].entry.clone();
+        let wire = vec![b'x'; TEXT_BYTES_MAX].into();
+        Event::Entries(Arc::new([Arc::new(StoredEntry { entry, wire })]), None)
+    };
     let mut slow = bus.subscribe(topic.clone()).await;
     let mut quick = bus.subscribe(topic.clone()).await;
     let fit = SUBSCRIPTION_BYTES_MAX / TEXT_BYTES_MAX;
