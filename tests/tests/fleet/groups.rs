@@ -30,16 +30,14 @@ async fn i10_c12_c13_a_large_group_outlives_redis() {
     };
     let mut reader = crew.reader(&fleet.nodes[1], "phone").await;
     let _leaver = fleet.nodes[2].open("other1", "phone").await;
-    let mut comer = {
-        fleet.nodes[2].users(&["comer"]).await;
-        fleet.nodes[2].open("comer", "phone").await
-    };
+    fleet.nodes[2].users(&["comer"]).await;
     crew.burst(&fleet).await;
     fleet.nodes[0].remove(crew.room(), "other1").await;
     crew.answers().await;
     assert!(told_at_once(&fleet).await > 0, "nothing went to all gateways at once");
     fleet.redis.kill();
     crew.burst(&fleet).await;
+    let mut comer = fleet.nodes[2].open("comer", "phone").await;
     fleet.nodes[0].add(crew.room(), "comer").await;
     crew.answers().await;
     crew.hears_all(&fleet.nodes[1], &mut reader, VISIBLE_WITHIN).await;
