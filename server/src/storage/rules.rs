@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::log::{AppendBatch, AppendError, PageLimit, StoredEntry};
-use super::markers::{InboxHead, InboxRow};
+use super::markers::InboxHead;
 use crate::domain::{Body, Entry, Seq};
 use crate::wire::entry;
 
@@ -59,10 +59,10 @@ pub(crate) fn page_is_full(limit: PageLimit, entries: usize, bytes: usize) -> bo
     entries > 0 && (entries >= limit.entries || bytes >= limit.bytes)
 }
 
-/// The head of an inbox row that changes; `None` when the row stays as it is.
-pub(crate) fn raised_head(before: Option<InboxRow>, head: InboxHead, touch: bool) -> Option<InboxHead> {
+/// The head of an inbox row that changes; `None` when the row stays as it is. `before` is its head, `None` without a row.
+pub(crate) fn raised_head(before: Option<InboxHead>, head: InboxHead, touch: bool) -> Option<InboxHead> {
     match before {
-        Some(row) if head.seq <= row.head.seq => touch.then_some(row.head),
+        Some(before) if head.seq <= before.seq => touch.then_some(before),
         Some(_) => Some(head),
         None => (touch || head.seq > Seq::ZERO).then_some(head),
     }

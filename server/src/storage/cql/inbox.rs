@@ -12,6 +12,7 @@ use super::client::{Client, Steps};
 use super::rows::{conversation, number, read_conversation, read_number, signed, text};
 use super::{CqlError, Inner};
 use crate::domain::{ConversationId, Ordinal, Seq, UnixMillis, UserId};
+use crate::storage::rules::raised_head;
 use crate::storage::{ChangeStamp, FanoutRecord, InboxHead, InboxRaise, InboxRow, MarkerRaise};
 
 /// Users at a time of one fan-out.
@@ -105,7 +106,7 @@ impl Inner {
             return Ok(());
         }
         self.client.write_all(steps).await?;
-        self.known.stored_head(user, id, head.seq);
+        self.known.stored_head(user, id, head);
         Ok(())
     }
 
@@ -121,16 +122,15 @@ impl Inner {
             return Ok(Steps::new());
         }
         let before = self.known_or_stored_head(user, id).await?;
-        let rises = head.seq > before.unwrap_or_default();
-        if !rises && !touch {
+        let Some(head) = raised_head(before, head, touch) else {
             return Ok(Steps::new());
-        }
+        };
         let key = [text(user.as_str()), conversation(id)];
         let change = self.stamps.next();
         let mut values = vec![number(change.0), number(change.0)];
         values.extend(key.clone());
         let mut steps = vec![(&self.inbox.raise_change, values)];
-        if rises || before.is_none() {
+        if before.is_none_or(|before| head.seq > before.seq) {
             let mut values = vec![number(head.seq.0 + 1), number(head.seq.0)];
             values.extend([number(head.ordinal.0), signed(head.time.0)]);
             values.extend(key);
@@ -139,11 +139,11 @@ impl Inner {
         Ok(steps)
     }
 
-    async fn known_or_stored_head(&self, user: &UserId, id: ConversationId) -> Result<Option<Seq>, CqlError> {
+    async fn known_or_stored_head(&self, user: &UserId, id: ConversationId) -> Result<Option<InboxHead>, CqlError> {
         if let Some(known) = self.known.head(user, id) {
             return Ok(Some(known));
         }
-        let stored = self.inbox_row_of(user, id).await?.map(|row| row.head.seq);
+        let stored = self.inbox_row_of(user, id).await?.map(|row| row.head);
         if let Some(head) = stored {
             self.known.stored_head(user, id, head);
         }
@@ -168,7 +168,7 @@ impl Inner {
             let mut steps = self.row_steps(&user, id, head, false).await?;
             self.raise_registers(&floors, &mut steps);
             self.write_steps(steps).await?;
-            self.known.stored_head(&user, id, head.seq);
+            self.known.stored_head(&user, id, head);
             Ok(())
         });
         stream::iter(writes).buffer_unordered(USERS_AT_ONCE).try_collect().await

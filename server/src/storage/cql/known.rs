@@ -11,7 +11,8 @@ use stonechat_host::monotonic;
 use tokio::time::Instant;
 
 use super::positions::Cell;
-use crate::domain::{ConversationId, DeviceId, Seq, UserId};
+use crate::domain::{ConversationId, DeviceId, UserId};
+use crate::storage::InboxHead;
 
 /// Registers of each kind that are known, about 150 bytes each: those of some ten thousand people who talk.
 const REGISTERS_MAX: usize = 65_536;
@@ -22,7 +23,7 @@ const POSITION_TRUSTED_FOR: Duration = Duration::from_secs(30);
 type PositionKey = (UserId, DeviceId, ConversationId);
 
 pub(super) struct Known {
-    heads: Cache<(UserId, ConversationId), Seq>,
+    heads: Cache<(UserId, ConversationId), InboxHead>,
     positions: Cache<PositionKey, (Cell, Instant)>,
 }
 
@@ -37,12 +38,12 @@ impl Default for Known {
 
 impl Known {
     /// Head of an inbox row that is there.
-    pub(super) fn head(&self, user: &UserId, id: ConversationId) -> Option<Seq> {
+    pub(super) fn head(&self, user: &UserId, id: ConversationId) -> Option<InboxHead> {
         self.heads.get(&(user.clone(), id))
     }
 
-    pub(super) fn stored_head(&self, user: &UserId, id: ConversationId, head: Seq) {
-        if self.head(user, id).is_none_or(|before| before < head) {
+    pub(super) fn stored_head(&self, user: &UserId, id: ConversationId, head: InboxHead) {
+        if self.head(user, id).is_none_or(|before| before.seq < head.seq) {
             self.heads.insert((user.clone(), id), head);
         }
     }

@@ -94,7 +94,7 @@ pub(super) fn raise_inbox(
         let key = keys::row(user, conversation);
         let stored = group.get(Space::Users, &key)?;
         let before = stored.map(|bytes| rows::read_row(conversation, &bytes)).transpose()?;
-        let Some(head) = raised_head(before, head, touch) else {
+        let Some(head) = raised_head(before.map(|row| row.head), head, touch) else {
             continue;
         };
         let change = group.next_change();

@@ -161,7 +161,8 @@ impl Markers for MemoryStore {
         } = &mut *registers;
         for user in users {
             let of_user = all.entry(user.clone()).or_default();
-            if let Some(head) = raised_head(of_user.row_of(&conversation), head, touch) {
+            let before = of_user.row_of(&conversation).map(|row| row.head);
+            if let Some(head) = raised_head(before, head, touch) {
                 newest_change.0 += 1;
                 of_user.set_row(InboxRow {
                     conversation,
