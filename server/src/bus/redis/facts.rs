@@ -8,6 +8,7 @@ use redis::{AsyncConnectionConfig, Client, RedisResult};
 use stonechat_host::{Host, monotonic};
 
 use super::fleet::connection_info;
+use super::time::{Time, unix};
 use super::{RedisBus, RedisError, RedisOptions};
 use crate::bus::{Bus, Event, NodeRecord, Spent, Topic};
 use crate::domain::{ClockOffset, ConversationId, SessionId, UnixMillis, UserId};
@@ -106,13 +107,9 @@ async fn ask_server(client: &Client, host: &Host) -> Result<ServerFacts, String>
 
 async fn look_at_clock(connection: &mut MultiplexedConnection, host: &Host) -> RedisResult<ClockOffset> {
     let begun = monotonic();
-    let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(connection).await?;
-    let theirs = UnixMillis(seconds.saturating_mul(1_000).saturating_add(micros / 1_000));
-    Ok(ClockOffset::measured(
-        UnixMillis(host.clock.unix_ms()),
-        begun.elapsed(),
-        theirs,
-    ))
+    let theirs: Time = redis::cmd("TIME").query_async(connection).await?;
+    let now = UnixMillis(host.clock.unix_ms());
+    Ok(ClockOffset::measured(now, begun.elapsed(), unix(theirs)))
 }
 
 /// A line of `INFO`.

@@ -14,6 +14,7 @@ mod names;
 mod presence;
 mod rates;
 mod slots;
+mod time;
 mod topics;
 
 #[cfg(test)]
@@ -311,17 +312,12 @@ impl Bus for RedisBus {
         self.fleet.gateways.said(&nodes);
         Some(nodes)
     }
-    /// The clock of the server that has the list of nodes: one for all of them.
+
     async fn clock(&self) -> Option<ClockOffset> {
         let begun = monotonic();
-        let time = |commands: &mut Pipeline, _: &str| {
-            commands.cmd("TIME");
-        };
-        let answer = self.ask(&self.fleet.names.nodes(), time).await?;
-        let (now, took) = (UnixMillis(self.fleet.host.clock.unix_ms()), begun.elapsed());
-        let (seconds, micros): (i64, i64) = redis::from_redis_value(answer).ok()?;
-        let theirs = UnixMillis(seconds.checked_mul(1_000)?.checked_add(micros / 1_000)?);
-        Some(ClockOffset::measured(now, took, theirs))
+        let theirs = time::common(&self.fleet).await?;
+        let now = UnixMillis(self.fleet.host.clock.unix_ms());
+        Some(ClockOffset::measured(now, begun.elapsed(), theirs))
     }
 
     async fn spend(&self, spent: &[Spent]) -> Vec<Option<Duration>> {

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 use super::codec;
 use super::fleet::{COMMANDS_MAX, Fleet};
-use super::names::{NODES_PARTITION, partition_of_user};
+use super::names::partition_of_user;
+use super::time;
 use super::topics::lock;
 use crate::bus::StatusRecord;
 use crate::bus::embedded::{STATUS_USERS_MAX, STATUSES_PER_USER_MAX};
@@ -108,15 +109,8 @@ impl Statuses {
 
     /// Asks what time it is on the Redis that lists the nodes.
     async fn learn_time(&self) {
-        let add = |commands: &mut Pipeline, (): &()| {
-            commands.cmd("TIME");
-        };
-        let answers = self.fleet.ask_each(&[()], |()| NODES_PARTITION, add).await;
-        let answer = answers.into_iter().next().flatten();
-        let time = answer.and_then(|answer| redis::from_redis_value::<(i64, i64)>(answer).ok());
-        if let Some((seconds, micros)) = time {
-            let now_ms = seconds.saturating_mul(1_000).saturating_add(micros / 1_000);
-            *lock(&self.common) = Some((stonechat_host::monotonic(), now_ms));
+        if let Some(now) = time::common(&self.fleet).await {
+            *lock(&self.common) = Some((stonechat_host::monotonic(), now.0));
         }
     }
 
