@@ -1,10 +1,10 @@
 //! What a Postgres tells of itself to somebody who wants to know whether it will do: nothing of it is left there.
 
+use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection};
 use stonechat_host::{Host, monotonic};
 
-use super::postgres::{OPEN_TIMEOUT, in_time, migrations};
+use super::postgres::{OPEN_TIMEOUT, as_ours, in_time, migrations, options_of};
 use crate::domain::{ClockOffset, UnixMillis};
 use crate::storage::DirectoryError;
 
@@ -51,14 +51,11 @@ impl PostgresFacts {
     /// # Errors
     /// The URL is not understood, or it cannot be reached, or refuses the user.
     pub async fn ask(url: &str, host: &Host) -> Result<Self> {
-        let options: std::result::Result<PgConnectOptions, _> = url.parse();
-        // What the parser says may quote the URL, and so the password.
-        let options = options.map_err(|_| DirectoryError::Unavailable("its URL is not understood".to_owned()))?;
-        Self::ask_with(options, host).await
+        Self::ask_with(options_of(url)?, host).await
     }
 
     pub(super) async fn ask_with(options: PgConnectOptions, host: &Host) -> Result<Self> {
-        let options = options.application_name("stonechat").disable_statement_logging();
+        let options = as_ours(options);
         let asking = async {
             let mut connection = PgConnection::connect_with(&options).await?;
             let facts = facts(&mut connection, host).await?;

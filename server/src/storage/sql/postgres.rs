@@ -64,14 +64,11 @@ impl PostgresDirectory {
     /// The URL is not understood, the server does not answer or refuses the user, what it confirms may be lost, or the
     /// schema was written by a newer version of this program.
     pub async fn open(url: &str, connections_max: u32) -> Result<Self> {
-        // What the parser says may quote the URL, and so the password.
-        let options = url.parse();
-        let options = options.map_err(|_| DirectoryError::Unavailable("its URL is not understood".to_owned()))?;
-        Self::open_with(options, connections_max).await
+        Self::open_with(options_of(url)?, connections_max).await
     }
 
     pub(super) async fn open_with(options: PgConnectOptions, connections_max: u32) -> Result<Self> {
-        let options = options.application_name("stonechat").disable_statement_logging();
+        let options = as_ours(options);
         prepare(&options).await?;
         let pool = in_time(OPEN_TIMEOUT, connect(options, connections_max)).await?;
         Ok(Self {
@@ -80,6 +77,17 @@ impl PostgresDirectory {
             patience: CALL_TIMEOUT,
         })
     }
+}
+
+/// Where a URL leads. What the parser says of a bad one may quote it, and so the password.
+pub(super) fn options_of(url: &str) -> Result<PgConnectOptions> {
+    let options: std::result::Result<PgConnectOptions, _> = url.parse();
+    options.map_err(|_| DirectoryError::Unavailable("its URL is not understood".to_owned()))
+}
+
+/// Connections by which the server knows us, whose statements are not logged.
+pub(super) fn as_ours(options: PgConnectOptions) -> PgConnectOptions {
+    options.application_name("stonechat").disable_statement_logging()
 }
 
 pub(super) async fn in_time<T, E>(limit: Duration, call: impl Future<Output = std::result::Result<T, E>>) -> Result<T>

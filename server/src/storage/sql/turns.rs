@@ -1,10 +1,10 @@
 //! Turns by a lock of Postgres that its session keeps: who dies loses it with their connection.
 
 use async_trait::async_trait;
+use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection};
 
-use super::postgres::{MIGRATION_TIMEOUT, OPEN_TIMEOUT, in_time};
+use super::postgres::{MIGRATION_TIMEOUT, OPEN_TIMEOUT, as_ours, in_time, options_of};
 use crate::storage::DirectoryError;
 use crate::storage::turns::{Turn, Turns};
 
@@ -19,15 +19,12 @@ impl PostgresTurns {
     /// # Errors
     /// The URL is not understood.
     pub fn of(url: &str) -> Result<Self, DirectoryError> {
-        // What the parser says may quote the URL, and so the password.
-        let options: Result<PgConnectOptions, _> = url.parse();
-        let options = options.map_err(|_| DirectoryError::Unavailable("its URL is not understood".to_owned()))?;
-        Ok(Self::with(options))
+        Ok(Self::with(options_of(url)?))
     }
 
     pub(super) fn with(options: PgConnectOptions) -> Self {
         Self {
-            options: options.application_name("stonechat").disable_statement_logging(),
+            options: as_ours(options),
         }
     }
 }
