@@ -244,7 +244,7 @@ impl Node {
         let operator = operator.zip(own.map_err(StartError::Reflection)?);
         meters().connections_limit.set(config.connections_max);
         tracing::info!(address = %local_addr, operator = ?operator_addr, "serving");
-        let rates = tokio::spawn(Arc::clone(&edge).share_user_rates(Arc::clone(&grounds.backends.bus)));
+        let rates = share_rates(config, &edge, &grounds.backends);
         Ok(NodeHandle {
             local_addr,
             operator_addr,
@@ -270,6 +270,12 @@ impl Node {
 pub fn other_connections(config: &Config) -> usize {
     let operators = config.operator_listen.map_or(0, |_| OPERATOR_CONNECTIONS_MAX);
     operators + config.node_listen.map_or(0, |_| 2 * NODE_CONNECTIONS_MAX)
+}
+
+/// Shares the rates of users with the other nodes; on a bus of its own a node has nobody to share with.
+fn share_rates(config: &Config, edge: &Arc<Edge>, backends: &Backends) -> Option<JoinHandle<()>> {
+    let shares = !config.redis.is_empty();
+    shares.then(|| tokio::spawn(Arc::clone(edge).share_user_rates(Arc::clone(&backends.bus))))
 }
 
 /// Nobody serves people with a binary that was built to lose what they say, without being told.
@@ -346,7 +352,7 @@ pub struct NodeHandle {
     doors: Mutex<Option<Doors>>,
     presence: JoinHandle<()>,
     revocations: JoinHandle<()>,
-    rates: JoinHandle<()>,
+    rates: Option<JoinHandle<()>>,
     membership: Option<Membership>,
     gateway: Arc<Gateway>,
     conversations: Conversations,
@@ -417,7 +423,7 @@ impl NodeHandle {
         }
         self.presence.abort();
         self.revocations.abort();
-        self.rates.abort();
+        self.rates.as_ref().inspect(|task| task.abort());
         tracing::info!("stopped");
         self.stopped.send_replace(true);
     }
@@ -444,7 +450,7 @@ impl Drop for NodeHandle {
     fn drop(&mut self) {
         self.presence.abort();
         self.revocations.abort();
-        self.rates.abort();
+        self.rates.as_ref().inspect(|task| task.abort());
     }
 }
 

@@ -81,7 +81,9 @@ struct Account {
 struct Callers<K> {
     young: BTreeMap<K, Account>,
     old: BTreeMap<K, Account>,
-    /// Of whom the other nodes are to be told.
+    /// Whether there are other nodes to tell of what passes.
+    shares: bool,
+    /// Of whom they are to be told.
     to_tell: BTreeSet<K>,
 }
 
@@ -123,6 +125,7 @@ impl<K: Ord + Clone> Keyed<K> {
         let callers = Callers {
             young: BTreeMap::new(),
             old: BTreeMap::new(),
+            shares: false,
             to_tell: BTreeSet::new(),
         };
         Self {
@@ -131,13 +134,19 @@ impl<K: Ord + Clone> Keyed<K> {
         }
     }
 
+    /// From now on other nodes are to be told of what passes: somebody calls `take_told`.
+    pub(super) fn share(&self) {
+        self.callers().shares = true;
+    }
+
     /// Counts a request of this caller; `None` when there is no limit.
     pub(super) fn take(&self, key: &K, now: Instant) -> Option<Standing> {
         let rate = self.rate?;
         let mut callers = self.callers();
+        let shares = callers.shares;
         let account = callers.entry(key, now);
         let standing = rate.take(&mut account.paid, now);
-        if standing.retry_after.is_none() {
+        if shares && standing.retry_after.is_none() {
             account.untold = account.untold.saturating_add(1);
             let tells = account.untold >= rate.per_second().div_ceil(PARTS_TOLD);
             if tells && callers.to_tell.len() < TOLD_MAX {
@@ -215,10 +224,9 @@ mod tests {
 
     impl Nodes {
         fn new(per_second: u32, now: Instant) -> Self {
-            Self {
-                nodes: [Keyed::new(per_second), Keyed::new(per_second)],
-                paid: now,
-            }
+            let nodes = [Keyed::new(per_second), Keyed::new(per_second)];
+            nodes.iter().for_each(Keyed::share);
+            Self { nodes, paid: now }
         }
 
         fn exchange(&mut self, now: Instant) {
@@ -272,6 +280,8 @@ mod tests {
     fn who_asks_seldom_is_told_seldom_and_who_is_refused_never() {
         let now = stonechat_host::monotonic();
         let keyed = Keyed::new(100);
+        assert!((0..100).all(|_| passes(&keyed, 2, now)) && keyed.take_told(now).is_empty());
+        keyed.share();
         assert!((0..24).all(|_| passes(&keyed, 1, now)) && keyed.take_told(now).is_empty());
         assert!(passes(&keyed, 1, now));
         let told = Toll {
@@ -300,6 +310,7 @@ mod tests {
     fn i9_what_is_told_is_bounded() {
         let now = stonechat_host::monotonic();
         let keyed = Keyed::new(4);
+        keyed.share();
         (0..10_000).for_each(|key| assert!(passes(&keyed, key, now)));
         assert_eq!(keyed.take_told(now).len(), TOLD_MAX);
         assert!(keyed.take_told(now).is_empty());

@@ -15,6 +15,7 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 impl Edge {
     /// Shares the rates of users with the other nodes on a bus, for as long as it is awaited.
     pub async fn share_user_rates(self: Arc<Self>, bus: Arc<dyn Bus>) {
+        self.users.share();
         loop {
             tokio::time::sleep(TELL_EVERY).await;
             self.tell_once(&*bus).await;

@@ -29,10 +29,9 @@ async fn node(address: &str, prefix: &str) -> Node {
         prefix: prefix.to_owned(),
     };
     let bus = RedisBus::open(options, Host::system()).await.expect("usable options");
-    Node {
-        edge: Edge::new(&config, Host::system()),
-        bus,
-    }
+    let edge = Edge::new(&config, Host::system());
+    edge.users.share();
+    Node { edge, bus }
 }
 
 impl Node {
