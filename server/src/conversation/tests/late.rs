@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::bed::{Bed, caller, member, request, text, user};
+use super::receipts::receipts;
 use crate::bus::{Event, Topic};
 use crate::conversation::sequencer::payload_of;
 use crate::conversation::{AppendRequest, Conversations, Limits};
@@ -161,4 +162,27 @@ async fn i5_a_start_fans_out_what_a_crash_left() {
     let seq = append_and_die(&bed, &request(group, "m", text("m"))).await;
     assert_eq!(bed.other_node().recover().await, Ok(1));
     assert_eq!(row_of(&bed, "bob", group).await, Some(seq));
+}
+
+/// I6, I8: what could not be stored is not taken for stored: the ack is refused, and when it comes again the sender hears of it.
+#[tokio::test(start_paused = true)]
+async fn i6_an_ack_that_failed_moves_the_marker_when_it_comes_again() {
+    let (bed, out) = unreliable().await;
+    let group = bed.group("alice", &[member("bob", Role::Member)]).await;
+    let (first, second) = (
+        bed.send("alice", group, "m1").await,
+        bed.send("alice", group, "m2").await,
+    );
+    bed.conversations.settled(&user("bob")).await;
+    let mut events = bed.backends.bus.subscribe(Topic::User(user("alice"))).await;
+    let bob = caller("bob");
+    let ack = async |seq| bed.conversations.acknowledge(&bob, &[(group, seq)]).await.remove(0);
+    assert!(ack(first.seq).await.is_ok());
+    assert_eq!(receipts(&mut events).await.delivered_to_all, first.seq);
+    out.store(true, Ordering::Relaxed);
+    assert!(ack(second.seq).await.is_err());
+    out.store(false, Ordering::Relaxed);
+    assert!(ack(second.seq).await.is_ok());
+    let told = tokio::time::timeout(SOON, receipts(&mut events)).await;
+    assert_eq!(told.expect("alice hears of it").delivered_to_all, second.seq);
 }

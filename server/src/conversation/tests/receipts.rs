@@ -1,7 +1,9 @@
 //! Markers and unread counts (I6).
 
+use std::sync::Arc;
+
 use super::bed::{Bed, caller, member, request, text, user};
-use crate::bus::{Event, Topic};
+use crate::bus::{Event, ReceiptsMoved, Subscription, Topic};
 use crate::domain::{Reason, Role, Seq};
 
 #[tokio::test]
@@ -147,13 +149,18 @@ async fn i6_the_sender_hears_of_receipts_without_their_own_state_in_the_way() {
     let mut events = bed.backends.bus.subscribe(Topic::User(user("alice"))).await;
     let stored = bed.conversations.acknowledge(&caller("bob"), &[(group, sent)]).await;
     assert!(stored[0].is_ok());
-    let moved = loop {
-        if let Event::Receipts(moved) = events.next().await.unwrap() {
-            break moved;
-        }
-    };
+    let moved = receipts(&mut events).await;
     assert_eq!((moved.delivered_to_all, moved.read_by_all), (sent, Seq(0)));
     assert_eq!(moved.members, [(user("bob"), sent, Seq(0))]);
+}
+
+/// The next that says whose markers moved.
+pub(super) async fn receipts(events: &mut Subscription) -> Arc<ReceiptsMoved> {
+    loop {
+        if let Event::Receipts(moved) = events.next().await.unwrap() {
+            return moved;
+        }
+    }
 }
 
 /// Receipts give way to messages, never the other way round: everybody in a large group acknowledges in one moment, and what
