@@ -1,9 +1,8 @@
-//! D14: nodes whose clocks part, over a real Redis; and what a node of the release before asks for.
+//! D14: nodes whose clocks part, over a real Redis.
 
 use std::sync::Arc;
 
-use stonechat_host::{Host, PipeListener, ShiftedClock, TcpConnector};
-use stonechat_proto::node::v1::forward_response::Outcome;
+use stonechat_host::{Host, ShiftedClock, TcpConnector};
 
 use super::*;
 use crate::bus::redis::{RedisBus, RedisOptions};
@@ -138,89 +137,4 @@ async fn i10_without_a_bus_no_clock_is_judged() {
         node.cluster.look().await;
     }
     assert!(node.is_trusted() && node.owns_any());
-}
-
-/// I11, and nodes of two releases: what the one before asks for the system comes without a name. It is refused for certain, so
-/// that it does it itself; and its next append on the same line is done as before.
-#[tokio::test]
-async fn i11_an_old_nodes_request_for_the_system_is_refused_for_certain() {
-    use crate::conversation::{Backends, Conversations, Limits};
-    use crate::storage::memory::MemoryStore;
-    use crate::storage::memory::directory::MemoryDirectory;
-    let host = Host::system();
-    let store = Arc::new(MemoryStore::new(&host));
-    let backends = Backends {
-        log: Arc::clone(&store) as _,
-        markers: store,
-        directory: Arc::new(MemoryDirectory::default()),
-        bus: Arc::new(crate::bus::embedded::EmbeddedBus::new()),
-    };
-    let me = NodeRecord {
-        name: "me".to_owned(),
-        address: "127.0.0.1:1".to_owned(),
-        core: true,
-        hears_groups: true,
-        clock: None,
-    };
-    let cluster = Cluster::new(me, Arc::clone(&backends.bus), Arc::new(TcpConnector), LIMIT);
-    let (pipes, accepted) = tokio::sync::mpsc::channel(1);
-    let listener = Arc::new(PipeListener::new(accepted));
-    let _server = serve(listener, cluster, Conversations::new(backends, host, Limits::default()));
-    let asked = |request_id, user: &str, system| ForwardRequest {
-        request_id,
-        user_id: user.to_owned(),
-        system,
-        correlation_id: vec![7; 16].into(),
-        conversation_id: ConversationId([7; 16]).to_string(),
-        client_msg_id: format!("m{request_id}"),
-        change: Some(stonechat_proto::node::v1::forward_request::Change::Rename(
-            "Crew".to_owned(),
-        )),
-        ..ForwardRequest::default()
-    };
-    let requests = vec![asked(1, "", false), asked(2, "ada", false), asked(3, "", true)];
-    let answers = over_a_line(&pipes, requests).await;
-    let reasons: Vec<String> = answers
-        .into_iter()
-        .map(|answer| match answer {
-            Some(Outcome::Refusal(refusal)) => {
-                assert_eq!(refusal.effect(), stonechat_proto::v1::Effect::NotDone);
-                format!("{:?}", refusal.reason())
-            }
-            other => panic!("an answer to what cannot be done: {other:?}"),
-        })
-        .collect();
-    assert!(reasons[0].contains("Unavailable"), "{reasons:?}");
-    // Whoever is named is asked for a conversation that is not there.
-    assert!(
-        reasons[1..].iter().all(|reason| !reason.contains("Unavailable")),
-        "{reasons:?}"
-    );
-}
-
-/// The answers to requests, in their order.
-async fn over_a_line(
-    pipes: &tokio::sync::mpsc::Sender<tokio::io::DuplexStream>,
-    requests: Vec<ForwardRequest>,
-) -> Vec<Option<Outcome>> {
-    use stonechat_proto::node::v1::forward_service_client::ForwardServiceClient;
-    let (here, there) = tokio::io::duplex(64 * 1024);
-    pipes.send(there).await.expect("a door");
-    let mut here = Some(hyper_util::rt::TokioIo::new(here));
-    let connector = tower::service_fn(move |_| {
-        let io = here.take().ok_or_else(|| std::io::Error::other("one connection"));
-        async move { io }
-    });
-    let endpoint = tonic::transport::Endpoint::from_static("http://node");
-    let channel = endpoint.connect_with_connector(connector).await.expect("a line");
-    let count = requests.len();
-    let mut client = ForwardServiceClient::new(channel);
-    let answers = client.forward(tokio_stream::iter(requests)).await.expect("a line");
-    let mut answers = answers.into_inner();
-    let mut found = BTreeMap::new();
-    while let Ok(Some(answer)) = answers.message().await {
-        found.insert(answer.request_id, answer.outcome);
-    }
-    assert_eq!(found.len(), count);
-    found.into_values().collect()
 }

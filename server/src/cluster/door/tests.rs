@@ -1,8 +1,12 @@
-//! What the door for nodes holds against: silence, crowds, and its own end.
+//! What the door for nodes holds against: silence, crowds, its own end, and what a node of the release before asks for.
 
 use std::time::Duration;
 
 use stonechat_host::{Host, PipeListener, TcpConnector};
+use stonechat_proto::node::v1::ForwardRequest;
+use stonechat_proto::node::v1::forward_request::Change;
+use stonechat_proto::node::v1::forward_response::Outcome;
+use stonechat_proto::node::v1::forward_service_client::ForwardServiceClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 
@@ -10,6 +14,7 @@ use super::*;
 use crate::bus::NodeRecord;
 use crate::bus::embedded::EmbeddedBus;
 use crate::conversation::{Backends, Limits};
+use crate::domain::ConversationId;
 use crate::storage::memory::MemoryStore;
 use crate::storage::memory::directory::MemoryDirectory;
 
@@ -51,6 +56,29 @@ impl Door {
         here.write_all(said).await.expect("written");
         self.pipes.send(there).await.expect("a door");
         here
+    }
+
+    /// The answers to requests, in their order.
+    async fn over_a_line(&self, requests: Vec<ForwardRequest>) -> Vec<Option<Outcome>> {
+        let (here, there) = tokio::io::duplex(64 * 1024);
+        self.pipes.send(there).await.expect("a door");
+        let mut here = Some(hyper_util::rt::TokioIo::new(here));
+        let connector = tower::service_fn(move |_| {
+            let io = here.take().ok_or_else(|| std::io::Error::other("one connection"));
+            async move { io }
+        });
+        let endpoint = tonic::transport::Endpoint::from_static("http://node");
+        let channel = endpoint.connect_with_connector(connector).await.expect("a line");
+        let count = requests.len();
+        let mut client = ForwardServiceClient::new(channel);
+        let answers = client.forward(tokio_stream::iter(requests)).await.expect("a line");
+        let mut answers = answers.into_inner();
+        let mut found = std::collections::BTreeMap::new();
+        while let Ok(Some(answer)) = answers.message().await {
+            found.insert(answer.request_id, answer.outcome);
+        }
+        assert_eq!(found.len(), count);
+        found.into_values().collect()
     }
 }
 
@@ -128,4 +156,39 @@ async fn its_end_ends_connections() {
     closed(here).await;
     assert!(started.elapsed().is_zero());
     assert!(pipes.is_closed(), "nobody is accepted any more");
+}
+
+/// I11, and nodes of two releases: what the one before asks for the system comes without a name. It is refused for certain, so
+/// that it does it itself; and its next append on the same line is done as before.
+#[tokio::test]
+async fn i11_an_old_nodes_request_for_the_system_is_refused_for_certain() {
+    let door = Door::open();
+    let asked = |request_id, user: &str, system| ForwardRequest {
+        request_id,
+        user_id: user.to_owned(),
+        system,
+        correlation_id: vec![7; 16].into(),
+        conversation_id: ConversationId([7; 16]).to_string(),
+        client_msg_id: format!("m{request_id}"),
+        change: Some(Change::Rename("Crew".to_owned())),
+        ..ForwardRequest::default()
+    };
+    let requests = vec![asked(1, "", false), asked(2, "ada", false), asked(3, "", true)];
+    let answers = door.over_a_line(requests).await;
+    let reasons: Vec<String> = answers
+        .into_iter()
+        .map(|answer| match answer {
+            Some(Outcome::Refusal(refusal)) => {
+                assert_eq!(refusal.effect(), stonechat_proto::v1::Effect::NotDone);
+                format!("{:?}", refusal.reason())
+            }
+            other => panic!("an answer to what cannot be done: {other:?}"),
+        })
+        .collect();
+    assert!(reasons[0].contains("Unavailable"), "{reasons:?}");
+    // Whoever is named is asked for a conversation that is not there.
+    assert!(
+        reasons[1..].iter().all(|reason| !reason.contains("Unavailable")),
+        "{reasons:?}"
+    );
 }
