@@ -8,6 +8,7 @@ use super::super::{Check, Status, examine};
 use super::{Bed, bed, broken, worst};
 use crate::config::Config;
 use crate::storage::contract::services::{CQL, Database, REDIS, REDIS_CLUSTER, service, unique};
+use crate::storage::sql::PostgresDirectory;
 
 /// Settings of a node on all services, with a database and a keyspace of its own.
 struct OnServices {
@@ -41,17 +42,10 @@ fn found<'a>(checks: &'a [Check], name: &str) -> &'a Check {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn healthy_services_pass_before_the_first_start_and_after_it() {
-    let Some(OnServices {
-        config,
-        database: _database,
-        _folder,
-    }) = on_services().await
-    else {
-        return;
-    };
-    let first = examine(&config, &Host::system()).await;
+    let Some(on) = on_services().await else { return };
+    let first = examine(&on.config, &Host::system()).await;
     assert_ne!(worst(&first), Status::Fail, "{first:#?}");
-    let again = examine(&config, &Host::system()).await;
+    let again = examine(&on.config, &Host::system()).await;
     assert_ne!(worst(&again), Status::Fail, "{again:#?}");
     for service in ["postgres", "cql"] {
         let schema = format!("schema of {service}");
@@ -85,21 +79,14 @@ async fn healthy_services_pass_before_the_first_start_and_after_it() {
 /// D14: a clock that is off by more than the setting allows fails at every service.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d14_a_clock_that_is_off_fails() {
-    let Some(OnServices {
-        config,
-        database: _database,
-        _folder,
-    }) = on_services().await
-    else {
-        return;
-    };
+    let Some(on) = on_services().await else { return };
     let clock = Arc::new(ShiftedClock::default());
     clock.shift(2_000);
     let host = Host {
         clock,
         ..Host::system()
     };
-    let checks = examine(&config, &host).await;
+    let checks = examine(&on.config, &host).await;
     for name in ["clock of postgres", "clock of redis", "clock of cql"] {
         let check = broken(&checks, name, Status::Fail);
         assert!(
@@ -126,6 +113,17 @@ async fn rights_that_are_missing_fail_with_advice() {
     let checks = examine(&config, &Host::system()).await;
     let rights = broken(&checks, "rights in postgres", Status::Fail);
     assert!(rights.advice.contains("GRANT CREATE"), "{rights:?}");
+    // Who may make tables, but not use those that another user made.
+    let owner = PostgresDirectory::open(&database.url(), 2).await.expect("opens");
+    owner.close().await;
+    assert!(database.run_inside(&format!("grant create on schema public to {guest}")));
+    let checks = examine(&config, &Host::system()).await;
+    let rights = broken(&checks, "rights in postgres", Status::Fail);
+    assert!(
+        rights.found.contains("users") && rights.advice.contains("GRANT ALL"),
+        "{rights:?}"
+    );
+    assert!(database.run_inside(&format!("revoke create on schema public from {guest}")));
     assert!(database.run(&format!("drop role {guest}")));
 }
 

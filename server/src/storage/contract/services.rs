@@ -64,10 +64,19 @@ impl Database {
 
     /// A statement at the server; whether it was done.
     pub(crate) fn run(&self, statement: &str) -> bool {
-        let mut psql = std::process::Command::new("psql");
-        let status = psql.args([&self.server, "-qc", statement]).status();
-        status.expect("psql is installed").success()
+        run(&self.server, statement)
     }
+
+    /// A statement in the database; whether it was done.
+    pub(crate) fn run_inside(&self, statement: &str) -> bool {
+        run(&self.url(), statement)
+    }
+}
+
+fn run(url: &str, statement: &str) -> bool {
+    let mut psql = std::process::Command::new("psql");
+    let status = psql.args([url, "-qc", statement]).status();
+    status.expect("psql is installed").success()
 }
 
 impl Drop for Database {
