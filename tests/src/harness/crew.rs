@@ -162,6 +162,22 @@ impl Crew {
         assert!(heard.is_ok(), "{within:?} and not at the head: I5");
     }
 
+    /// SIGKILL of each node in turn, under load, the one of the reader last; each starts again.
+    ///
+    /// # Panics
+    /// What was sent is not with the reader within so long.
+    pub async fn outlives_each_node(&mut self, fleet: &mut Fleet, reader: &mut RawSession, within: Duration) {
+        for victim in (0..fleet.nodes.len()).rev() {
+            self.burst(fleet).await;
+            fleet.nodes[victim].server.kill().await;
+            self.answers().await;
+            if victim > 0 {
+                self.hears_all(&fleet.nodes[0], reader, within).await;
+            }
+            fleet.nodes[victim].server.restart(None).await;
+        }
+    }
+
     /// After all is well again: everything is acknowledged, in the log once, with everybody, and nothing that anybody saw
     /// contradicts a promise.
     ///

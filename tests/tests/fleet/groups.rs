@@ -64,16 +64,6 @@ async fn i1_i5_a_large_group_outlives_its_owners() {
     crew.burst(&fleet).await;
     crew.answers().await;
     assert!(told_at_once(&fleet).await > 0, "nothing went to all gateways at once");
-    for victim in [1, 2] {
-        crew.burst(&fleet).await;
-        fleet.nodes[victim].server.kill().await;
-        crew.answers().await;
-        crew.hears_all(&fleet.nodes[0], &mut reader, VISIBLE_WITHIN).await;
-        fleet.nodes[victim].server.restart(None).await;
-    }
-    crew.burst(&fleet).await;
-    fleet.nodes[0].server.kill().await;
-    crew.answers().await;
-    fleet.nodes[0].server.restart(None).await;
+    crew.outlives_each_node(&mut fleet, &mut reader, VISIBLE_WITHIN).await;
     crew.judge(&mut fleet).await;
 }

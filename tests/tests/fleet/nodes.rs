@@ -31,17 +31,7 @@ async fn i1_i2_killed_nodes_take_nothing_with_them() {
     let mut reader = crew.reader(&fleet.nodes[0], "phone").await;
     let welcome = reader.welcome(PATIENCE).await;
     assert_eq!(welcome.durability(), v1::Durability::Quorum);
-    for victim in [1, 2] {
-        crew.burst(&fleet).await;
-        fleet.nodes[victim].server.kill().await;
-        crew.answers().await;
-        crew.hears_all(&fleet.nodes[0], &mut reader, VISIBLE_WITHIN).await;
-        fleet.nodes[victim].server.restart(None).await;
-    }
-    crew.burst(&fleet).await;
-    fleet.nodes[0].server.kill().await;
-    crew.answers().await;
-    fleet.nodes[0].server.restart(None).await;
+    crew.outlives_each_node(&mut fleet, &mut reader, VISIBLE_WITHIN).await;
     crew.judge(&mut fleet).await;
 }
 
