@@ -1,7 +1,7 @@
 //! Several nodes on the same stores: which there are, who owns a conversation, and appends on their way to the owner.
 //!
-//! `view` keeps the list of nodes, `clock` compares their clocks, `link` is the line to one of them, `service` the other end of it, behind the `door`. Nothing here is needed for
-//! safety: nodes that disagree lose compare-and-sets and time.
+//! `view` keeps the list of nodes, `clock` compares their clocks, `link` is the line to one of them, `service` the other end of
+//! it, behind the `door`. Nothing here is needed for safety: nodes that disagree lose compare-and-sets and time.
 
 mod clock;
 mod door;

@@ -37,10 +37,10 @@ impl Default for Limits {
 
 /// Commands that wait for one conversation's actor: four full batches, so that a batch is always ready when one returns.
 pub(super) const QUEUE_MAX: usize = 256;
-/// Bytes of what waits for one conversation's actor: sixteen full commits, or as many of the longest texts as commands may be.
+/// Bytes of what waits for one conversation's actor: sixteen full commits.
 pub(super) const QUEUE_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes of what waits for all actors of a node: a second's work of a node that stores 10,000 of the longest texts, and far
-/// below the memory of a machine that does.
+/// Bytes of what waits for all actors of a node: 16,000 of the longest texts, and far below the memory of a machine that
+/// stores so many in a second.
 pub(super) const WAITING_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Entries of one group commit (D22: larger ones make conditional batches slow).
 pub(super) const BATCH_ENTRIES_MAX: usize = 64;

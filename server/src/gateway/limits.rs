@@ -106,7 +106,7 @@ pub const CLOSE_GRACE: Duration = Duration::from_secs(5);
 pub const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// Pause after the store could not answer a session's read.
 pub const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// How far reconnects are spread when a node drains or fails: with what a client then needs, all are back within 5 s (F17).
+/// How far reconnects are spread when a node drains or fails: below the 5 s in which clients shall be back (F17).
 pub const RECONNECT_SPREAD_MS: u64 = 4_000;
 
 // What a session keeps.
