@@ -46,6 +46,14 @@ async fn node(options: &RedisOptions) -> RedisBus {
     node_at(options, 0).await
 }
 
+/// A node that hears all that goes to every gateway. Before that its users are told, rightly, that they may have missed
+/// something, and a cluster's servers confirm one after the other.
+async fn listening(options: &RedisOptions) -> RedisBus {
+    let node = node(options).await;
+    until("hears all channels", || async { node.fleet.topics.all_confirmed() }).await;
+    node
+}
+
 /// The clock of a machine that is off by so many milliseconds.
 struct Off(i64);
 
@@ -66,7 +74,7 @@ async fn node_at(options: &RedisOptions, off_ms: i64) -> RedisBus {
 
 async fn contract_bus(variable: &str, cluster: bool) -> Option<Arc<dyn Bus>> {
     let addresses = service(variable)?;
-    Some(Arc::new(node(&options(&addresses, cluster)).await))
+    Some(Arc::new(listening(&options(&addresses, cluster)).await))
 }
 
 crate::bus_contract!(single, async || contract_bus(REDIS, false).await);

@@ -193,6 +193,12 @@ impl Topics {
         lock(&self.0).lost(topic);
     }
 
+    /// Whether Redis confirmed everything that is subscribed here, so that nobody is told of a start that comes late.
+    #[cfg(test)]
+    pub(super) fn all_confirmed(&self) -> bool {
+        lock(&self.0).joined.values().all(|joined| joined.confirmed)
+    }
+
     /// Topics that somebody here wants, of these.
     pub(super) fn wanted(&self, which: impl Fn(&Topic) -> bool) -> Vec<Topic> {
         let map = lock(&self.0);

@@ -1,6 +1,6 @@
 //! Large groups on two nodes: one publish for all of their gateways.
 
-use super::{Event, LONG, each_redis, next, next_number, node, numbered, until, user};
+use super::{Event, LONG, each_redis, listening, next, next_number, numbered, until, user};
 use crate::bus::redis::names::partition_of;
 use crate::bus::redis::{RedisBus, RedisOptions};
 use crate::bus::{Bus, NodeRecord, Topic};
@@ -26,13 +26,15 @@ pub(super) fn record(name: &str, hears_groups: bool) -> NodeRecord {
 
 /// Two nodes that know of each other, and hear what goes to all gateways.
 pub(super) async fn acquainted(options: &RedisOptions) -> (RedisBus, RedisBus) {
-    let (here, there) = (node(options).await, node(options).await);
+    let (here, there) = (listening(options).await, listening(options).await);
     here.announce_node(&record("here", true), LONG).await;
     there.announce_node(&record("there", true), LONG).await;
+    // Nobody but these hears of it, also not late.
+    let nobody: Vec<UserId> = (0..MEMBERS).map(|number| user(&format!("nobody{number}"))).collect();
     until("both hear", || async {
         assert_eq!(here.nodes().await.map(|nodes| nodes.len()), Some(2));
         there.nodes().await;
-        let hear = async |bus: &RedisBus| bus.publish_to_users(&members(), numbered(0)).await.is_none();
+        let hear = async |bus: &RedisBus| bus.publish_to_users(&nobody, numbered(0)).await.is_none();
         hear(&here).await && hear(&there).await
     })
     .await;

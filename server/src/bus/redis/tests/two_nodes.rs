@@ -1,6 +1,6 @@
 //! Two nodes on one Redis.
 
-use super::{Event, each_redis, next, next_number, node, node_at, numbered, record, session, until, user};
+use super::{Event, each_redis, listening, next, next_number, node_at, numbered, record, session, until, user};
 use crate::bus::redis::RedisOptions;
 use crate::bus::{Bus, SessionControl, StatusRecord, Topic};
 use crate::domain::{DeviceId, StreamName, UnixMillis};
@@ -8,7 +8,7 @@ use crate::domain::{DeviceId, StreamName, UnixMillis};
 #[tokio::test]
 async fn events_cross_nodes_in_order_and_all_subscribers_are_counted() {
     for options in each_redis() {
-        let (here, there) = (node(&options).await, node(&options).await);
+        let (here, there) = (listening(&options).await, listening(&options).await);
         let topic = Topic::User(user("ada"));
         let mut one = there.subscribe(topic.clone()).await;
         assert_eq!(here.publish(&topic, numbered(0)).await, 1);
@@ -40,7 +40,7 @@ async fn events_cross_nodes_in_order_and_all_subscribers_are_counted() {
 #[tokio::test]
 async fn many_users_are_published_to_over_all_nodes() {
     for options in each_redis() {
-        let (here, there) = (node(&options).await, node(&options).await);
+        let (here, there) = (listening(&options).await, listening(&options).await);
         let users: Vec<_> = (0..600).map(|number| user(&format!("u{number}"))).collect();
         let mut subscriptions = Vec::new();
         for user in users.iter().step_by(2) {
@@ -67,7 +67,7 @@ fn replaced(by: &str) -> Event {
 #[tokio::test]
 async fn who_replaces_whom_is_heard_in_one_order_everywhere() {
     for options in each_redis() {
-        let (here, there) = (node(&options).await, node(&options).await);
+        let (here, there) = (listening(&options).await, listening(&options).await);
         let topic = Topic::User(user("ada"));
         let (mut one, mut two) = (
             here.subscribe(topic.clone()).await,
@@ -90,7 +90,7 @@ async fn who_replaces_whom_is_heard_in_one_order_everywhere() {
 #[tokio::test]
 async fn a_frame_reaches_its_session_on_another_node() {
     for options in each_redis() {
-        let (here, there) = (node(&options).await, node(&options).await);
+        let (here, there) = (listening(&options).await, listening(&options).await);
         let topic = Topic::Session(session("0f.phone:1"));
         let mut control = there.subscribe(topic.clone()).await;
         let frames = vec![bytes::Bytes::from_static(b"frame")];
@@ -106,7 +106,7 @@ async fn a_frame_reaches_its_session_on_another_node() {
 #[tokio::test]
 async fn statuses_are_seen_elsewhere_and_go_with_the_lease_of_their_gateway() {
     for options in each_redis() {
-        let (here, there) = (node(&options).await, node(&options).await);
+        let (here, there) = (listening(&options).await, listening(&options).await);
         let ada = user("ada");
         here.set_status(&ada, &session("s1"), record("g1")).await;
         there.set_status(&ada, &session("s2"), record("g2")).await;
@@ -134,7 +134,7 @@ async fn statuses_are_seen_elsewhere_and_go_with_the_lease_of_their_gateway() {
 async fn a_flushed_redis_is_told_again() {
     let one: Option<RedisOptions> = each_redis().into_iter().next();
     let Some(options) = one else { return };
-    let here = node(&options).await;
+    let here = listening(&options).await;
     let ada = user("ada");
     here.set_status(&ada, &session("s1"), record("g1")).await;
     for key in [here.fleet.names.lease("g1"), here.fleet.names.statuses(&ada)] {

@@ -104,6 +104,19 @@ async fn damage_before_a_later_batch_is_damage() {
     }
 }
 
+/// The commit that makes the store was durable before the folder became one: a cut within it is no torn tail.
+#[tokio::test]
+async fn a_cut_in_the_first_commit_of_a_store_is_damage() {
+    let (_folder, engine) = engine_folder().await;
+    let (whole, ends) = (used(&engine), batch_ends(&engine.join("0.jnl")));
+    for length in 1..usize::try_from(ends[0]).expect("small") {
+        let cut = &whole[..length];
+        fs::write(engine.join("0.jnl"), cut).expect("written");
+        assert!(is_damaged(check(&engine, Acked::UpTo(1))), "cut at {length}");
+        assert_eq!(fs::read(engine.join("0.jnl")).expect("readable"), cut, "nothing is cut");
+    }
+}
+
 /// A journal that has a successor was synced before it: it has no torn tail.
 #[tokio::test]
 async fn sealed_journals_must_be_whole_and_follow_each_other() {
