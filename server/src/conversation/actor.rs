@@ -441,14 +441,32 @@ impl Actor {
     }
 
     async fn send_receipts(&mut self) {
-        if self.moved.since().is_some() && !self.core.owns(self.state.id) {
-            // The owner appends, and may have removed somebody who must not hear of it (I7).
-            let _late = self.reload().await;
-        }
         let moved = self.moved.take();
-        if !moved.is_empty() && !self.state.blocked {
-            receipts::send_moved(&self.core.backends, &self.state, &moved).await;
+        if moved.is_empty() {
+            return;
         }
+        self.look_for_block().await;
+        if self.state.blocked {
+            return;
+        }
+        // Without it they are told when they next move.
+        if let Some(state) = self.present().await {
+            receipts::send_moved(&self.core.backends, &state, &moved).await;
+        }
+    }
+
+    /// The conversation as of the log's head, with its members: whoever owns it appends, and may have removed somebody who
+    /// must not hear of what comes (I7). `None` when that cannot be known now.
+    async fn present(&mut self) -> Option<Arc<State>> {
+        if self.core.owns(self.state.id) {
+            return Some(Arc::clone(&self.state));
+        }
+        let head = self.core.backends.log.head(self.state.id).await.ok()??;
+        if let Some(state) = self.state.at(head) {
+            return Some(state);
+        }
+        self.reload().await.ok()?;
+        self.state.at(head)
     }
 }
 

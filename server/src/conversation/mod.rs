@@ -51,7 +51,7 @@ use self::state::{State, directory_refusal, not_read, read_refusal, unavailable}
 use crate::bus::{Bus, Event};
 use crate::domain::authorization::Action;
 use crate::domain::{ConversationId, CorrelationId, Kind, Reason, Refusal, UserId};
-use crate::storage::{Directory, Durability, Head, Markers, MessageLog};
+use crate::storage::{Directory, Durability, Markers, MessageLog};
 use crate::telemetry::meters::{Held, Shed, meters};
 use crate::telemetry::traces::{Stage, within};
 
@@ -269,25 +269,14 @@ impl Conversations {
         let state = self.core.state(id).await?;
         let head = self.core.backends.log.head(id).await.map_err(read_refusal)?;
         let head = head.unwrap_or(state.head);
-        if head.seq <= state.head.seq {
+        if let Some(state) = state.at(head) {
             return Ok(state);
-        }
-        if head.epoch == state.head.epoch {
-            return Ok(with_head(&state, head));
         }
         // Whether it could shows in what is known then.
         let _reloaded = reload(&self.core.actor(id)?.commands).await;
-        let state = self.core.state(id).await?;
-        if state.head.seq >= head.seq {
-            return Ok(state);
-        }
-        if state.head.epoch == head.epoch {
-            return Ok(with_head(&state, head));
-        }
-        // The reload failed: with the members of before, who was removed meanwhile would read on (I7).
-        Err(unavailable(
-            "the members of the conversation cannot be read now; not done",
-        ))
+        // When it failed: with the members of before, who was removed meanwhile would read on (I7).
+        let unread = || unavailable("the members of the conversation cannot be read now; not done");
+        self.core.state(id).await?.at(head).ok_or_else(unread)
     }
 }
 
@@ -330,12 +319,4 @@ async fn reload(commands: &mpsc::Sender<Command>) -> Result<(), Refusal> {
         return Ok(());
     }
     reloaded.await.unwrap_or(Ok(()))
-}
-
-/// Membership is the same, only entries were added: no reload is needed to read them.
-fn with_head(state: &Arc<State>, head: Head) -> Arc<State> {
-    Arc::new(State {
-        head,
-        ..State::clone(state)
-    })
 }

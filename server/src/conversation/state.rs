@@ -41,6 +41,20 @@ impl State {
         self.roster.members().map(member).collect()
     }
 
+    /// The same as of a head of the log, for reading; `None` when the members changed up to there, so that it must be loaded.
+    pub(super) fn at(self: &Arc<Self>, head: Head) -> Option<Arc<Self>> {
+        if head.seq <= self.head.seq {
+            return Some(Arc::clone(self));
+        }
+        let same_members = head.epoch == self.head.epoch;
+        same_members.then(|| {
+            Arc::new(Self {
+                head,
+                ..Self::clone(self)
+            })
+        })
+    }
+
     /// Takes in an appended entry.
     pub(super) fn apply(&mut self, entry: &Entry) {
         if entry.body.changes_membership() {

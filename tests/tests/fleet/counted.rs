@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use stonechat_proto::v1;
 use stonechat_proto::v1::message_service_client::MessageServiceClient;
-use stonechat_tests::harness::{Acks, Bench, Claims, Fleet, Hello, PATIENCE, RawSession, Role, history_after};
+use stonechat_proto::v1::server_frame::Body;
+use stonechat_tests::harness::{
+    Acks, Bench, Claims, Fleet, Hello, Observed, PATIENCE, RawSession, Role, history_after,
+};
 
 /// What is asked of the services by one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,9 @@ const CQL_OF_NEWS: u64 = 2;
 /// Those of a page of the log: its head, for who may read how far, the head once more where the page is read, and up to
 /// [`ROWS_PER_REQUEST`] entries.
 const CQL_OF_PAGE: u64 = 3;
+/// Those of a gateway for the acks of a 1:1 message: for each of two devices the head, for what may be acknowledged, and the
+/// marker; for the tick the head, for who may hear it, and the markers of both, a request each. Ticks of both acks may come apart.
+const CQL_OF_ACKS: u64 = 2 * 2 + 2 * 3;
 /// Entries that one request reads.
 const ROWS_PER_REQUEST: u32 = 64;
 
@@ -173,6 +179,40 @@ async fn r3_a_hello_costs_what_is_new_at_the_real_services() {
         "the directory is asked for each conversation"
     );
     assert_eq!(costs[2].redis, costs[1].redis, "redis is asked for each conversation");
+}
+
+/// Waits until a sender was told that everybody else has an entry.
+async fn told_delivered(session: &mut RawSession, seq: u64) {
+    let has = |body: &Body| matches!(body, Body::ReceiptsMoved(moved) if moved.delivered_to_all_seq >= seq);
+    let told = |seen: &Observed| seen.events.iter().any(has);
+    session.until("the tick", PATIENCE, told).await;
+}
+
+/// P14: what a gateway asks of the services for a message between two of its users, their acks and the tick, does not grow with
+/// what was said before.
+#[tokio::test]
+async fn a_message_through_a_gateway_costs_the_same_however_long_the_talk() {
+    let Some(mut fleet) = Fleet::start(&[Role::Gateway, Role::Core]).await else {
+        return;
+    };
+    let bench = &mut fleet.nodes[0];
+    let room = bench.direct("alice", "bob").await;
+    let (mut alice, _bob) = (bench.open("alice", "phone").await, bench.open("bob", "phone").await);
+    let mut costs = Vec::new();
+    for earlier in [3, 100] {
+        for number in 0..earlier {
+            let seq = fleet.nodes[0].send(&mut alice, &room, &format!("m{number}")).await;
+            told_delivered(&mut alice, seq).await;
+        }
+        let found = cost(&fleet, async || {
+            let seq = fleet.nodes[0].send(&mut alice, &room, "counted").await;
+            told_delivered(&mut alice, seq).await;
+        });
+        costs.push(found.await);
+        println!("a message after {earlier} others: {:?}", costs.last());
+    }
+    assert_eq!(costs[0], costs[1]);
+    assert!(costs[0].cql <= CQL_OF_ACKS && costs[0].sql == 0, "{:?}", costs[0]);
 }
 
 /// A page of history is read from one partition, whatever is on it.
