@@ -15,44 +15,35 @@ use crate::domain::{ConversationId, Counted, DeviceId, MarkerSet, Ordinal, Reaso
 use crate::storage::{InboxHead, MarkerRaise, PageLimit, SettingsPatch};
 
 impl Conversations {
-    /// The caller's device has stored everything up to a seq, in each of several conversations: raises its positions and the
-    /// user's delivered markers in one write, and tells the others. Durable when it returns; the results are in the order
-    /// asked.
+    /// The caller's device has stored everything up to a seq that it was delivered, in each of several conversations: raises its
+    /// positions and the user's delivered markers in one write, and tells the others. Durable when it returns; the results are
+    /// in the order asked. That each seq was delivered is the caller's word: what was sent is in the log, so its head is not
+    /// read again for every ack.
     ///
     /// # Errors
-    /// For each: `BeyondHead` above the head; markers not available: acknowledging again is harmless.
+    /// For each: conversations that are not the caller's; markers not available: acknowledging again is harmless.
     pub async fn acknowledge(&self, caller: &Caller, acks: &[(ConversationId, Seq)]) -> Vec<Result<(), Refusal>> {
-        let checks = acks.iter().map(|(id, seq)| self.markable(caller, *id, *seq));
+        let checks = acks.iter().map(|(id, _)| self.may_mark(caller, *id));
         let checked = futures_util::future::join_all(checks).await;
         let allowed = acks.iter().zip(&checked).filter(|(_, checked)| checked.is_ok());
-        let raises: Vec<_> = allowed
-            .map(|((id, seq), _)| {
-                let delivered = MarkerSet {
-                    delivered: *seq,
-                    ..MarkerSet::default()
-                };
-                (*id, delivered)
-            })
-            .collect();
+        let raises: Vec<_> = allowed.map(|((id, seq), _)| (*id, delivered_up_to(*seq))).collect();
         let raised = match require_user(caller) {
             Ok(user) => self.raise(user, caller.device.as_ref(), &raises).await.map(drop),
             Err(refusal) => Err(refusal),
         };
-        let outcome = |checked: Result<_, Refusal>| checked.and_then(|_| raised.clone());
+        let outcome = |checked: Result<_, Refusal>| checked.and_then(|()| raised.clone());
         checked.into_iter().map(outcome).collect()
     }
 
-    /// As [`Self::acknowledge`], and answers with the markers.
+    /// The caller's device has everything up to a seq, by its own account. Answers with the markers.
     ///
     /// # Errors
-    /// As [`Self::acknowledge`].
+    /// `BeyondHead` above the head; markers not available: marking again is harmless.
     pub async fn mark_delivered(&self, caller: &Caller, id: ConversationId, seq: Seq) -> Result<OwnMarkers, Refusal> {
-        self.acknowledge(caller, &[(id, seq)])
-            .await
-            .into_iter()
-            .collect::<Result<(), _>>()?;
-        let user = require_user(caller)?;
-        self.own_markers(user, id).await
+        let (_, user) = self.markable(caller, id, seq).await?;
+        let raises = [(id, delivered_up_to(seq))];
+        self.raise(&user, caller.device.as_ref(), &raises).await?;
+        self.own_markers(&user, id).await
     }
 
     /// The caller's user has read everything up to `seq`, and so has received it. `private` keeps it from the others.
@@ -149,6 +140,16 @@ impl Conversations {
                 Vec::new()
             },
         })
+    }
+
+    /// Checks that the caller may move markers there, wherever to.
+    async fn may_mark(&self, caller: &Caller, id: ConversationId) -> Result<(), Refusal> {
+        let known = self.core.state(id).await?;
+        // Only a refusal needs the newest members.
+        match check_marker(&known, caller) {
+            Ok(()) => Ok(()),
+            Err(_) => check_marker(&*self.fresh_state(id).await?, caller),
+        }
     }
 
     /// Checks that the caller may move markers there to `seq`.
@@ -281,9 +282,20 @@ pub(super) fn require_user(caller: &Caller) -> Result<&UserId, Refusal> {
         .ok_or_else(|| Refusal::forbidden("only a user can do this; nothing was done"))
 }
 
-fn check_mark(state: &State, caller: &Caller, seq: Seq) -> Result<(), Refusal> {
+fn delivered_up_to(seq: Seq) -> MarkerSet {
+    MarkerSet {
+        delivered: seq,
+        ..MarkerSet::default()
+    }
+}
+
+fn check_marker(state: &State, caller: &Caller) -> Result<(), Refusal> {
     state.authorize(&caller.actor, Action::See)?;
-    state.authorize(&caller.actor, Action::Mark)?;
+    state.authorize(&caller.actor, Action::Mark)
+}
+
+fn check_mark(state: &State, caller: &Caller, seq: Seq) -> Result<(), Refusal> {
+    check_marker(state, caller)?;
     let head = state.readable_head(&caller.actor);
     if seq > head && rule_holds("marks_end_at_the_head") {
         let message = format!("seq {seq} is above the head {head}; nothing was marked");

@@ -8,7 +8,7 @@ use stonechat_host::Host;
 use stonechat_proto::v1;
 use stonechat_proto::v1::conversation_service_client::ConversationServiceClient;
 
-use super::harness::{Peer, TestNode, appended, grounds, node_among, send};
+use super::harness::{Peer, TestNode, appended, grounds, node_among, send, until};
 use super::nodes::acquainted;
 use crate::bus::redis::{RedisBus, RedisOptions};
 use crate::bus::{Bus, Event};
@@ -67,9 +67,8 @@ impl Pair {
                 .map(|number| UserId::parse(&format!("nobody{number}")).expect("a user"))
                 .collect();
             let event = || Event::OwnRow(ConversationId([1; 16]));
-            while bus.publish_to_users(&users, event()).await.is_some() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            let hear = async || bus.publish_to_users(&users, event()).await.is_none();
+            until("both hear what goes to all gateways", hear).await;
         }
         Some(pair)
     }

@@ -290,6 +290,19 @@ impl TestNode {
     }
 }
 
+/// Far more than anything here takes on a busy machine: a frame that is later is lost.
+pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Waits until it holds.
+pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "never: {what}");
+}
+
 /// A client's side of a stream.
 pub(super) struct Peer {
     pub(super) frames: Option<mpsc::Sender<v1::ExchangeRequest>>,
@@ -325,7 +338,8 @@ impl Peer {
     }
 
     pub(super) async fn try_next(&mut self) -> Option<(u64, Reply)> {
-        let response = self.incoming.message().await.expect("no status")?;
+        let message = tokio::time::timeout(PATIENCE, self.incoming.message()).await;
+        let response = message.expect("a frame that did not come").expect("no status")?;
         let frame = response.frame.expect("a frame");
         Some((frame.request_id, frame.body.expect("a body")))
     }

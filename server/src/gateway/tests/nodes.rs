@@ -7,7 +7,7 @@ use std::time::Duration;
 use stonechat_host::{Clock, Host, ShiftedClock};
 use stonechat_proto::v1::server_frame::Body as Reply;
 
-use super::harness::{Peer, TestNode, appended, grounds, node_among, send};
+use super::harness::{Peer, TestNode, appended, grounds, node_among, send, until};
 use crate::bus::embedded::EmbeddedBus;
 use crate::bus::redis::{RedisBus, RedisOptions};
 use crate::config::{Config, Roles};
@@ -33,9 +33,10 @@ fn shared() -> Grounds {
 /// Waits until each node can hand appends to so many others.
 pub(super) async fn acquainted(nodes: &[(&TestNode, usize)]) {
     for (node, others) in nodes {
-        while node.handle.reachable_nodes() < *others {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until("they reach each other", async || {
+            node.handle.reachable_nodes() >= *others
+        })
+        .await;
     }
 }
 
@@ -210,13 +211,8 @@ async fn i8_a_node_that_drains_refuses_nobody_elsewhere() {
 
 /// Waits until a node is ready, or is not.
 async fn is_ready(node: &TestNode, ready: bool) {
-    let turned = async {
-        while node.handle.gateway().unready().is_none() != ready {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let turned = tokio::time::timeout(Duration::from_secs(60), turned).await;
-    assert!(turned.is_ok(), "never: ready is {ready}");
+    let what = format!("ready is {ready}");
+    until(&what, async || node.handle.gateway().unready().is_none() == ready).await;
 }
 
 /// D14: a node whose clock parts from the others' is not ready and hands what it owned to them; its streams go on and nothing is

@@ -8,7 +8,7 @@ use stonechat_proto::v1::server_frame::Body as Reply;
 use stonechat_proto::v1::session_service_client::SessionServiceClient;
 use tonic::Streaming;
 
-use super::harness::{TestNode, ack, grounds, node_on, send};
+use super::harness::{PATIENCE, TestNode, ack, grounds, node_on, send};
 use crate::bus::embedded::EmbeddedBus;
 use crate::conversation::tests::lying_log::gated;
 
@@ -38,7 +38,8 @@ impl Browser {
     }
 
     async fn next(&mut self) -> Option<Reply> {
-        let response = self.incoming.message().await.expect("no status")?;
+        let message = tokio::time::timeout(PATIENCE, self.incoming.message()).await;
+        let response = message.expect("a frame that did not come").expect("no status")?;
         response.frame.expect("a frame").body
     }
 
