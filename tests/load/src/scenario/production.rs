@@ -27,8 +27,9 @@ use crate::{Failure, Outcome};
 
 /// Senders that wait for the log at a time.
 const SENDERS: u64 = 64;
-/// Messages a second of the 1:1 runs: below what one CQL server on the bench's own machine takes.
-const STEADY_PER_SECOND: u32 = 200;
+/// Messages a second of the 1:1 runs: well below what one CQL server on the bench's own machine takes, whose processors it
+/// shares with everybody else. Near that the wait is the server's queue.
+const STEADY_PER_SECOND: u32 = 50;
 /// Recipients of a publish.
 const RECIPIENTS: usize = 500;
 
@@ -203,11 +204,11 @@ async fn recipient(bus: &RedisBus, users: &[UserId], rounds: u64) -> Outcome<(f6
     Ok((micros / (rounds as usize * users.len()) as f64, publishes))
 }
 
-async fn direct(context: &Context, server: &Server) -> Outcome<Measured> {
+async fn direct(context: &Context, server: &Server, pace: Talk) -> Outcome<Measured> {
     let people = Population::of(server)?.pairs("direct", context.size(20, 3)).await?;
     let people: Vec<_> = people.into_iter().flatten().collect();
     let devices = open_all(server, &people, Way::Native).await?;
-    let (measured, _devices) = talk(context, server, devices, Talk::Rate(STEADY_PER_SECOND)).await?;
+    let (measured, _devices) = talk(context, server, devices, pace).await?;
     Ok(measured)
 }
 
@@ -216,14 +217,15 @@ async fn roles(context: &mut Context, services: &Services) -> Outcome<()> {
     let embedded = context
         .server(Kind::Stonechat, &["--conversation-entries-per-second", "100000"])
         .await?;
-    let alone = direct(context, &embedded).await?;
+    let alone = direct(context, &embedded, Talk::Rate(STEADY_PER_SECOND)).await?;
     embedded.kill().await?;
     let core = services.node(&context.binary, "core", None).await?;
     let gateway = services.node(&context.binary, "gateway", Some(&core)).await?;
     // A gateway hears of a core within a second.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let gateway = gateway.with_beside(core);
-    let fleet = direct(context, &gateway).await?;
+    let fleet = direct(context, &gateway, Talk::Rate(STEADY_PER_SECOND)).await?;
+    let full = direct(context, &gateway, Talk::Full).await?;
     let messages = fleet.answered.max(1) as f64;
     let core_ms = fleet.cpu_beside.as_secs_f64() * 1_000.0 / messages;
     let report = &mut context.report;
@@ -235,8 +237,15 @@ async fn roles(context: &mut Context, services: &Services) -> Outcome<()> {
     );
     row.beside(alone.cpu_ms_per_message());
     report.row("production", "CPU of the core per 1:1 message", "ms", core_ms);
-    report.latency("production", "embedded, ack at 200/s", &alone.counted.ack, None);
-    report.latency("production", "fleet, ack at 200/s", &fleet.counted.ack, None);
-    report.latency("production", "fleet, delivery at 200/s", &fleet.counted.delivery, None);
+    let per_second = full.answered as f64 / full.seconds;
+    report.row(
+        "production",
+        "fleet, durable 1:1 messages at saturation",
+        "1/s",
+        per_second,
+    );
+    report.latency("production", "embedded, ack at 50/s", &alone.counted.ack, None);
+    report.latency("production", "fleet, ack at 50/s", &fleet.counted.ack, None);
+    report.latency("production", "fleet, delivery at 50/s", &fleet.counted.delivery, None);
     Ok(())
 }
