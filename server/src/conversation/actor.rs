@@ -442,7 +442,7 @@ impl Actor {
 
     async fn send_receipts(&mut self) {
         let moved = self.moved.take();
-        if moved.is_empty() {
+        if moved.users.is_empty() {
             return;
         }
         self.look_for_block().await;
@@ -450,15 +450,16 @@ impl Actor {
             return;
         }
         // Without it they are told when they next move.
-        if let Some(state) = self.present().await {
-            receipts::send_moved(&self.core.backends, &state, &moved).await;
+        if let Some(state) = self.present(moved.up_to).await {
+            receipts::send_moved(&self.core.backends, &state, &moved.users).await;
         }
     }
 
-    /// The conversation as of the log's head, with its members: whoever owns it appends, and may have removed somebody who
-    /// must not hear of what comes (I7). `None` when that cannot be known now.
-    async fn present(&mut self) -> Option<Arc<State>> {
-        if self.core.owns(self.state.id) {
+    /// The conversation as of the log's head, with its members: another node may have appended, and removed somebody who must
+    /// not hear of what comes (I7). Who owns it and knows of everything up to a seq that was marked need not ask: what they do
+    /// not know yet, somebody who owned it before appended. `None` when it cannot be known now.
+    async fn present(&mut self, marked: Seq) -> Option<Arc<State>> {
+        if self.core.owns(self.state.id) && marked <= self.state.head.seq {
             return Some(Arc::clone(&self.state));
         }
         let head = self.core.backends.log.head(self.state.id).await.ok()??;

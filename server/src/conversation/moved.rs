@@ -10,12 +10,20 @@ use stonechat_host::monotonic;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::domain::UserId;
+use crate::domain::{Seq, UserId};
 
-/// Bounded by the roster: nobody else may mark.
+/// Whose markers moved.
+#[derive(Default)]
+pub(super) struct Marked {
+    /// Bounded by the roster: nobody else may mark.
+    pub(super) users: BTreeSet<UserId>,
+    /// The highest of their markers: the log has entries up to there at least.
+    pub(super) up_to: Seq,
+}
+
 #[derive(Default)]
 struct Waiting {
-    users: BTreeSet<UserId>,
+    marked: Marked,
     since: Option<Instant>,
 }
 
@@ -30,10 +38,11 @@ impl Moved {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A member's markers moved.
-    pub(super) fn note(&self, user: &UserId) {
+    /// A member's markers moved, up to a seq.
+    pub(super) fn note(&self, user: &UserId, up_to: Seq) {
         let mut waiting = self.lock();
-        waiting.users.insert(user.clone());
+        waiting.marked.users.insert(user.clone());
+        waiting.marked.up_to = waiting.marked.up_to.max(up_to);
         if waiting.since.is_none() {
             waiting.since = Some(monotonic());
             self.begun.notify_one();
@@ -51,7 +60,7 @@ impl Moved {
     }
 
     /// Who waits; from here on nobody does.
-    pub(super) fn take(&self) -> BTreeSet<UserId> {
-        std::mem::take(&mut *self.lock()).users
+    pub(super) fn take(&self) -> Marked {
+        std::mem::take(&mut *self.lock()).marked
     }
 }

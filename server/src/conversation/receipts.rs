@@ -199,7 +199,7 @@ impl Conversations {
             if after.delivered > before.delivered || after.read_public > before.read_public {
                 // Where no actor can be had it is only late: the next receipt sends the newest values.
                 if let Ok(actor) = self.core.actor(*id) {
-                    actor.moved.note(user);
+                    actor.moved.note(user, after.delivered.max(after.read_public));
                 }
             }
         }
@@ -329,20 +329,22 @@ pub(super) fn delay(state: &State) -> Duration {
     }
 }
 
-/// Tells the online members whose public markers moved and up to where everybody else has received and read.
+/// Tells the online members whose public markers moved and up to where everybody else has received and read. Nothing behind the
+/// state's head is told: who is a member there may be none any more (I7).
 pub(super) async fn send_moved(backends: &Backends, state: &State, moved: &BTreeSet<UserId>) {
     let members: Vec<UserId> = state.roster.members().map(|(user, _)| user.clone()).collect();
     let Ok(sets) = backends.markers.of_users(state.id, &members).await else {
         // Receipts are told again when they next move; nothing depends on this event.
         return;
     };
+    let head = state.head.seq;
     let (delivered, read) = minima(state, &members, &sets);
     let named: Vec<(UserId, Seq, Seq)> = members
         .iter()
         .zip(&sets)
         .filter(|(user, _)| moved.contains(user))
         .take(RECEIPTS_NAMED_MAX)
-        .map(|(user, set)| (user.clone(), set.delivered, set.read_public))
+        .map(|(user, set)| (user.clone(), set.delivered.min(head), set.read_public.min(head)))
         .collect();
     let event_for = |user: &UserId| {
         Event::Receipts(Arc::new(ReceiptsMoved {

@@ -10,6 +10,7 @@ pub mod directory;
 
 mod apply_log;
 mod apply_markers;
+mod closing;
 mod engine;
 mod fault;
 mod folder;
@@ -37,10 +38,12 @@ pub use writer::EXIT_WRITE_FAILED;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use stonechat_host::Host;
 use tokio::sync::oneshot;
 
+use self::closing::Closing;
 use self::engine::Engine;
 use self::fault::Fault;
 use self::folder::{Folder, Found};
@@ -51,11 +54,16 @@ use self::writer::Job;
 use super::markers::MarkerError;
 use crate::telemetry::meters::meters;
 
+/// The engine closes within this, or is left: it may be in the middle of writing a table of 16 MiB.
+const CLOSE_WITHIN: Duration = Duration::from_secs(20);
+
 /// Log and markers in a local folder.
 pub struct EmbeddedStore {
     jobs: Arc<Queue>,
     writer: Option<JoinHandle<()>>,
     engine: Arc<Engine>,
+    // Dropped behind it, so that this is what ends the engine.
+    _closing: Closing<Arc<Engine>>,
 }
 
 impl EmbeddedStore {
@@ -78,6 +86,7 @@ impl EmbeddedStore {
         Ok(Self {
             jobs,
             writer: Some(writer),
+            _closing: Closing::new(Arc::clone(&engine), CLOSE_WITHIN),
             engine,
         })
     }

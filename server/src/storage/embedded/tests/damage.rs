@@ -3,8 +3,10 @@
 //! `STONECHAT_DAMAGE_OFFSETS=10000 cargo test -p stonechat-server --lib damage` takes ten thousand places of each kind.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use stonechat_host::{Host, Random, SeededRandom};
 use tempfile::TempDir;
@@ -23,6 +25,48 @@ const ROUNDS: usize = 30;
 fn offsets() -> usize {
     let asked = std::env::var("STONECHAT_DAMAGE_OFFSETS").ok();
     asked.and_then(|text| text.parse().ok()).unwrap_or(1_000)
+}
+
+/// Ends the process, loudly, when a step takes longer than any should: a store that never opens or closes would otherwise hold
+/// its test, and everything behind it, for ever.
+struct Watchdog(mpsc::Sender<String>);
+
+impl Watchdog {
+    /// Far more than a step takes on a busy machine.
+    const PATIENCE: Duration = Duration::from_secs(120);
+
+    fn start() -> Self {
+        let (steps, heard) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut last = "the start".to_owned();
+            loop {
+                match heard.recv_timeout(Self::PATIENCE) {
+                    Ok(step) => last = step,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                    Err(mpsc::RecvTimeoutError::Timeout) => {
+                        // Not by a macro, whose output would be kept for a result that never comes.
+                        let _lost = writeln!(io::stderr(), "no end of: {last}\nthreads: {}", threads());
+                        std::process::abort();
+                    }
+                }
+            }
+        });
+        Self(steps)
+    }
+
+    fn step(&self, what: &str, done: &str) {
+        self.0.send(format!("{what}, after {done}")).expect("it listens");
+    }
+}
+
+/// What each thread of this process waits for, as far as the kernel tells.
+fn threads() -> String {
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let told = tasks.map(|task| {
+        let of = |file: &str| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        format!("\n  {} {} {}", of("comm").trim(), of("wchan"), of("syscall").trim())
+    });
+    told.collect()
 }
 
 /// A store that was closed, and what every commit acknowledged.
@@ -133,12 +177,14 @@ async fn acknowledged_data_that_is_damaged_is_never_lost_silently() {
     let master = master().await;
     let random = SeededRandom::new(0xF4);
     let mut refused = 0;
+    let watchdog = Watchdog::start();
     for _ in 0..offsets() {
         let copy = master.copy();
         let mut bytes = fs::read(journal(&copy)).expect("readable");
         let at = random_offset(&bytes, &random);
         let done = damage(&mut bytes, at, random.below(3), &random);
         fs::write(journal(&copy), &bytes).expect("written");
+        watchdog.step("opening and closing", &done);
         match EmbeddedStore::open(&data(&copy), &Host::system()) {
             Ok(store) => assert_eq!(master.state_of(&store).await, master.history.len() - 1, "{done}"),
             Err(error) => {
@@ -170,6 +216,7 @@ async fn with_acked_behind_all_before_the_damage_is_there_and_nothing_is_wrong()
     let master = master().await;
     let random = SeededRandom::new(0xF5);
     let (mut opened, mut refused) = (0, 0);
+    let watchdog = Watchdog::start();
     for _ in 0..offsets() {
         let copy = master.copy();
         drop(super::super::witness::Witness::open(&data(&copy), 1).expect("set back"));
@@ -183,16 +230,21 @@ async fn with_acked_behind_all_before_the_damage_is_there_and_nothing_is_wrong()
         };
         let done = damage(&mut bytes, at, random.below(3), &random);
         fs::write(journal(&copy), &bytes).expect("written");
+        watchdog.step("opening", &done);
         match EmbeddedStore::open(&data(&copy), &Host::system()) {
             Ok(store) => {
+                watchdog.step("reading", &done);
                 let state = master.state_of(&store).await;
                 assert!(
                     state >= master.commits_before(at),
                     "{done}: commit {state} is too early"
                 );
+                watchdog.step("appending", &done);
                 append(&store, conversation(0), &[message("after")])
                     .await
                     .expect("goes on");
+                watchdog.step("closing", &done);
+                drop(store);
                 opened += 1;
             }
             Err(error) => {
