@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+
 use super::bed::{Bed, caller, member, request, text, user};
 use crate::bus::{Event, ReceiptsMoved, Subscription, Topic};
 use crate::domain::{Reason, Role, Seq};
@@ -150,6 +152,34 @@ async fn i6_the_sender_hears_of_receipts_without_their_own_state_in_the_way() {
     let moved = receipts(&mut events).await;
     assert_eq!((moved.delivered_to_all, moved.read_by_all), (sent, Seq(0)));
     assert_eq!(moved.members, [(user("bob"), sent, Seq(0))]);
+}
+
+/// I7, C12: another node removed somebody and went on, and this one has not taken that in: what is acknowledged of it here is told
+/// to those who are still there alone.
+#[tokio::test]
+async fn i7_receipts_are_told_to_the_members_at_the_head() {
+    let bed = Bed::new(&["alice", "bob", "carol"]).await;
+    let group = bed
+        .group("alice", &[member("bob", Role::Member), member("carol", Role::Member)])
+        .await;
+    bed.send("alice", group, "m").await;
+    let bus = &bed.backends.bus;
+    let mut alices = bus.subscribe(Topic::User(user("alice"))).await;
+    let mut bobs = bus.subscribe(Topic::User(user("bob"))).await;
+    let other = bed.other_node();
+    let removal = request(group, "out", crate::domain::Change::RemoveMember(user("bob")));
+    other.append(&caller("alice"), removal).await.unwrap();
+    let later = request(group, "later", text("later"));
+    let sent = other.append(&caller("alice"), later).await.unwrap().seq;
+    let stored = bed.conversations.acknowledge(&caller("carol"), &[(group, sent)]).await;
+    assert!(stored[0].is_ok());
+    let moved = receipts(&mut alices).await;
+    assert_eq!(moved.members, [(user("carol"), sent, Seq(0))]);
+    // Everybody was told by the end of that.
+    bed.conversations.drain().await;
+    while let Some(Some(event)) = bobs.next().now_or_never() {
+        assert!(!matches!(event, Event::Receipts(_)), "{event:?}");
+    }
 }
 
 /// The next that says whose markers moved.
