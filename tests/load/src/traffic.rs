@@ -156,6 +156,7 @@ impl Device {
         let (mut sent, mut done) = (0_u32, phase.clone());
         let mut ping = begun;
         let reads = !matches!(pace, Pace::Stalls);
+        let mut cut_off = false;
         loop {
             let sending = *phase.borrow() == Phase::Sending;
             let next = if sending {
@@ -165,9 +166,14 @@ impl Device {
             };
             tokio::select! { biased;
                 () = over(&mut done) => return Ok(self),
-                () = tokio::time::sleep_until(ping) => {
+                () = tokio::time::sleep_until(ping), if !cut_off => {
                     ping += PING_EVERY;
-                    self.ping().await?;
+                    let pinged = self.ping().await;
+                    // Who never reads is cut off by and by, once answers to its pings have filled its queue.
+                    cut_off = !reads && pinged.is_err();
+                    if !cut_off {
+                        pinged?;
+                    }
                 }
                 () = until(self.outbound.due()) => {
                     for answer in self.outbound.flush().await? {
