@@ -32,3 +32,6 @@ pub mod storage;
 pub mod bus;
 
 pub mod cli;
+
+#[cfg(test)]
+mod tests;

@@ -12,11 +12,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::forge::{Signer, key_set};
 use crate::auth::jwks::Timing;
+use crate::tests::comes_true;
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// What the provider answers.
 #[derive(Debug, Clone)]
@@ -131,16 +130,8 @@ impl Drop for Provider {
 }
 
 /// Waits until a condition holds.
-pub(super) async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !holds().await {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    };
-    assert!(
-        tokio::time::timeout(PATIENCE, waiting).await.is_ok(),
-        "it never happened"
-    );
+pub(super) async fn eventually(holds: impl AsyncFnMut() -> bool) {
+    comes_true("what the test waits for", PATIENCE, holds).await;
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>, acceptor: Option<TlsAcceptor>) {

@@ -16,6 +16,7 @@ use super::{RedisBus, RedisError, RedisOptions};
 use crate::bus::{Bus, Event, Status, StatusRecord, Subscription};
 use crate::domain::{ConversationId, SessionId, UnixMillis, UserId};
 use crate::storage::contract::services::{REDIS, REDIS_CLUSTER, service};
+use crate::tests::comes_true;
 
 /// Far more than anything here takes on a busy machine.
 const LONG: Duration = Duration::from_secs(20);
@@ -118,13 +119,8 @@ async fn next_number(subscription: &mut Subscription) -> u8 {
 }
 
 /// Waits until it holds.
-async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let wait = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    assert!(tokio::time::timeout(LONG, wait).await.is_ok(), "never: {what}");
+async fn until(what: &str, holds: impl AsyncFnMut() -> bool) {
+    comes_true(what, LONG, holds).await;
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ use crate::domain::{DeviceId, UserId};
 use crate::node::{Grounds, Listeners, Node, NodeHandle};
 use crate::storage::memory::MemoryStore;
 use crate::storage::memory::directory::MemoryDirectory;
+use crate::tests::comes_true;
 
 /// Bytes one side of a connection may be ahead.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -294,13 +295,8 @@ impl TestNode {
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Waits until it holds.
-pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let waiting = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "never: {what}");
+pub(super) async fn until(what: &str, holds: impl AsyncFnMut() -> bool) {
+    comes_true(what, PATIENCE, holds).await;
 }
 
 /// A client's side of a stream.
