@@ -456,8 +456,8 @@ impl Actor {
     }
 
     /// The conversation as of the log's head, with its members: another node may have appended, and removed somebody who must
-    /// not hear of what comes (I7). Who owns it and knows of everything up to a seq that was marked need not ask: what they do
-    /// not know yet, somebody who owned it before appended. `None` when it cannot be known now.
+    /// not hear of what comes (I7). An owner asks only when something was marked that it does not know of, and so another node
+    /// appended. `None` when it cannot be known now.
     async fn present(&mut self, marked: Seq) -> Option<Arc<State>> {
         if self.core.owns(self.state.id) && marked <= self.state.head.seq {
             return Some(Arc::clone(&self.state));

@@ -23,7 +23,9 @@ impl Conversations {
     /// # Errors
     /// For each: conversations that are not the caller's; markers not available: acknowledging again is harmless.
     pub async fn acknowledge(&self, caller: &Caller, acks: &[(ConversationId, Seq)]) -> Vec<Result<(), Refusal>> {
-        let checks = acks.iter().map(|(id, _)| self.may_mark(caller, *id));
+        let checks = acks
+            .iter()
+            .map(|(id, _)| self.allowing(*id, |state| check_marker(state, caller)));
         let checked = futures_util::future::join_all(checks).await;
         let allowed = acks.iter().zip(&checked).filter(|(_, checked)| checked.is_ok());
         let raises: Vec<_> = allowed.map(|((id, seq), _)| (*id, delivered_up_to(*seq))).collect();
@@ -31,7 +33,7 @@ impl Conversations {
             Ok(user) => self.raise(user, caller.device.as_ref(), &raises).await.map(drop),
             Err(refusal) => Err(refusal),
         };
-        let outcome = |checked: Result<_, Refusal>| checked.and_then(|()| raised.clone());
+        let outcome = |checked: Result<_, Refusal>| checked.and_then(|_| raised.clone());
         checked.into_iter().map(outcome).collect()
     }
 
@@ -142,26 +144,26 @@ impl Conversations {
         })
     }
 
-    /// Checks that the caller may move markers there, wherever to.
-    async fn may_mark(&self, caller: &Caller, id: ConversationId) -> Result<(), Refusal> {
+    /// The conversation as it is known here when that passes the check, else as of the log's head: what may be marked may still
+    /// be marked, so only a refusal needs the newest.
+    async fn allowing(
+        &self,
+        id: ConversationId,
+        check: impl Fn(&State) -> Result<(), Refusal>,
+    ) -> Result<Arc<State>, Refusal> {
         let known = self.core.state(id).await?;
-        // Only a refusal needs the newest members.
-        match check_marker(&known, caller) {
-            Ok(()) => Ok(()),
-            Err(_) => check_marker(&*self.fresh_state(id).await?, caller),
+        if check(&known).is_ok() {
+            return Ok(known);
         }
+        let state = self.fresh_state(id).await?;
+        check(&state)?;
+        Ok(state)
     }
 
     /// Checks that the caller may move markers there to `seq`.
     async fn markable(&self, caller: &Caller, id: ConversationId, seq: Seq) -> Result<(Arc<State>, UserId), Refusal> {
         let user = require_user(caller)?.clone();
-        let known = self.core.state(id).await?;
-        // What may be marked may still be marked: only a refusal needs the newest head.
-        if check_mark(&known, caller, seq).is_ok() {
-            return Ok((known, user));
-        }
-        let state = self.fresh_state(id).await?;
-        check_mark(&state, caller, seq)?;
+        let state = self.allowing(id, |state| check_mark(state, caller, seq)).await?;
         Ok((state, user))
     }
 
