@@ -11,7 +11,7 @@
 //! | in the newest, and [`Acked`] names a commit that is not before it | damage |
 //! | in the newest, and a whole batch follows that was written when a commit from there on was already durable | damage |
 //! | in the newest, and [`Acked`] cannot be read | damage: nobody knows |
-//! | in the first batch of the first journal | damage: it was durable before the folder became a store |
+//! | before the first commit of the first journal | damage: it was durable before the folder became a store |
 //! | in the newest otherwise | a torn tail that was never acknowledged: cut, and said in the log |
 //!
 //! What cannot be told apart: after a loss of power that left [`Acked`] behind, later damage to the very last
@@ -76,9 +76,12 @@ pub(super) fn check(engine: &Path, acked: Acked) -> Result<Journals, OpenError> 
     }
     let stop = journals.read(&newest.1)?;
     if !stop.rest.is_empty() {
-        if newest.0 == FIRST_JOURNAL {
-            // Nothing came before it, in tables or elsewhere.
-            journals.newest.get_or_insert(0);
+        if newest.0 == FIRST_JOURNAL && journals.newest.is_none() {
+            return Err(damaged_at(
+                &newest.1,
+                &stop,
+                "the commit that makes a store was durable",
+            ));
         }
         journals.judge_tail(&newest.1, &stop, acked)?;
         cut(&newest.1, &stop).map_err(refused)?;

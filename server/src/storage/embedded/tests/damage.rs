@@ -363,6 +363,7 @@ async fn a_flipped_bit_in_any_table_or_list_is_noticed_or_harmless() {
 
     let random = SeededRandom::new(0xF6);
     let mut noticed = 0;
+    let watchdog = Watchdog::start();
     for _ in 0..offsets() {
         let copy = quick_folder();
         copy_folder(&data(&folder), &data(&copy));
@@ -373,6 +374,7 @@ async fn a_flipped_bit_in_any_table_or_list_is_noticed_or_harmless() {
         bytes[at] ^= 1 << random.below(8);
         fs::write(&file, bytes).expect("written");
         let what = format!("byte {at} of {}", file.display());
+        watchdog.step("opening, reading and closing", &what);
         match EmbeddedStore::open(&data(&copy), &Host::system()) {
             Ok(store) => noticed += usize::from(!check_reads(&store, &wanted, &what).await),
             Err(OpenError::Damaged { .. } | OpenError::Unavailable { .. }) => noticed += 1,
