@@ -2,13 +2,14 @@
 
 use std::marker::PhantomData;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Buf;
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, encode_key, encode_varint, skip_field};
 use stonechat_proto::v1;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
+use super::frames::Frame;
 use crate::api::status_of;
 use crate::domain::Refusal;
 use crate::domain::limits::SUBMIT_FRAMES_MAX;
@@ -63,7 +64,7 @@ fn buffers() -> BufferSettings {
     BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
 }
 
-/// Decodes `Request`; encodes server frames that are bytes already.
+/// Decodes `Request`; writes the frames of a stream's queue.
 pub(super) struct FrameCodec<Request>(PhantomData<Request>);
 
 impl<Request> Default for FrameCodec<Request> {
@@ -73,7 +74,7 @@ impl<Request> Default for FrameCodec<Request> {
 }
 
 impl<Request: FromClient> Codec for FrameCodec<Request> {
-    type Encode = Bytes;
+    type Encode = Frame;
     type Decode = Request;
     type Encoder = FrameEncoder;
     type Decoder = MessageDecoder<Request>;
@@ -115,17 +116,17 @@ where
     }
 }
 
-/// Wraps the bytes of a `ServerFrame` in its rpc message.
+/// Wraps a `ServerFrame` in its rpc message.
 pub(super) struct FrameEncoder;
 
 impl Encoder for FrameEncoder {
-    type Item = Bytes;
+    type Item = Frame;
     type Error = Status;
 
-    fn encode(&mut self, frame: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+    fn encode(&mut self, frame: Frame, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         encode_key(FRAME_FIELD, WireType::LengthDelimited, buffer);
         encode_varint(frame.len() as u64, buffer);
-        buffer.put(frame);
+        frame.encode(buffer);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
-//! Server frames as bytes: each is encoded once, an entry not at all.
+//! Server frames on their way out: an answer is encoded once, an entry not at all.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use stonechat_proto::v1;
@@ -13,30 +13,64 @@ const ENTRY_FIELD: u32 = 1;
 const BACKLOG_FIELD: u32 = 2;
 
 /// A frame that answers a request, or with `request_id` 0 one that the server sends of its own accord.
-pub(crate) fn encode(request_id: u64, body: v1::server_frame::Body) -> Bytes {
+pub(crate) fn encode(request_id: u64, body: v1::server_frame::Body) -> Frame {
     let frame = v1::ServerFrame {
         request_id,
         body: Some(body),
     };
-    frame.encode_to_vec().into()
+    Frame::Own(frame.encode_to_vec().into())
 }
 
-/// A delivery around the bytes of an entry: what every stream sends is what the log holds.
-pub(crate) fn delivery(entry: &Bytes, backlog: bool) -> Bytes {
-    let entry_len = entry.len() as u64;
-    let backlog_len = if backlog { key_len(BACKLOG_FIELD) + 1 } else { 0 };
-    let delivery_len = key_len(ENTRY_FIELD) + encoded_len_varint(entry_len) + entry.len() + backlog_len;
-    let mut frame = BytesMut::with_capacity(2 * key_len(DELIVERY_FIELD) + 10 + delivery_len);
-    encode_key(DELIVERY_FIELD, WireType::LengthDelimited, &mut frame);
-    encode_varint(delivery_len as u64, &mut frame);
-    encode_key(ENTRY_FIELD, WireType::LengthDelimited, &mut frame);
-    encode_varint(entry_len, &mut frame);
-    frame.put_slice(entry);
-    if backlog {
-        encode_key(BACKLOG_FIELD, WireType::Varint, &mut frame);
-        encode_varint(1, &mut frame);
+/// A server frame in a stream's queue.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Frame {
+    /// Encoded for this stream alone.
+    Own(Bytes),
+    /// A delivery. Until it is written to its connection it is a handle on the bytes of the log, which all streams share, so
+    /// what readers have not read yet costs its bytes once, not once per reader.
+    Delivery {
+        /// `stonechat.v1.Entry`, as it lies in the log.
+        entry: Bytes,
+        /// It was there before the stream was.
+        backlog: bool,
+    },
+}
+
+impl Frame {
+    /// Bytes on the wire.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Own(frame) => frame.len(),
+            Self::Delivery { entry, backlog } => {
+                let delivery_len = delivery_len(entry, *backlog);
+                key_len(DELIVERY_FIELD) + encoded_len_varint(delivery_len as u64) + delivery_len
+            }
+        }
     }
-    frame.freeze()
+
+    /// Writes what the generated code would write.
+    pub(crate) fn encode(self, buffer: &mut impl BufMut) {
+        match self {
+            Self::Own(frame) => buffer.put(frame),
+            Self::Delivery { entry, backlog } => {
+                encode_key(DELIVERY_FIELD, WireType::LengthDelimited, buffer);
+                encode_varint(delivery_len(&entry, backlog) as u64, buffer);
+                encode_key(ENTRY_FIELD, WireType::LengthDelimited, buffer);
+                encode_varint(entry.len() as u64, buffer);
+                buffer.put(entry);
+                if backlog {
+                    encode_key(BACKLOG_FIELD, WireType::Varint, buffer);
+                    encode_varint(1, buffer);
+                }
+            }
+        }
+    }
+}
+
+/// Bytes of a `Delivery` around an entry.
+fn delivery_len(entry: &Bytes, backlog: bool) -> usize {
+    let backlog_len = if backlog { key_len(BACKLOG_FIELD) + 1 } else { 0 };
+    key_len(ENTRY_FIELD) + encoded_len_varint(entry.len() as u64) + entry.len() + backlog_len
 }
 
 #[cfg(test)]
@@ -55,12 +89,19 @@ mod tests {
                 })),
                 ..Default::default()
             };
-            let made = delivery(&entry.encode_to_vec().into(), backlog);
+            let made = Frame::Delivery {
+                entry: entry.encode_to_vec().into(),
+                backlog,
+            };
+            let mut written = Vec::new();
+            let len = made.len();
+            made.encode(&mut written);
             let body = v1::server_frame::Body::Delivery(v1::Delivery {
                 entry: Some(entry),
                 backlog,
             });
-            assert_eq!(made, encode(0, body));
+            assert_eq!(len, written.len());
+            assert_eq!(Frame::Own(written.into()), encode(0, body));
         }
     }
 }

@@ -16,6 +16,7 @@ use tower::Service;
 
 use super::codec::{FrameCodec, MessageCodec};
 use super::edge::Line;
+use super::frames::Frame;
 use super::limits::WRAPPER_BYTES;
 use super::session::{self, OutgoingStream};
 use super::{Gateway, web};
@@ -75,7 +76,7 @@ impl Service<Request<Body>> for SessionService {
 struct Exchange(Arc<Gateway>);
 
 impl StreamingService<v1::ExchangeRequest> for Exchange {
-    type Response = bytes::Bytes;
+    type Response = Frame;
     type ResponseStream = OutgoingStream;
     type Future = BoxFuture<'static, Result<tonic::Response<OutgoingStream>, Status>>;
 
@@ -90,7 +91,7 @@ impl StreamingService<v1::ExchangeRequest> for Exchange {
 struct Listen(Arc<Gateway>);
 
 impl ServerStreamingService<v1::ListenRequest> for Listen {
-    type Response = bytes::Bytes;
+    type Response = Frame;
     type ResponseStream = OutgoingStream;
     type Future = BoxFuture<'static, Result<tonic::Response<OutgoingStream>, Status>>;
 

@@ -1,12 +1,11 @@
 //! Why and how a stream ends: always by a last `StreamClosed` frame with a typed reason.
 
-use bytes::Bytes;
 use stonechat_host::Random;
 use stonechat_proto::v1;
 
 use super::outgoing::Outgoing;
 use crate::domain::{Reason, Refusal};
-use crate::gateway::frames;
+use crate::gateway::frames::{self, Frame};
 use crate::gateway::limits::{CLOSE_GRACE, RECONNECT_SPREAD_MS, STREAM_LINGERS};
 use crate::presence::Ending;
 use crate::telemetry::meters::Ended;
@@ -44,7 +43,7 @@ pub(crate) enum Close {
 
 impl Close {
     /// The last frame; `None` when there is nobody to read it.
-    pub(crate) fn frame(&self, random: &dyn Random) -> Option<Bytes> {
+    pub(crate) fn frame(&self, random: &dyn Random) -> Option<Frame> {
         if *self == Self::Gone {
             return None;
         }
@@ -137,7 +136,7 @@ impl Close {
 }
 
 /// The last frame of a stream whose session broke: it has no way left to draw a jitter.
-pub(crate) fn fault() -> Bytes {
+pub(crate) fn fault() -> Frame {
     let closed = v1::StreamClosed {
         reason: v1::CloseReason::Internal.into(),
         retry_after_ms: RECONNECT_SPREAD_MS,
@@ -190,7 +189,9 @@ mod tests {
     use super::*;
 
     fn closed(close: &Close) -> v1::StreamClosed {
-        let frame = close.frame(&SeededRandom::new(3)).expect("a frame");
+        let Some(Frame::Own(frame)) = close.frame(&SeededRandom::new(3)) else {
+            panic!("no frame of its own: {close:?}");
+        };
         match v1::ServerFrame::decode(frame).expect("a server frame").body {
             Some(v1::server_frame::Body::Closed(closed)) => closed,
             other => panic!("not closed: {other:?}"),

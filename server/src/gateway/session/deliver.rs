@@ -11,8 +11,9 @@ use super::jobs::{Done, Page};
 use super::plan::{Live, ReadOrder};
 use super::{Session, Who};
 use crate::domain::{ConversationId, Refusal, Seq};
+use crate::gateway::Gateway;
+use crate::gateway::frames::Frame;
 use crate::gateway::limits::{INBOX_PAGE, READ_BYTES_MAX};
-use crate::gateway::{Gateway, frames};
 use crate::storage::{ChangeStamp, MarkerError, PageLimit, StoredEntry};
 use crate::telemetry::meters::{Delivery, meters};
 use crate::telemetry::traces::{Stage, span};
@@ -101,7 +102,10 @@ impl Session {
         let entry = &stored.entry;
         debug!(conversation = ?entry.conversation, seq = entry.seq.0, correlation = %entry.correlation, "deliver");
         let _stage = span(Stage::Deliver, entry.correlation).entered();
-        self.out.push(frames::delivery(&stored.wire, backlog));
+        self.out.push(Frame::Delivery {
+            entry: stored.wire.clone(),
+            backlog,
+        });
         let kind = if backlog { Delivery::Backlog } else { Delivery::Live };
         meters().deliveries.inc(kind);
     }

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::task::AtomicWaker;
 use stonechat_host::rule_holds;
@@ -16,13 +15,14 @@ use tonic::Status;
 
 use super::close;
 use crate::gateway::edge::StreamTask;
+use crate::gateway::frames::Frame;
 use crate::gateway::limits::{QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX};
 use crate::telemetry::meters::meters;
 
 /// The queue itself, without waiting: what it holds and whether more may come in.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    frames: VecDeque<Bytes>,
+    frames: VecDeque<Frame>,
     bytes: usize,
     closed: bool,
 }
@@ -43,7 +43,7 @@ impl Queue {
     }
 
     /// Adds a frame. Answers are added beyond the bounds too: their number was bounded when the requests were read.
-    pub(crate) fn push(&mut self, frame: Bytes) {
+    pub(crate) fn push(&mut self, frame: Frame) {
         if !self.closed {
             self.bytes += frame.len();
             waiting(1, frame.len().cast_signed());
@@ -52,7 +52,7 @@ impl Queue {
     }
 
     /// The oldest frame.
-    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+    pub(crate) fn pop(&mut self) -> Option<Frame> {
         let frame = self.frames.pop_front()?;
         self.bytes -= frame.len();
         waiting(-1, -frame.len().cast_signed());
@@ -64,7 +64,7 @@ impl Queue {
     }
 
     /// Nothing comes after `last`.
-    pub(crate) fn close(&mut self, last: Option<Bytes>) {
+    pub(crate) fn close(&mut self, last: Option<Frame>) {
         if let Some(frame) = last {
             self.push(frame);
         }
@@ -75,7 +75,7 @@ impl Queue {
     pub(crate) fn abandon(&mut self) {
         let last = self.frames.back().cloned();
         self.clear();
-        self.bytes = last.as_ref().map_or(0, Bytes::len);
+        self.bytes = last.as_ref().map_or(0, Frame::len);
         waiting(last.iter().len().cast_signed(), self.bytes.cast_signed());
         self.frames = last.into_iter().collect();
     }
@@ -119,14 +119,14 @@ struct State {
 }
 
 impl State {
-    fn push(&mut self, frame: Bytes) {
+    fn push(&mut self, frame: Frame) {
         self.queue.push(frame);
         if self.queue.is_full() {
             self.stuck_since.get_or_insert_with(stonechat_host::monotonic);
         }
     }
 
-    fn pop(&mut self) -> Option<Bytes> {
+    fn pop(&mut self) -> Option<Frame> {
         let frame = self.queue.pop()?;
         self.stuck_since = self.queue.is_full().then(stonechat_host::monotonic);
         Some(frame)
@@ -170,7 +170,7 @@ pub(in crate::gateway) fn outgoing(task: StreamTask) -> (Outgoing, OutgoingStrea
 
 impl Outgoing {
     /// See [`Queue::push`].
-    pub(crate) fn push(&self, frame: Bytes) {
+    pub(crate) fn push(&self, frame: Frame) {
         self.0.lock().push(frame);
         self.0.wake_reader();
     }
@@ -212,7 +212,7 @@ impl Outgoing {
     }
 
     /// Adds the last frame.
-    pub(crate) fn close(&self, last: Option<Bytes>) {
+    pub(crate) fn close(&self, last: Option<Frame>) {
         self.0.lock().queue.close(last);
         self.0.wake_reader();
     }
@@ -250,7 +250,7 @@ impl Drop for Outgoing {
 }
 
 impl Stream for OutgoingStream {
-    type Item = Result<Bytes, Status>;
+    type Item = Result<Frame, Status>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.reader.register(context.waker());
@@ -290,6 +290,10 @@ mod tests {
 
     use super::*;
 
+    fn own(bytes: impl Into<Vec<u8>>) -> Frame {
+        Frame::Own(bytes.into().into())
+    }
+
     #[derive(Debug, Clone)]
     enum Step {
         Push(usize),
@@ -314,18 +318,18 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Push(size) if queue.has_room() => {
-                        let frame = Bytes::from(vec![0; size]);
+                        let frame = own(vec![0; size]);
                         model.push_back(frame.clone());
                         queue.push(frame);
                     }
                     Step::Push(_) => prop_assert!(
-                        model.len() >= QUEUE_FRAMES_MAX || model.iter().map(Bytes::len).sum::<usize>() >= QUEUE_BYTES_MAX
+                        model.len() >= QUEUE_FRAMES_MAX || model.iter().map(Frame::len).sum::<usize>() >= QUEUE_BYTES_MAX
                     ),
                     Step::Pop => prop_assert_eq!(queue.pop(), model.pop_front()),
                 }
                 prop_assert!(queue.frames.len() <= QUEUE_FRAMES_MAX);
                 prop_assert!(queue.bytes < QUEUE_BYTES_MAX + 200_000);
-                prop_assert_eq!(queue.bytes, model.iter().map(Bytes::len).sum::<usize>());
+                prop_assert_eq!(queue.bytes, model.iter().map(Frame::len).sum::<usize>());
             }
         }
     }
@@ -333,14 +337,14 @@ mod tests {
     #[tokio::test]
     async fn nothing_comes_after_the_last_frame() {
         let (writer, mut reader) = outgoing(StreamTask::default());
-        writer.push(Bytes::from_static(b"one"));
-        writer.close(Some(Bytes::from_static(b"last")));
-        writer.push(Bytes::from_static(b"late"));
+        writer.push(own(b"one"));
+        writer.close(Some(own(b"last")));
+        writer.push(own(b"late"));
         let mut frames = Vec::new();
         while let Some(frame) = reader.next().await {
             frames.push(frame.expect("a frame"));
         }
-        assert_eq!(frames, [Bytes::from_static(b"one"), Bytes::from_static(b"last")]);
+        assert_eq!(frames, [own(b"one"), own(b"last")]);
     }
 
     /// I9: a reader that had nothing to read for long is not slow once there is much at once; one that then reads nothing is.
@@ -348,13 +352,13 @@ mod tests {
     async fn a_quiet_reader_is_not_taken_for_a_slow_one() {
         let (writer, mut reader) = outgoing(StreamTask::default());
         tokio::time::sleep(Duration::from_secs(60)).await;
-        writer.push(Bytes::from(vec![0; QUEUE_BYTES_MAX / 2]));
+        writer.push(own(vec![0; QUEUE_BYTES_MAX / 2]));
         assert_eq!(writer.stuck_since(), None);
-        writer.push(Bytes::from(vec![0; QUEUE_BYTES_MAX / 2]));
+        writer.push(own(vec![0; QUEUE_BYTES_MAX / 2]));
         let full = stonechat_host::monotonic();
         assert_eq!(writer.stuck_since(), Some(full));
         tokio::time::sleep(Duration::from_secs(20)).await;
-        writer.push(Bytes::from(vec![0; QUEUE_BYTES_MAX / 2]));
+        writer.push(own(vec![0; QUEUE_BYTES_MAX / 2]));
         assert_eq!(writer.stuck_since(), Some(full), "what is added moves nothing");
         reader.next().await;
         assert_eq!(
@@ -371,15 +375,12 @@ mod tests {
     async fn an_abandoned_queue_keeps_its_last_frame() {
         let (writer, mut reader) = outgoing(StreamTask::default());
         for _ in 0..QUEUE_FRAMES_MAX {
-            writer.push(Bytes::from_static(b"delivery"));
+            writer.push(own(b"delivery"));
         }
         assert!(!writer.has_room());
-        writer.close(Some(Bytes::from_static(b"closed")));
+        writer.close(Some(own(b"closed")));
         writer.abandon();
-        assert_eq!(
-            reader.next().await.transpose().expect("no error"),
-            Some(Bytes::from_static(b"closed"))
-        );
+        assert_eq!(reader.next().await.transpose().expect("no error"), Some(own(b"closed")));
         assert!(reader.next().await.is_none());
     }
 
