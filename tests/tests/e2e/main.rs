@@ -46,7 +46,7 @@
 //! | unread counts against a model | `i6_unread_counts_are_those_of_a_plain_model`, `unread_counts_follow_the_model_through_sends_reads_reconnects_and_kills` |
 //! | a second device after a day | `a_second_device_that_was_away_for_a_day_finds_what_it_missed`, `while_a_second_device_is_offline` |
 //! | no file descriptors left | `a_crowd_takes_no_descriptor_of_the_store` |
-//! | a stalled reader costs its window | `i9_two_hundred_stalled_readers_cost_no_more_than_their_windows`, `i9_a_queue_without_bound_is_noticed` |
+//! | a stalled reader costs its window | `i9_two_hundred_stalled_readers_cost_no_copies_of_what_they_are_owed`, `i9_a_queue_without_bound_is_noticed` |
 //! | a storm of presence | `i9_a_group_that_flaps_costs_a_few_events_a_member_and_sweep` |
 //! | a storm of reconnects, counted at the store | `f7_a_reconnect_storm_costs_a_bounded_number_of_reads_a_client`, `r3_a_hello_costs_the_same_few_reads_whatever_a_user_has` |
 //!
