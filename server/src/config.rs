@@ -93,6 +93,8 @@ pub struct Config {
     pub redis: Vec<String>,
     /// The addresses are those of a cluster. Default false.
     pub redis_cluster: bool,
+    /// PEM file with the authorities of the certificates that Redis shows at `rediss://`. Default none: the public ones.
+    pub redis_ca: Option<PathBuf>,
     /// Postgres, `postgres://user:password@host:port/database`, with `sslmode` as it is used there. Default none: the directory
     /// lies in the data folder.
     pub postgres: Option<String>,
@@ -110,6 +112,11 @@ pub struct Config {
     pub cql_user: Option<String>,
     /// Their password. Default none.
     pub cql_password: Option<String>,
+    /// PEM file with the authorities of the CQL servers' certificates; lines to them are then encrypted. Default none: plain.
+    pub cql_ca: Option<PathBuf>,
+    /// Subject alternative names (DNS names or URIs) of which a CQL server's certificate must have one; comma-separated outside
+    /// of a file. Default none: it must have the address at which the server is reached.
+    pub cql_names: Vec<String>,
     /// What this node does: `gateway` holds streams, `core` owns conversations; comma-separated outside of a file. Default both.
     pub roles: Roles,
     /// Address and port for other nodes. Default none: a node alone.
@@ -189,6 +196,7 @@ impl Default for Config {
             admin_on_operator: false,
             redis: Vec::new(),
             redis_cluster: false,
+            redis_ca: None,
             postgres: None,
             postgres_connections_max: 16,
             cql: Vec::new(),
@@ -197,6 +205,8 @@ impl Default for Config {
             cql_replication: 3,
             cql_user: None,
             cql_password: None,
+            cql_ca: None,
+            cql_names: Vec::new(),
             roles: Roles::default(),
             node_listen: None,
             node_advertise: None,

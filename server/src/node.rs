@@ -4,7 +4,7 @@ mod backends;
 mod listeners;
 mod membership;
 
-pub use backends::{cql_options, open_backends, redis_options};
+pub use backends::{check_trust, cql_options, open_backends, redis_options};
 pub use listeners::{Listeners, tls_files};
 
 use membership::{Membership, among_nodes};

@@ -27,6 +27,7 @@ async fn node(address: &str, prefix: &str, ahead_ms: i64) -> Node {
     };
     let options = RedisOptions {
         addresses: vec![address.to_owned()],
+        trust: None,
         cluster: false,
         prefix: prefix.to_owned(),
     };

@@ -146,6 +146,11 @@ pub struct ConfigFlags {
     /// A single server carries tens of thousands of users; a cluster is a decision.
     #[arg(long, value_name = "BOOL")]
     pub redis_cluster: Option<String>,
+    /// Authorities of Redis' certificates at rediss://, a PEM file [default: none, the public ones]
+    ///
+    /// Who runs Redis within a network of its own signs its certificates, too.
+    #[arg(long, value_name = "FILE")]
+    pub redis_ca: Option<String>,
     /// Postgres for users, devices, conversations, as postgres://user:password@host/database [default: none, in the data
     /// folder]
     ///
@@ -187,6 +192,16 @@ pub struct ConfigFlags {
     /// Better given in the environment or the file than as a flag, which others on the machine can see.
     #[arg(long, value_name = "TEXT", hide_env_values = true)]
     pub cql_password: Option<String>,
+    /// Authorities of the CQL servers' certificates, a PEM file [default: none, plain]
+    ///
+    /// With it lines to them are encrypted; without it messages and the password cross the network as they are.
+    #[arg(long, value_name = "FILE")]
+    pub cql_ca: Option<String>,
+    /// Names of which a CQL server's certificate must have one, comma-separated [default: none, its address]
+    ///
+    /// Servers are found by address, and many a cluster has certificates of one name.
+    #[arg(long, value_name = "NAMES")]
+    pub cql_names: Option<String>,
     /// Roles of this node, of gateway, core; comma-separated [default: none, which is both]
     ///
     /// One process that does everything is right until streams or conversations alone need more machines.
@@ -284,6 +299,7 @@ impl ConfigFlags {
             "admin_on_operator" => &self.admin_on_operator,
             "redis" => &self.redis,
             "redis_cluster" => &self.redis_cluster,
+            "redis_ca" => &self.redis_ca,
             "postgres" => &self.postgres,
             "postgres_connections_max" => &self.postgres_connections_max,
             "cql" => &self.cql,
@@ -292,6 +308,8 @@ impl ConfigFlags {
             "cql_replication" => &self.cql_replication,
             "cql_user" => &self.cql_user,
             "cql_password" => &self.cql_password,
+            "cql_ca" => &self.cql_ca,
+            "cql_names" => &self.cql_names,
             "roles" => &self.roles,
             "node_listen" => &self.node_listen,
             "node_advertise" => &self.node_advertise,

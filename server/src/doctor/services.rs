@@ -33,13 +33,17 @@ pub(super) async fn look(config: &Config, host: &Host) -> Vec<Check> {
         checks.extend(told("postgres", asked.await, |facts| postgres(config, facts)));
     }
     if !config.redis.is_empty() {
-        let options = redis_options(config);
-        let asked = timed(async { RedisFacts::ask(&options, host).await.map_err(words) });
+        let asked = timed(async {
+            let options = redis_options(config, host).await.map_err(words)?;
+            RedisFacts::ask(&options, host).await.map_err(words)
+        });
         checks.extend(told("redis", asked.await, |facts| redis(config, facts)));
     }
     if !config.cql.is_empty() {
-        let options = cql_options(config);
-        let asked = timed(async { CqlFacts::ask(&options, host).await.map_err(words) });
+        let asked = timed(async {
+            let options = cql_options(config, host).await.map_err(words)?;
+            CqlFacts::ask(&options, host).await.map_err(words)
+        });
         checks.extend(told("cql", asked.await, |facts| cql(config, facts)));
     }
     checks

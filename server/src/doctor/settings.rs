@@ -8,7 +8,7 @@ use stonechat_host::{Host, TcpConnector};
 use super::Check;
 use crate::auth::{JwksFile, JwksUrl, KeyError, Secret};
 use crate::config::Config;
-use crate::node::{StartError, tls_files};
+use crate::node::{StartError, check_trust, tls_files};
 use crate::tls;
 
 const SETTINGS: &str = "settings";
@@ -70,7 +70,8 @@ pub(super) fn contradictions(config: &Config) -> Vec<Check> {
     let mut checks: Vec<Check> = broken
         .map(|(_, found, advice)| Check::fail(SETTINGS, *found, *advice))
         .collect();
-    if let Err(error) = tls_files(config) {
+    let encryption = [tls_files(config).err(), check_trust(config).err()];
+    for error in encryption.into_iter().flatten() {
         checks.push(Check::fail(SETTINGS, error.to_string(), advice_of(&error)));
     }
     if checks.is_empty() {

@@ -176,7 +176,19 @@ type Change = fn(&mut Config);
 async fn contradictory_settings_fail() {
     let address = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     let file = || Some(PathBuf::from("/nowhere.pem"));
-    let wrong: [(Change, &str); 7] = [
+    let wrong: [(Change, &str); 10] = [
+        (
+            |config| config.cql_ca = Some(PathBuf::from("/nowhere.pem")),
+            "needs cql:",
+        ),
+        (|config| config.cql_names = vec!["a".to_owned()], "needs cql_ca"),
+        (
+            |config| {
+                config.redis = vec!["rediss://127.0.0.1:9".to_owned(), "redis://127.0.0.1:9".to_owned()];
+                config.redis_ca = Some(PathBuf::from("/nowhere.pem"));
+            },
+            "needs addresses that begin with rediss://",
+        ),
         (
             |config| config.cql = vec!["127.0.0.1:9".to_owned()],
             "cql without postgres",

@@ -18,6 +18,7 @@ use crate::storage::remembered::RememberedDirectory;
 use crate::storage::sql::{PostgresDirectory, PostgresTurns};
 use crate::storage::turns::Turns;
 use crate::storage::{Directory, Markers, MessageLog};
+use crate::tls::{TlsError, Trust};
 
 /// File of the directory in the data folder.
 const DIRECTORY_FILE: &str = "directory.sqlite";
@@ -31,6 +32,7 @@ const LAST_SEEN_EXACT_TO: Duration = Duration::from_secs(60);
 /// See [`StartError`].
 pub async fn open_backends(config: &Config, host: &Host) -> Result<Backends, StartError> {
     check(config)?;
+    check_trust(config)?;
     // The secret of tokens lies there, also when nothing else does.
     let folder = &config.data_folder;
     std::fs::create_dir_all(folder).map_err(|source| StartError::Folder {
@@ -69,6 +71,25 @@ fn check(config: &Config) -> Result<(), StartError> {
     }
 }
 
+/// Who asks for encrypted lines to stores gets them.
+///
+/// # Errors
+/// Settings that ask for it would do nothing.
+pub fn check_trust(config: &Config) -> Result<(), StartError> {
+    let open = |address: &String| !address.starts_with("rediss://");
+    let contradiction = |why: &str| Err(StartError::Contradiction(why.to_owned()));
+    if config.cql_ca.is_some() && config.cql.is_empty() {
+        return contradiction("cql_ca needs cql: there is no line to encrypt");
+    }
+    if !config.cql_names.is_empty() && config.cql_ca.is_none() {
+        return contradiction("cql_names needs cql_ca: without it lines are plain and no server shows its name");
+    }
+    if config.redis_ca.is_some() && (config.redis.is_empty() || config.redis.iter().any(open)) {
+        return contradiction("redis_ca needs addresses that begin with rediss://: other lines are plain");
+    }
+    Ok(())
+}
+
 async fn open_log(config: &Config, host: &Host) -> Result<(Arc<dyn MessageLog>, Arc<dyn Markers>), StartError> {
     if config.cql.is_empty() {
         let (folder, of_store) = (config.data_folder.clone(), host.clone());
@@ -80,32 +101,47 @@ async fn open_log(config: &Config, host: &Host) -> Result<(Arc<dyn MessageLog>, 
     let turns = config.postgres.as_deref().map(PostgresTurns::of);
     let turns = turns.transpose().map_err(StartError::Postgres)?;
     let turns = turns.as_ref().map(|turns| turns as &dyn Turns);
-    let store = Arc::new(Box::pin(CqlStore::open_among(cql_options(config), host, turns)).await?);
+    let options = cql_options(config, host).await?;
+    let store = Arc::new(Box::pin(CqlStore::open_among(options, host, turns)).await?);
     Ok((Arc::clone(&store) as _, store))
 }
 
 /// Where the settings say that the CQL servers are, and how to keep data there.
-#[must_use]
-pub fn cql_options(config: &Config) -> CqlOptions {
-    CqlOptions {
+///
+/// # Errors
+/// The file of their authorities cannot be used.
+pub async fn cql_options(config: &Config, host: &Host) -> Result<CqlOptions, TlsError> {
+    let trust = match &config.cql_ca {
+        Some(authorities) => Some(Trust::read(authorities, &config.cql_names, host).await?),
+        None => None,
+    };
+    Ok(CqlOptions {
         servers: config.cql.clone(),
         keyspace: config.cql_keyspace.clone(),
         datacenter: config.cql_datacenter.clone(),
         replication: config.cql_replication,
         user: config.cql_user.clone(),
         password: config.cql_password.clone(),
+        trust,
         bucket_seqs: BUCKET_SEQS,
-    }
+    })
 }
 
 /// Where the settings say that Redis is.
-#[must_use]
-pub fn redis_options(config: &Config) -> RedisOptions {
-    RedisOptions {
+///
+/// # Errors
+/// The file of its authorities cannot be used.
+pub async fn redis_options(config: &Config, host: &Host) -> Result<RedisOptions, TlsError> {
+    let trust = match &config.redis_ca {
+        Some(authorities) => Some(Trust::read(authorities, &[], host).await?),
+        None => None,
+    };
+    Ok(RedisOptions {
+        trust,
         addresses: config.redis.clone(),
         cluster: config.redis_cluster,
         prefix: DEFAULT_PREFIX.to_owned(),
-    }
+    })
 }
 
 async fn open_directory(config: &Config) -> Result<Arc<dyn Directory>, StartError> {
@@ -125,9 +161,8 @@ async fn open_bus(config: &Config, host: &Host) -> Result<Arc<dyn Bus>, StartErr
     if config.redis.is_empty() {
         return Ok(Arc::new(EmbeddedBus::new()));
     }
-    Ok(Arc::new(
-        Box::pin(RedisBus::open(redis_options(config), host.clone())).await?,
-    ))
+    let options = redis_options(config, host).await?;
+    Ok(Arc::new(Box::pin(RedisBus::open(options, host.clone())).await?))
 }
 
 #[cfg(test)]

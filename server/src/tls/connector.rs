@@ -48,11 +48,9 @@ impl NodeConnector {
 
     async fn config(&self) -> Result<ClientConfig, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let named = NamedServers {
-            authorities: authorities(&self.peers.authorities).await?,
-            algorithms: provider.signature_verification_algorithms,
-            names: self.peers.names.clone(),
-        };
+        let roots = authorities(&self.peers.authorities).await?;
+        let algorithms = provider.signature_verification_algorithms;
+        let named = NamedServers::new(roots, algorithms, self.peers.names.clone());
         let time = Arc::new(HostTime(Arc::clone(&self.host.clock)));
         let unusable = |error| TlsError::unusable(&self.files.certificate, error);
         let builder = ClientConfig::builder_with_details(provider, time)
@@ -84,10 +82,24 @@ impl Connector for NodeConnector {
 /// Asks the authorities first, then the list. Where a node runs says nothing about who it is, so its address is not looked at;
 /// nor is a name only one that DNS knows: a URI is as good.
 #[derive(Debug)]
-struct NamedServers {
+pub(super) struct NamedServers {
     authorities: RootCertStore,
     algorithms: WebPkiSupportedAlgorithms,
     names: BTreeSet<String>,
+}
+
+impl NamedServers {
+    pub(super) fn new(
+        authorities: RootCertStore,
+        algorithms: WebPkiSupportedAlgorithms,
+        names: BTreeSet<String>,
+    ) -> Self {
+        Self {
+            authorities,
+            algorithms,
+            names,
+        }
+    }
 }
 
 impl ServerCertVerifier for NamedServers {

@@ -125,7 +125,7 @@ fn expiry(chain: &[CertificateDer<'_>]) -> Result<i64, String> {
     Ok(parsed.validity().not_after.timestamp())
 }
 
-async fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+pub(super) async fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     let unreadable = |source| TlsError::Unreadable {
         path: path.to_owned(),
         source,

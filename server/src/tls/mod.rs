@@ -1,17 +1,19 @@
 //! Encryption of listeners: certificates from files that may change, client certificates by authority and name, and a
-//! deadline for handshakes. One provider of cryptography, aws-lc-rs; TLS 1.2 and 1.3.
+//! deadline for handshakes; and whom to believe on lines to other nodes and to stores. One provider of cryptography, aws-lc-rs; TLS 1.2 and 1.3.
 
 mod clients;
 mod connector;
 mod files;
 mod handshake;
 mod listener;
+mod trust;
 
 #[cfg(test)]
 mod tests;
 
 pub use connector::NodeConnector;
 pub use listener::TlsListener;
+pub use trust::Trust;
 
 use std::collections::BTreeSet;
 use std::io;

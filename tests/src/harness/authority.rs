@@ -1,11 +1,12 @@
-//! Certificates of nodes, made for one test.
+//! Certificates of nodes and services, made for one test.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 
-/// An authority that signs nodes, and the folder of what it signed.
+/// An authority that signs nodes and services, and the folder of what it signed.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     folder: tempfile::TempDir,
@@ -37,21 +38,41 @@ impl Authority {
     /// The folder cannot be written.
     #[must_use]
     pub fn flags(&self, file: &str, uri: &str, asks: &str) -> Vec<String> {
+        let (pem, secret) = self.sign(file, SanType::URI(uri.try_into().expect("a name")));
+        let flag = |name: &str, value: &Path| [format!("--node-{name}"), value.display().to_string()];
+        [
+            flag("certificate", &pem),
+            flag("key", &secret),
+            flag("ca", &self.file()),
+            flag("names", Path::new(asks)),
+        ]
+        .concat()
+    }
+
+    /// Signs a service on loopback: the files of its certificate and key.
+    ///
+    /// # Panics
+    /// The folder cannot be written.
+    #[must_use]
+    pub fn service(&self, file: &str) -> (PathBuf, PathBuf) {
+        self.sign(file, SanType::IpAddress(Ipv4Addr::LOCALHOST.into()))
+    }
+
+    fn sign(&self, file: &str, name: SanType) -> (PathBuf, PathBuf) {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.subject_alt_names = vec![SanType::URI(uri.try_into().expect("a name"))];
+        params.subject_alt_names = vec![name];
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let (pem, secret) = (self.path(&format!("{file}.pem")), self.path(&format!("{file}.key")));
         fs::write(&pem, certificate.pem()).expect("written");
         fs::write(&secret, key.serialize_pem()).expect("written");
-        let flag = |name: &str, value: &Path| [format!("--node-{name}"), value.display().to_string()];
-        [
-            flag("certificate", &pem),
-            flag("key", &secret),
-            flag("ca", &self.path("authority.pem")),
-            flag("names", Path::new(asks)),
-        ]
-        .concat()
+        (pem, secret)
+    }
+
+    /// Its own certificate.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.path("authority.pem")
     }
 
     fn path(&self, name: &str) -> PathBuf {

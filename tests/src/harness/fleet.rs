@@ -20,6 +20,8 @@ const SECRET_FILE: &str = "secret.hs256";
 struct Services {
     postgres: String,
     cql: String,
+    /// The file with the authority of the CQL servers' certificates.
+    cql_authority: String,
 }
 
 impl Services {
@@ -42,6 +44,7 @@ impl Services {
         Some(Self {
             postgres: address("STONECHAT_TEST_POSTGRES")?,
             cql: address("STONECHAT_TEST_CQL")?,
+            cql_authority: address("STONECHAT_TEST_CQL_CA")?,
         })
     }
 }
@@ -108,6 +111,8 @@ pub struct Ground {
     pub postgres: Option<String>,
     /// Each node is alone in a network of its own, and reaches the others and the services by way of this.
     pub network: Option<Network>,
+    /// Lines to Redis are encrypted, by a certificate of this authority, and those to the CQL servers, by their own.
+    pub stores: Option<Authority>,
     /// Settings of every node.
     pub flags: Vec<&'static str>,
 }
@@ -127,6 +132,7 @@ pub struct Fleet {
     /// The name of their keyspace, and of their database.
     pub name: String,
     cql_server: String,
+    cql_authority: String,
     /// Where each node serves its metrics.
     operators: Vec<String>,
     /// What it stands on.
@@ -156,7 +162,7 @@ impl Fleet {
         let host = ground.network.as_ref().map_or("127.0.0.1", Network::services_host);
         let own_postgres = ground.postgres.as_deref();
         let postgres = Database::create(own_postgres.unwrap_or(&services.postgres), &name);
-        let redis = Redis::start().await;
+        let redis = Redis::start(ground.stores.as_ref().map(|authority| authority.service("redis"))).await;
         let mut fleet = Self {
             nodes: Vec::new(),
             to_redis: Proxy::before(host, &redis.authority()).await,
@@ -165,6 +171,7 @@ impl Fleet {
             redis,
             name,
             cql_server,
+            cql_authority: services.cql_authority,
             operators: roles.iter().map(|_| format!("127.0.0.1:{}", free_port())).collect(),
             ground,
         };
@@ -199,7 +206,8 @@ impl Fleet {
             Some(servers) => (servers.clone(), COPIES),
             None => (self.to_cql.authority(), "1"),
         };
-        let redis_url = format!("redis://{}", self.to_redis.authority());
+        let scheme = if ground.stores.is_some() { "rediss" } else { "redis" };
+        let redis_url = format!("{scheme}://{}", self.to_redis.authority());
         let mut flags: Vec<String> = [
             ("--redis", redis_url.as_str()),
             ("--postgres", database_url),
@@ -220,6 +228,14 @@ impl Fleet {
             flags.extend(["--node-plain", "true"].map(str::to_owned));
         }
         flags.extend(ground.lines.flags(number, last));
+        if let Some(authority) = &ground.stores {
+            let redis_authority = authority.file().display().to_string();
+            let files = [
+                ("--redis-ca", redis_authority),
+                ("--cql-ca", self.cql_authority.clone()),
+            ];
+            flags.extend(files.into_iter().flat_map(|(flag, file)| [flag.to_owned(), file]));
+        }
         flags.extend(ground.flags.iter().map(|flag| (*flag).to_owned()));
         flags
     }

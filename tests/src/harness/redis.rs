@@ -1,5 +1,6 @@
 //! A Redis of a test's own.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -16,14 +17,40 @@ const REDIS_WITHIN: Duration = Duration::from_secs(20);
 /// A Redis that a test may kill. Dropping it kills it.
 pub struct Redis {
     port: u16,
+    encrypted: Option<Encrypted>,
     folder: tempfile::TempDir,
     child: Option<Child>,
 }
 
+/// Its port for TLS, beside the plain one by which a test sees that it answers.
+struct Encrypted {
+    port: u16,
+    flags: Vec<String>,
+}
+
+impl Encrypted {
+    fn new((certificate, key): (PathBuf, PathBuf)) -> Self {
+        let port = free_port();
+        let flags = [
+            ("--tls-port", port.to_string()),
+            ("--tls-cert-file", certificate.display().to_string()),
+            ("--tls-key-file", key.display().to_string()),
+            ("--tls-auth-clients", "no".to_owned()),
+        ];
+        let flags = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+        Self {
+            port,
+            flags: flags.collect(),
+        }
+    }
+}
+
 impl Redis {
-    pub(super) async fn start() -> Self {
+    /// With the files of a certificate and its key it is reached over TLS.
+    pub(super) async fn start(certificate: Option<(PathBuf, PathBuf)>) -> Self {
         let mut redis = Self {
             port: free_port(),
+            encrypted: certificate.map(Encrypted::new),
             folder: tempfile::tempdir().expect("a temporary folder"),
             child: None,
         };
@@ -50,6 +77,7 @@ impl Redis {
                 "--dir",
             ])
             .arg(self.folder.path())
+            .args(self.encrypted.iter().flat_map(|encrypted| &encrypted.flags))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
@@ -64,7 +92,7 @@ impl Redis {
     }
 
     async fn answers(&self) -> bool {
-        let Ok(mut io) = TcpConnector.connect(&self.authority()).await else {
+        let Ok(mut io) = TcpConnector.connect(&format!("127.0.0.1:{}", self.port)).await else {
             return false;
         };
         let mut answer = [0; 5];
@@ -82,8 +110,10 @@ impl Redis {
         child.wait().expect("a child of ours");
     }
 
+    /// Where it is reached.
     pub(super) fn authority(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        let port = self.encrypted.as_ref().map_or(self.port, |encrypted| encrypted.port);
+        format!("127.0.0.1:{port}")
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stonechat_proto::v1;
-use stonechat_tests::harness::{Ground, Lines, PATIENCE, Role, crewed, crewed_on};
+use stonechat_tests::harness::{Authority, Ground, Lines, PATIENCE, Role, crewed, crewed_on};
 
 /// A dead node is noticed, and what it left behind is taken over, by then (I5).
 const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
@@ -18,6 +18,27 @@ async fn people_talk_through_all_nodes_of_a_fleet() {
         crew.burst(&fleet).await;
         crew.answers().await;
     }
+    assert_eq!(crew.acked(), crew.sent());
+    crew.judge(&mut fleet).await;
+}
+
+/// I11: with lines to the stores that are encrypted, to certified servers alone; the ports behind them speak nothing else. A
+/// Redis that comes back empty is found again that way, too.
+#[tokio::test]
+async fn people_talk_over_encrypted_stores() {
+    let ground = Ground {
+        stores: Some(Authority::new()),
+        ..Ground::default()
+    };
+    let Some((mut fleet, mut crew)) = crewed_on(ground, &[Role::Gateway, Role::Core]).await else {
+        return;
+    };
+    crew.burst(&fleet).await;
+    crew.answers().await;
+    fleet.redis.kill();
+    crew.burst(&fleet).await;
+    fleet.redis.restart().await;
+    crew.answers().await;
     assert_eq!(crew.acked(), crew.sent());
     crew.judge(&mut fleet).await;
 }

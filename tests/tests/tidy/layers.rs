@@ -14,10 +14,10 @@ const MAY_NAME: [(&str, &[&str]); 19] = [
     ("tls", &["telemetry"]),
     (
         "storage",
-        &["domain", "wire::entry", "wire::content", "telemetry::meters"],
+        &["domain", "wire::entry", "wire::content", "telemetry::meters", "tls"],
     ),
     // An event between nodes carries entries as they are stored.
-    ("bus", &["domain", "storage", "wire::entry", "telemetry::meters"]),
+    ("bus", &["domain", "storage", "wire::entry", "telemetry::meters", "tls"]),
     (
         "conversation",
         &["domain", "storage", "bus", "telemetry::meters", "telemetry::traces"],

@@ -22,8 +22,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if and .Values.nodeTls.secretName (not .Values.nodeTls.names) }}{{ fail "nodeTls.names is needed with nodeTls.secretName" }}{{ end }}
 {{- if and .Values.nodeTls.secretName .Values.nodeTls.plain }}{{ fail "nodeTls.plain contradicts nodeTls.secretName" }}{{ end }}
 {{- if not (or .Values.nodeTls.secretName .Values.nodeTls.plain) }}{{ fail "nodeTls.secretName is needed, or nodeTls.plain where nobody else reaches port 7402" }}{{ end }}
+{{- if and (or .Values.stores.redisCa .Values.stores.cqlCa) (not .Values.stores.authorities) }}{{ fail "stores.authorities is needed with stores.redisCa and stores.cqlCa" }}{{ end }}
+{{- if and .Values.stores.cqlNames (not .Values.stores.cqlCa) }}{{ fail "stores.cqlCa is needed with stores.cqlNames" }}{{ end }}
 {{- range $name, $_ := .Values.settings }}
-{{- if has $name (list "data_folder" "listen" "issuer" "audience" "jwks_file" "jwks_url" "tls_certificate" "tls_key" "operator_listen" "operator_client_ca" "operator_client_names" "connections_max" "redis" "redis_cluster" "postgres" "postgres_connections_max" "cql" "cql_keyspace" "cql_datacenter" "cql_replication" "cql_user" "cql_password" "roles" "node_listen" "node_advertise" "node_plain" "node_certificate" "node_key" "node_ca" "node_names") }}
+{{- if has $name (list "data_folder" "listen" "issuer" "audience" "jwks_file" "jwks_url" "tls_certificate" "tls_key" "operator_listen" "operator_client_ca" "operator_client_names" "connections_max" "redis" "redis_cluster" "redis_ca" "postgres" "postgres_connections_max" "cql" "cql_keyspace" "cql_datacenter" "cql_replication" "cql_user" "cql_password" "cql_ca" "cql_names" "roles" "node_listen" "node_advertise" "node_plain" "node_certificate" "node_key" "node_ca" "node_names") }}
 {{- fail (printf "settings.%s is set by the chart" $name) }}
 {{- end }}
 {{- end }}
@@ -144,6 +146,9 @@ spec:
         {{- if $values.tls.secretName }}
         - {name: tls, mountPath: /etc/stonechat/tls, readOnly: true}
         {{- end }}
+        {{- if $values.stores.authorities }}
+        - {name: stores, mountPath: /etc/stonechat/stores, readOnly: true}
+        {{- end }}
         {{- if $values.nodeTls.secretName }}
         - {name: node-tls, mountPath: /etc/stonechat/node-tls, readOnly: true}
         {{- end }}
@@ -162,6 +167,10 @@ spec:
     {{- with $values.tls.secretName }}
     - name: tls
       secret: {secretName: {{ . }}}
+    {{- end }}
+    {{- with $values.stores.authorities }}
+    - name: stores
+      configMap: {name: {{ . }}}
     {{- end }}
     {{- with $values.nodeTls.secretName }}
     - name: node-tls

@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisResult};
 use stonechat_host::{Host, monotonic};
 
-use super::fleet::connection_info;
+use super::fleet::{client, connection_info};
 use super::time::{Time, unix};
 use super::{RedisBus, RedisError, RedisOptions};
 use crate::bus::{Bus, Event, NodeRecord, Spent, Topic};
@@ -57,7 +57,7 @@ impl RedisFacts {
         for address in &options.addresses {
             let info = connection_info(address).map_err(RedisError::Address)?;
             let shown = info.addr().to_string();
-            let client = Client::open(info).map_err(RedisError::Address)?;
+            let client = client(info, options.trust.as_ref()).map_err(RedisError::Address)?;
             servers.push((shown, ask_server(&client, host).await));
         }
         let facts = Self {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use redis::io::tcp::TcpSettings;
-use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion, Value};
+use redis::{
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion, TlsCertificates, Value,
+};
 use stonechat_host::Host;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -17,10 +19,11 @@ use super::codec::{self, Origin};
 use super::groups::{self, Gateways};
 use super::link::Link;
 use super::names::{Names, PARTITIONS, partition_of, slot};
-use super::slots;
 use super::topics::{Topics, lock};
+use super::{RedisOptions, slots};
 use crate::bus::Topic;
 use crate::telemetry::meters::{Service, meters};
+use crate::tls::Trust;
 
 /// How often the slots of a cluster are read when nothing is wrong: a move that nobody ran into.
 const LOOK_AROUND: Duration = Duration::from_secs(30);
@@ -48,13 +51,14 @@ pub(super) struct Fleet {
     pub(super) rising: Notify,
     seeds: Vec<ConnectionInfo>,
     cluster: bool,
+    trust: Option<Trust>,
     links: Mutex<BTreeMap<String, (Arc<Link>, AbortHandle)>>,
     routes: RwLock<Routes>,
 }
 
 impl Fleet {
     /// A fleet that knows its seeds; nothing is connected yet.
-    pub(super) fn new(names: Names, host: Host, seeds: Vec<ConnectionInfo>, cluster: bool) -> Self {
+    pub(super) fn new(names: Names, host: Host, seeds: Vec<ConnectionInfo>, options: &RedisOptions) -> Self {
         let origin = host.random.bytes16();
         Self {
             names,
@@ -67,7 +71,8 @@ impl Fleet {
             risen: Mutex::default(),
             rising: Notify::new(),
             seeds,
-            cluster,
+            cluster: options.cluster,
+            trust: options.trust.clone(),
             links: Mutex::default(),
             routes: RwLock::new(vec![None; usize::from(PARTITIONS)]),
         }
@@ -99,7 +104,7 @@ impl Fleet {
         if let Some((link, _)) = links.get(&address) {
             return Ok(Arc::clone(link));
         }
-        let link = Arc::new(Link::new(address.clone(), Client::open(info)?));
+        let link = Arc::new(Link::new(address.clone(), client(info, self.trust.as_ref())?));
         let task = tokio::spawn(Arc::clone(&link).run(Arc::clone(self)));
         links.insert(address, (Arc::clone(&link), task.abort_handle()));
         Ok(link)
@@ -371,6 +376,18 @@ impl Fleet {
         };
         Some(seed.clone().set_addr(address))
     }
+}
+
+/// Connects when it is asked to.
+pub(super) fn client(info: ConnectionInfo, trust: Option<&Trust>) -> Result<Client, redis::RedisError> {
+    let Some(trust) = trust else {
+        return Client::open(info);
+    };
+    let certificates = TlsCertificates {
+        client_tls: None,
+        root_cert: Some(trust.pem().to_vec()),
+    };
+    Client::build_with_tls(info, certificates)
 }
 
 /// How to connect to an address: pushes need RESP3, and the crate leaves Nagle's algorithm on, which holds small

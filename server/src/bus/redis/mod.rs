@@ -36,6 +36,7 @@ use self::presence::Statuses;
 use super::{Bus, Event, NodeRecord, Spent, StatusRecord, Subscription, Topic};
 use crate::domain::{ClockOffset, SessionId, UnixMillis, UserId};
 use crate::telemetry::meters::{Published, meters};
+use crate::tls::Trust;
 
 /// What names begin with unless told otherwise: one Redis can serve other things as well.
 pub const DEFAULT_PREFIX: &str = "stonechat:";
@@ -53,6 +54,8 @@ pub struct RedisOptions {
     pub addresses: Vec<String>,
     /// Whether they are nodes of a cluster.
     pub cluster: bool,
+    /// Who vouches for the servers of `rediss://`; `None`: the public authorities.
+    pub trust: Option<Trust>,
     /// What the names of all channels and keys begin with.
     pub prefix: String,
 }
@@ -115,7 +118,7 @@ impl RedisBus {
         let names = Names::new(&options.prefix).ok_or(RedisError::Prefix)?;
         let seeds = options.addresses.iter().map(|address| fleet::connection_info(address));
         let seeds = seeds.collect::<Result<_, _>>().map_err(RedisError::Address)?;
-        let fleet = Arc::new(Fleet::new(names, host, seeds, options.cluster));
+        let fleet = Arc::new(Fleet::new(names, host, seeds, &options));
         fleet.start().map_err(RedisError::Address)?;
         let statuses = Arc::new(Statuses::new(Arc::clone(&fleet)));
         let mut tasks = vec![tokio::spawn(Arc::clone(&statuses).run()).abort_handle()];

@@ -32,6 +32,7 @@ fn options(addresses: &str, cluster: bool) -> RedisOptions {
     RedisOptions {
         addresses: addresses.split(',').map(str::to_owned).collect(),
         cluster,
+        trust: None,
         prefix: own_prefix(),
     }
 }
@@ -128,6 +129,7 @@ async fn options_that_cannot_be_used_are_refused() {
     let refused = async |addresses: &[&str], prefix: &str| {
         let options = RedisOptions {
             addresses: addresses.iter().map(|address| (*address).to_owned()).collect(),
+            trust: None,
             cluster: false,
             prefix: prefix.to_owned(),
         };

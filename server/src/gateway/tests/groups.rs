@@ -32,6 +32,7 @@ struct Pair {
 async fn bus(prefix: &str) -> Option<Arc<RedisBus>> {
     let options = RedisOptions {
         addresses: vec![service(REDIS)?],
+        trust: None,
         cluster: false,
         prefix: prefix.to_owned(),
     };

@@ -229,6 +229,7 @@ async fn d14_a_node_whose_clock_parts_stops_owning_and_cuts_nobody_off() {
     let on = async |host| {
         let options = RedisOptions {
             addresses: vec![redis.clone()],
+            trust: None,
             cluster: false,
             prefix: prefix.clone(),
         };

@@ -41,6 +41,29 @@ fn stores_that_would_part_are_refused() {
     }));
 }
 
+#[test]
+fn encryption_that_would_not_happen_is_refused() {
+    let file = || Some(std::path::PathBuf::from("/authority.pem"));
+    let refused = |change: &dyn Fn(&mut Config)| {
+        let mut config = Config::default();
+        change(&mut config);
+        check_trust(&config).is_err()
+    };
+    assert!(!refused(&|_| {}) && refused(&|config| config.redis_ca = file()));
+    let redis = |addresses: &[&str]| {
+        refused(&|config| {
+            config.redis = addresses.iter().map(|address| (*address).to_owned()).collect();
+            config.redis_ca = file();
+        })
+    };
+    assert!(!redis(&["rediss://a"]) && redis(&["rediss://a", "redis://b"]));
+    assert!(refused(&|config| config.cql_ca = file()));
+    assert!(refused(&|config| {
+        config.cql = vec!["a:9042".to_owned()];
+        config.cql_names = vec!["a".to_owned()];
+    }));
+}
+
 /// Nodes that start at one moment, and how often.
 const NODES: u16 = 8;
 const ROUNDS: usize = 3;
@@ -116,7 +139,8 @@ async fn a_schema_that_is_there_is_waited_for_by_nobody() {
         taken: AtomicU32::new(0),
     };
     for _ in 0..3 {
-        let opened = CqlStore::open_among(cql_options(&config), &Host::system(), Some(&counted)).await;
+        let options = cql_options(&config, &Host::system()).await.unwrap();
+        let opened = CqlStore::open_among(options, &Host::system(), Some(&counted)).await;
         drop(opened.unwrap());
         assert_eq!(counted.taken.load(Ordering::Relaxed), 1, "turns of the first alone");
     }

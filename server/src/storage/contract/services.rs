@@ -8,6 +8,8 @@ pub(crate) const REDIS_CLUSTER: &str = "STONECHAT_TEST_REDIS_CLUSTER";
 pub(crate) const POSTGRES: &str = "STONECHAT_TEST_POSTGRES";
 /// CQL servers, comma-separated.
 pub(crate) const CQL: &str = "STONECHAT_TEST_CQL";
+/// The file with the authority of their certificates.
+pub(crate) const CQL_AUTHORITY: &str = "STONECHAT_TEST_CQL_CA";
 
 /// Where a service is; `None`, and says so, where nobody started it.
 ///

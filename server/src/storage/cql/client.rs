@@ -20,6 +20,7 @@ use scylla::value::{CqlValue, Row};
 use super::driver::Driver;
 use super::{CqlError, CqlOptions};
 use crate::telemetry::meters::{Service, meters};
+use crate::tls::Trust;
 
 /// The servers' own limits are 2 to 5 s, so that their answer comes first; far below the time within which a change
 /// settles (`stamps`), so that one which was given up is tried again before.
@@ -92,6 +93,7 @@ impl Client {
             // Of the others' tables nothing is needed, and there may be many.
             .keyspaces_to_fetch([&options.keyspace])
             .default_execution_profile_handle(profile.into_handle())
+            .tls_context(options.trust.as_ref().map(Trust::config))
             .tcp_nodelay(true);
         if let (Some(user), Some(password)) = (&options.user, &options.password) {
             builder = builder.user(user, password);

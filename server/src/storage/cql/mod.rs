@@ -42,6 +42,7 @@ pub use facts::{CqlFacts, CqlProduct};
 use client::Client;
 
 use super::turns::Turns;
+use crate::tls::Trust;
 
 /// Seqs of one bucket, a partition of the log: bounds the partition at a few megabytes of text.
 pub const BUCKET_SEQS: u64 = 4096;
@@ -63,6 +64,8 @@ pub struct CqlOptions {
     pub user: Option<String>,
     /// Its password.
     pub password: Option<String>,
+    /// Who vouches for the servers; `None`: lines to them are plain.
+    pub trust: Option<Trust>,
     /// Seqs per bucket, [`BUCKET_SEQS`]. It can not change in the life of a keyspace, and the store refuses if it does.
     pub bucket_seqs: u64,
 }

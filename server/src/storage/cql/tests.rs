@@ -1,6 +1,7 @@
 //! The contract suites against real CQL servers, and what only this store promises. `scripts/cassandra` starts a server.
 
 mod buckets;
+mod encrypted;
 mod keyspaces;
 mod liar;
 mod markers;

@@ -78,6 +78,7 @@ impl Bare {
 
 async fn appends(context: &mut Context, services: &Services) -> Outcome<()> {
     let options = CqlOptions {
+        trust: None,
         servers: services.cql(),
         keyspace: services.keyspace().to_owned(),
         datacenter: None,
@@ -134,6 +135,7 @@ async fn appends(context: &mut Context, services: &Services) -> Outcome<()> {
 async fn publish(context: &mut Context, services: &Services) -> Outcome<()> {
     let open = || async {
         let options = RedisOptions {
+            trust: None,
             addresses: vec![services.redis().to_owned()],
             cluster: false,
             prefix: services.keyspace().to_owned(),

@@ -26,6 +26,7 @@ async fn node(address: &str, prefix: &str) -> Node {
     let options = RedisOptions {
         addresses: vec![address.to_owned()],
         cluster: false,
+        trust: None,
         prefix: prefix.to_owned(),
     };
     let bus = RedisBus::open(options, Host::system()).await.expect("usable options");

@@ -37,6 +37,7 @@ pub(super) async fn options(bucket_seqs: u64) -> Option<CqlOptions> {
         datacenter: None,
         user: None,
         password: None,
+        trust: None,
         bucket_seqs,
     };
     if free.is_some() {
