@@ -19,8 +19,10 @@ use crate::Outcome;
 const PER_SOURCE: u32 = 10_000;
 /// How long a browser gathers acks, as docs/protocol.md advises: each call costs it, and the server, more than what is in it.
 const ACKS_GATHER_FOR: Duration = Duration::from_millis(250);
-/// Acks of one call.
-const ACKS_GATHERED_MAX: usize = 32;
+/// The same for everything else: what an app does in one turn of its event loop travels together.
+const REQUESTS_GATHER_FOR: Duration = Duration::from_millis(1);
+/// Frames of one call: half of what the server takes.
+const GATHERED_MAX: usize = 32;
 /// Bytes before each message: compressed or not, length.
 const PREFIX: usize = 5;
 /// The flag of a trailer frame in gRPC-Web.
@@ -53,13 +55,13 @@ pub(crate) struct Inbound {
 pub(crate) enum Outbound {
     /// The stream itself.
     Stream(SendStream<Bytes>),
-    /// Calls: one for each frame, but acks are gathered.
+    /// Calls, of frames that were gathered.
     Submit {
         link: Link,
         bearer: HeaderValue,
         session: String,
-        acks: Vec<v1::ClientFrame>,
-        /// When gathered acks are to go.
+        frames: Vec<v1::ClientFrame>,
+        /// When they are to go.
         due: Option<Instant>,
     },
 }
@@ -130,7 +132,7 @@ impl Link {
             link: self.again(),
             bearer,
             session: String::new(),
-            acks: Vec::new(),
+            frames: Vec::new(),
             due: None,
         };
         Ok((outbound, inbound))
@@ -164,19 +166,23 @@ impl Outbound {
                 stream.send_data(framed(&v1::ExchangeRequest { frame: Some(frame) }), false)?;
                 Ok(Vec::new())
             }
-            Self::Submit { acks, due, .. } => {
-                let gathers = matches!(frame.body, Some(v1::client_frame::Body::Ack(_)));
-                acks.push(frame);
-                if gathers && acks.len() < ACKS_GATHERED_MAX {
-                    due.get_or_insert_with(|| stonechat_host::monotonic() + ACKS_GATHER_FOR);
-                    return Ok(Vec::new());
+            Self::Submit { frames, due, .. } => {
+                let gathers_for = match frame.body {
+                    Some(v1::client_frame::Body::Ack(_)) => ACKS_GATHER_FOR,
+                    _ => REQUESTS_GATHER_FOR,
+                };
+                frames.push(frame);
+                if frames.len() >= GATHERED_MAX {
+                    return self.flush().await;
                 }
-                self.flush().await
+                let latest = stonechat_host::monotonic() + gathers_for;
+                *due = Some(due.map_or(latest, |due| due.min(latest)));
+                Ok(Vec::new())
             }
         }
     }
 
-    /// When gathered acks are to go; `None` while there are none.
+    /// When gathered frames are to go; `None` while there are none.
     pub(crate) fn due(&self) -> Option<Instant> {
         match self {
             Self::Stream(_) => None,
@@ -191,11 +197,11 @@ impl Outbound {
                 link,
                 bearer,
                 session,
-                acks,
+                frames,
                 due,
             } => {
                 *due = None;
-                link.submit(bearer, session, std::mem::take(acks)).await
+                link.submit(bearer, session, std::mem::take(frames)).await
             }
             Self::Stream(_) => Ok(Vec::new()),
         }
