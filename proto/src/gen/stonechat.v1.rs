@@ -5353,7 +5353,8 @@ pub struct Delivery {
     #[prost(bool, tag = "2")]
     pub backlog: bool,
 }
-/// Ends the backlog. Set by the server.
+/// Ends the backlog. Set by the server. A conversation whose log is damaged is not waited for: asking for its history is refused,
+/// and it is delivered, as new, once somebody has mended it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CaughtUp {
     /// The cursor of welcome: after every conversation row that existed at hello, once those that welcome had no room for

@@ -1,7 +1,7 @@
 //! A log whose rows are gone (T6, D8).
 
 use stonechat_proto::v1;
-use stonechat_tests::harness::{Acks, Cql, Fleet, Observed, PATIENCE, RawSession, Role, append_outcome, send_frame};
+use stonechat_tests::harness::{Cql, Fleet, Observed, PATIENCE, RawSession, Role, append_outcome, send_frame};
 
 /// What a node says loudly when a log has lost rows, and when even the note is gone that it had some.
 const ALARMS: [&str; 2] = ["log is damaged", "refusing to start again"];
@@ -32,12 +32,9 @@ impl Scene {
         self.cql.run(&ask).await.len()
     }
 
-    /// A stream that need not catch up: of what is damaged there is no end.
-    async fn welcomed(&self, user: &str, node: usize) -> RawSession {
-        let node = &self.fleet.nodes[node];
-        let mut session = node.open_with(user, node.hello(user, "phone"), Acks::Each).await;
-        session.welcome(PATIENCE).await;
-        session
+    /// A stream that has everything that can be had (I5): it does not wait for what is damaged.
+    async fn caught_up(&self, user: &str, node: usize) -> RawSession {
+        self.fleet.nodes[node].open(user, "phone").await
     }
 
     /// As a blob.
@@ -50,7 +47,7 @@ impl Scene {
         for node in &mut self.fleet.nodes {
             node.server.kill_and_restart().await;
         }
-        let mut bob = self.welcomed("bob", 1).await;
+        let mut bob = self.caught_up("bob", 1).await;
         assert_eq!(refused(&mut bob, &self.room, id).await, DAMAGED);
         let logs = self.fleet.nodes.iter().map(|node| node.server.log_file());
         let logs: Vec<String> = logs.map(|log| std::fs::read_to_string(log).expect("a log")).collect();
@@ -92,7 +89,7 @@ async fn t6_a_log_that_lost_its_head_is_refused_and_never_begins_again() {
     );
     scene.cql.run(&hint).await;
     let mut bob = scene.refused_by_strangers("without-it", ALARMS[1]).await;
-    let mut alice = scene.welcomed("alice", 0).await;
+    let mut alice = scene.caught_up("alice", 0).await;
     assert_eq!(refused(&mut alice, &scene.room, "once-more").await, DAMAGED);
     assert_eq!(scene.left().await, 0, "something was stored");
     // The damage ends at that conversation.

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::jobs::{Done, Page};
 use super::plan::{Live, ReadOrder};
 use super::{Session, Who};
-use crate::domain::{ConversationId, Refusal, Seq};
+use crate::domain::{ConversationId, Reason, Refusal, Seq};
 use crate::gateway::Gateway;
 use crate::gateway::frames::Frame;
 use crate::gateway::limits::{INBOX_PAGE, READ_BYTES_MAX};
@@ -23,6 +23,7 @@ impl Session {
     pub(super) fn pump(&mut self) {
         if !self.timers.is_paused() {
             self.look();
+            self.plan.try_again();
             self.read_more();
         }
         if let Some(stamp) = self.plan.mark_checkpoint() {
@@ -144,10 +145,7 @@ impl Session {
     pub(super) fn read(&mut self, order: ReadOrder, entries: Result<Vec<Arc<StoredEntry>>, Refusal>) {
         let entries = match entries {
             Ok(entries) => entries,
-            Err(refusal) => {
-                self.plan.read_failed(order);
-                return self.store_failed(&refusal.message);
-            }
+            Err(refusal) => return self.read_failed(order, &refusal),
         };
         let found: Vec<Seq> = entries.iter().map(|stored| stored.entry.seq).collect();
         let verdicts = self.plan.read_done(order, &found);
@@ -158,7 +156,18 @@ impl Session {
         }
     }
 
-    /// Nothing is lost: it is read again after a pause.
+    /// Nothing is lost: it is read again after a pause, or with the next look at the inbox when only its own log is at fault.
+    fn read_failed(&mut self, order: ReadOrder, refusal: &Refusal) {
+        let damaged = refusal.reason == Reason::Internal;
+        self.plan.read_failed(order, damaged);
+        if damaged {
+            warn!(conversation = ?order.conversation, error = refusal.message, "a conversation cannot be delivered");
+        } else {
+            self.store_failed(&refusal.message);
+        }
+    }
+
+    /// Nothing is lost: it is asked again after a pause.
     pub(super) fn store_failed(&mut self, error: &str) {
         warn!(error, "the store could not answer a session");
         self.timers.pause();

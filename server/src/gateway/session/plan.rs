@@ -19,6 +19,10 @@ enum Pull {
     Queued,
     /// A read is under way.
     Reading,
+    /// A read failed, and another one may not.
+    Failed,
+    /// Its log is damaged: somebody has to mend it first.
+    Damaged,
 }
 
 /// What a stream knows of one conversation.
@@ -70,6 +74,8 @@ pub(crate) struct Plan {
     tracks: BTreeMap<ConversationId, Track>,
     queue: VecDeque<ConversationId>,
     needs_position: BTreeSet<ConversationId>,
+    /// Conversations that could not be read. They hold up no other, and are tried again.
+    aside: BTreeSet<ConversationId>,
     reading: usize,
     window: Window,
     /// Conversations with entries left that were there at hello; `None` once all of them were sent.
@@ -90,6 +96,7 @@ impl Plan {
             tracks: BTreeMap::new(),
             queue: VecDeque::new(),
             needs_position: BTreeSet::new(),
+            aside: BTreeSet::new(),
             reading: 0,
             window: Window::new(window),
             backlog: Some(BTreeSet::new()),
@@ -234,7 +241,7 @@ impl Plan {
     }
 
     fn pulls(&self) -> usize {
-        self.queue.len() + self.needs_position.len() + self.reading
+        self.queue.len() + self.needs_position.len() + self.aside.len() + self.reading
     }
 
     /// Conversations whose device position must be read.
@@ -290,14 +297,36 @@ impl Plan {
         verdicts
     }
 
-    /// A read failed: the conversation keeps its place at the front.
-    pub(crate) fn read_failed(&mut self, order: ReadOrder) {
+    /// A read failed. What was there at hello is still owed, unless the log is `damaged`: nobody can wait for that.
+    pub(crate) fn read_failed(&mut self, order: ReadOrder, damaged: bool) {
         self.reading -= 1;
         self.window.release(order.entries);
         if let Some(track) = self.tracks.get_mut(&order.conversation) {
-            track.pull = Pull::Queued;
-            self.queue.push_front(order.conversation);
+            track.pull = if damaged { Pull::Damaged } else { Pull::Failed };
+            if damaged {
+                // Whenever it comes, it is new.
+                track.backlog_until = Seq::ZERO;
+            }
+            self.aside.insert(order.conversation);
         }
+        self.settle_backlog(order.conversation);
+    }
+
+    /// Puts conversations in line again whose reads failed.
+    pub(crate) fn try_again(&mut self) {
+        self.take_back(Pull::Failed);
+    }
+
+    fn take_back(&mut self, which: Pull) {
+        let (tracks, queue) = (&mut self.tracks, &mut self.queue);
+        self.aside.retain(|conversation| match tracks.get_mut(conversation) {
+            Some(track) if track.pull == which => {
+                track.pull = Pull::Queued;
+                queue.push_back(*conversation);
+                false
+            }
+            known => known.is_some(),
+        });
     }
 
     /// Where a conversation stands here: sent up to; `None` when it is not known.
@@ -337,14 +366,14 @@ impl Plan {
         self.passed_checkpoint()
     }
 
-    /// Whether everything known was sent: the time to read the next inbox page.
+    /// Whether everything known was sent that can be read: the time to read the next inbox page.
     pub(crate) fn is_drained(&self) -> bool {
         self.queue.is_empty() && self.needs_position.is_empty() && self.reading == 0
     }
 
     /// Where to go on in the inbox, when there may be more and everything known was sent.
     pub(crate) fn next_page(&self) -> Option<ChangeStamp> {
-        (self.inbox_behind && self.is_drained()).then_some(self.seen)
+        (self.inbox_behind && self.is_drained() && self.aside.len() < PULLS_MAX).then_some(self.seen)
     }
 
     /// Rows up to `seen` were taken in; `end` when there were no more.
@@ -353,15 +382,17 @@ impl Plan {
         self.inbox_behind = !end;
     }
 
-    /// The inbox may have changed without our hearing of it.
+    /// The inbox may have changed without our hearing of it, and damage may have been mended.
     pub(crate) fn look_again(&mut self) {
         self.inbox_behind = true;
+        self.take_back(Pull::Damaged);
     }
 
     /// Once everything of a page was sent, remembers what its acknowledgement waits for. Returns the stamp that is fully
     /// acknowledged already, when there is one.
     pub(crate) fn mark_checkpoint(&mut self) -> Option<ChangeStamp> {
-        if self.checkpoint.is_some() || self.seen <= self.synced || !self.is_drained() {
+        let all_sent = self.is_drained() && self.aside.is_empty();
+        if self.checkpoint.is_some() || self.seen <= self.synced || !all_sent {
             return None;
         }
         let waiting = self
@@ -383,7 +414,7 @@ impl Plan {
         Some(passed.stamp)
     }
 
-    /// True once, when all that was there at hello has been sent.
+    /// True once, when all that was there at hello has been sent, as far as it can be read.
     pub(crate) fn take_caught_up(&mut self) -> bool {
         let done = !self.inbox_behind && self.backlog.as_ref().is_some_and(BTreeSet::is_empty);
         if done {

@@ -17,7 +17,7 @@ enum Step {
     /// Work on the inbox and the reads goes on, one step.
     Work,
     /// A read fails.
-    FailRead,
+    FailRead { damaged: bool },
     /// The device acknowledges a part of what it has.
     Ack { conversation: u8, share: u8 },
     /// The timer.
@@ -31,7 +31,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..6u8, any::<bool>()).prop_map(|(conversation, lost)| Step::Append { conversation, lost }),
         1 => (0..6u8, 0..40u64).prop_map(|(conversation, seq)| Step::Again { conversation, seq }),
         4 => Just(Step::Work),
-        1 => Just(Step::FailRead),
+        1 => any::<bool>().prop_map(|damaged| Step::FailRead { damaged }),
         3 => (0..6u8, any::<u8>()).prop_map(|(conversation, share)| Step::Ack { conversation, share }),
         1 => Just(Step::LookAgain),
         1 => Just(Step::MakeRoom),
@@ -49,6 +49,8 @@ struct World {
     stored: [u64; 6],
     got: [u64; 6],
     hello_heads: [u64; 6],
+    /// Whose log was damaged at some time.
+    damaged: [bool; 6],
     caught_up: usize,
     synced: u64,
 }
@@ -69,6 +71,7 @@ impl World {
             stored,
             got: stored,
             hello_heads: heads,
+            damaged: [false; 6],
             caught_up: 0,
             synced: 0,
         };
@@ -85,7 +88,7 @@ impl World {
             assert!(!backlog, "backlog after the caught-up marker");
         }
         if seq <= self.hello_heads[index] {
-            assert!(backlog, "an entry from before hello was marked live");
+            assert!(backlog || self.damaged[index], "an entry from before hello was marked live");
         }
     }
 
@@ -120,15 +123,17 @@ impl World {
         self.plan.page_done(seen, end);
     }
 
-    fn read(&mut self, fail: bool) -> bool {
+    /// The next read; it fails when it is to, by a damaged log or not.
+    fn read(&mut self, fails: Option<bool>) -> bool {
         let Some(order) = self.plan.next_read() else {
             return false;
         };
-        if fail {
-            self.plan.read_failed(order);
+        let index = usize::from(order.conversation.0[0]);
+        if let Some(damaged) = fails {
+            self.plan.read_failed(order, damaged);
+            self.damaged[index] |= damaged;
             return true;
         }
-        let index = usize::from(order.conversation.0[0]);
         let last = self.heads[index].min(order.after.0 + order.entries as u64);
         let found: Vec<Seq> = (order.after.0 + 1..=last).map(Seq).collect();
         let verdicts = self.plan.read_done(order, &found);
@@ -148,7 +153,8 @@ impl World {
             self.plan.position(*first, position);
             return true;
         }
-        let mut moved = self.read(false);
+        self.plan.try_again();
+        let mut moved = self.read(None);
         if let Some(stamp) = self.plan.mark_checkpoint() {
             self.synced(stamp);
         }
@@ -159,7 +165,8 @@ impl World {
         if self.plan.take_caught_up() {
             self.caught_up += 1;
             for index in 0..6 {
-                assert!(self.got[index] >= self.hello_heads[index], "caught up too early");
+                let all = self.got[index] >= self.hello_heads[index];
+                assert!(all || self.damaged[index], "caught up too early");
             }
         }
         moved
@@ -200,8 +207,8 @@ impl World {
             Step::Work => {
                 self.work();
             }
-            Step::FailRead => {
-                self.read(true);
+            Step::FailRead { damaged } => {
+                self.read(Some(damaged));
             }
             Step::Ack { conversation, share } => self.ack(usize::from(conversation), share),
             Step::LookAgain => self.plan.look_again(),
@@ -282,6 +289,53 @@ fn an_unreadable_head_is_given_up() {
     plan.read_done(order, &[]);
     assert!(plan.is_drained());
     assert!(plan.take_caught_up());
+}
+
+/// I5: a conversation whose log is damaged keeps neither others nor the end of the backlog from anybody, and is delivered once
+/// it was mended; until then a new stream begins before it. One that cannot be read at the moment is waited for.
+#[test]
+fn i5_what_cannot_be_read_hides_nothing_else() {
+    let mut plan = Plan::new(8, ChangeStamp(0));
+    let [damaged, failing, other] = [1, 2, 3].map(conversation);
+    plan.row(damaged, Seq(1), Seq::ZERO);
+    plan.row(failing, Seq(1), Seq::ZERO);
+    plan.page_done(ChangeStamp(2), false);
+    for is_damaged in [true, false] {
+        let order = plan.next_read().expect("a read");
+        plan.read_failed(order, is_damaged);
+    }
+    assert_eq!(plan.next_read(), None);
+    assert_eq!(
+        plan.next_page(),
+        Some(ChangeStamp(2)),
+        "others wait for what cannot be read"
+    );
+    plan.row(other, Seq(1), Seq::ZERO);
+    plan.page_done(ChangeStamp(3), true);
+    let order = plan.next_read().expect("a read of the other");
+    assert_eq!(
+        (order.conversation, plan.read_done(order, &[Seq(1)])),
+        (other, vec![Some(true)])
+    );
+    assert!(!plan.take_caught_up(), "what fails for the moment is still owed");
+    plan.try_again();
+    let order = plan.next_read().expect("another try");
+    assert_eq!(
+        (order.conversation, plan.read_done(order, &[Seq(1)])),
+        (failing, vec![Some(true)])
+    );
+    assert!(plan.take_caught_up());
+    assert!(
+        plan.mark_checkpoint().is_none(),
+        "a new stream would begin behind what nobody got"
+    );
+    plan.look_again();
+    let order = plan.next_read().expect("a look whether it was mended");
+    assert_eq!(
+        (order.conversation, plan.read_done(order, &[Seq(1)])),
+        (damaged, vec![Some(false)])
+    );
+    assert_eq!(plan.live(other, Seq(2), true), Live::Send { backlog: false });
 }
 
 /// I9: more conversations than a session may remember are not lost: the inbox is read again.
