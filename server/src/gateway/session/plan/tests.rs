@@ -88,7 +88,10 @@ impl World {
             assert!(!backlog, "backlog after the caught-up marker");
         }
         if seq <= self.hello_heads[index] {
-            assert!(backlog || self.damaged[index], "an entry from before hello was marked live");
+            assert!(
+                backlog || self.damaged[index],
+                "an entry from before hello was marked live"
+            );
         }
     }
 
