@@ -68,6 +68,23 @@ fn events_survive_the_way() {
     }
 }
 
+/// I9: an entry that waits in a reader's queue keeps its own bytes there, not the event with all its users.
+#[test]
+fn i9_an_entry_holds_nothing_of_its_event() {
+    let host = Host::system();
+    let entry = samples::entry()
+        .new_tree(&mut TestRunner::deterministic())
+        .unwrap()
+        .current();
+    let wire = entry::encode(&entry);
+    let event = Event::Entries(Arc::new([Arc::new(StoredEntry { entry, wire })]), None);
+    let payload = encode(&event, &[], &ORIGIN, &host);
+    let Some((Event::Entries(entries, _), _)) = decode(payload.clone(), &host) else {
+        panic!("another event came back");
+    };
+    assert!(!payload.as_ptr_range().contains(&entries[0].wire.as_ptr()));
+}
+
 #[test]
 fn entries_keep_their_bytes_and_the_time_of_their_ack() {
     let mut runner = TestRunner::deterministic();
