@@ -1,11 +1,13 @@
 //! Picks the backends that the settings name.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use stonechat_host::Host;
 
 use super::StartError;
+use super::listeners::contradiction;
 use crate::bus::Bus;
 use crate::bus::embedded::EmbeddedBus;
 use crate::bus::redis::{DEFAULT_PREFIX, RedisBus, RedisOptions};
@@ -50,7 +52,6 @@ pub async fn open_backends(config: &Config, host: &Host) -> Result<Backends, Sta
 
 /// What several nodes share must all be shared, or they would contradict each other.
 fn check(config: &Config) -> Result<(), StartError> {
-    let contradiction = |why: &str| Err(StartError::Contradiction(why.to_owned()));
     match (config.cql.is_empty(), &config.postgres) {
         (true, Some(_)) => {
             contradiction("postgres needs cql: a directory in one place and its log in another would part")
@@ -77,7 +78,6 @@ fn check(config: &Config) -> Result<(), StartError> {
 /// Settings that ask for it would do nothing.
 pub fn check_trust(config: &Config) -> Result<(), StartError> {
     let open = |address: &String| !address.starts_with("rediss://");
-    let contradiction = |why: &str| Err(StartError::Contradiction(why.to_owned()));
     if config.cql_ca.is_some() && config.cql.is_empty() {
         return contradiction("cql_ca needs cql: there is no line to encrypt");
     }
@@ -111,10 +111,6 @@ async fn open_log(config: &Config, host: &Host) -> Result<(Arc<dyn MessageLog>, 
 /// # Errors
 /// The file of their authorities cannot be used.
 pub async fn cql_options(config: &Config, host: &Host) -> Result<CqlOptions, TlsError> {
-    let trust = match &config.cql_ca {
-        Some(authorities) => Some(Trust::read(authorities, &config.cql_names, host).await?),
-        None => None,
-    };
     Ok(CqlOptions {
         servers: config.cql.clone(),
         keyspace: config.cql_keyspace.clone(),
@@ -122,7 +118,7 @@ pub async fn cql_options(config: &Config, host: &Host) -> Result<CqlOptions, Tls
         replication: config.cql_replication,
         user: config.cql_user.clone(),
         password: config.cql_password.clone(),
-        trust,
+        trust: trust(config.cql_ca.as_deref(), &config.cql_names, host).await?,
         bucket_seqs: BUCKET_SEQS,
     })
 }
@@ -132,16 +128,19 @@ pub async fn cql_options(config: &Config, host: &Host) -> Result<CqlOptions, Tls
 /// # Errors
 /// The file of its authorities cannot be used.
 pub async fn redis_options(config: &Config, host: &Host) -> Result<RedisOptions, TlsError> {
-    let trust = match &config.redis_ca {
-        Some(authorities) => Some(Trust::read(authorities, &[], host).await?),
-        None => None,
-    };
     Ok(RedisOptions {
-        trust,
+        trust: trust(config.redis_ca.as_deref(), &[], host).await?,
         addresses: config.redis.clone(),
         cluster: config.redis_cluster,
         prefix: DEFAULT_PREFIX.to_owned(),
     })
+}
+
+async fn trust(authorities: Option<&Path>, names: &[String], host: &Host) -> Result<Option<Trust>, TlsError> {
+    match authorities {
+        Some(authorities) => Ok(Some(Trust::read(authorities, names, host).await?)),
+        None => Ok(None),
+    }
 }
 
 async fn open_directory(config: &Config) -> Result<Arc<dyn Directory>, StartError> {

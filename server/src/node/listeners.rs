@@ -206,7 +206,7 @@ fn clients(config: &Config) -> Result<Option<ClientRule>, StartError> {
     }))
 }
 
-fn contradiction<T>(why: &str) -> Result<T, StartError> {
+pub(super) fn contradiction<T>(why: &str) -> Result<T, StartError> {
     Err(StartError::Contradiction(why.to_owned()))
 }
 

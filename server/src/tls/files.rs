@@ -95,8 +95,13 @@ async fn verifier(rule: &ClientRule, provider: Arc<CryptoProvider>) -> Result<Na
 
 /// Authorities that may vouch for somebody.
 pub(super) async fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    roots(path, &read(path).await?)
+}
+
+/// The same of what a file holds.
+pub(super) fn roots(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path).await? {
+    for certificate in parsed(path, pem)? {
         roots
             .add(certificate)
             .map_err(|error| TlsError::unusable(path, format!("not an authority: {error}")))?;
@@ -110,8 +115,11 @@ pub(super) async fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, T
 }
 
 pub(super) async fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = read(path).await?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    parsed(path, &read(path).await?)
+}
+
+fn parsed(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|error| TlsError::unusable(path, format!("no certificates: {error}")))?;
     if found.is_empty() {
         return Err(TlsError::unusable(path, "holds no certificate"));

@@ -11,7 +11,7 @@ use stonechat_host::Host;
 
 use super::TlsError;
 use super::connector::NamedServers;
-use super::files::{HostTime, authorities, read};
+use super::files::{HostTime, read, roots};
 
 /// Authorities that vouch for the servers of a store, as they were when the file was read.
 #[derive(Clone)]
@@ -27,11 +27,11 @@ impl Trust {
     /// # Errors
     /// The file cannot be read, or holds no authority.
     pub async fn read(path: &Path, names: &[String], host: &Host) -> Result<Self, TlsError> {
-        let roots = authorities(path).await?;
-        let config = client_config(roots, names, host).map_err(|error| TlsError::unusable(path, error))?;
+        let pem = read(path).await?;
+        let config = client_config(roots(path, &pem)?, names, host).map_err(|error| TlsError::unusable(path, error))?;
         Ok(Self {
             config: Arc::new(config),
-            pem: read(path).await?.into(),
+            pem: pem.into(),
         })
     }
 
