@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use stonechat_proto::v1;
-use stonechat_tests::harness::{Authority, Ground, Lines, PATIENCE, Role, crewed, crewed_on};
+use stonechat_tests::harness::{Authority, Fleet, Ground, Lines, PATIENCE, Role, binary, crewed, crewed_on};
+use tokio::process::Command;
 
 /// A dead node is noticed, and what it left behind is taken over, by then (I5).
 const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
@@ -22,6 +23,20 @@ async fn people_talk_through_all_nodes_of_a_fleet() {
     crew.judge(&mut fleet).await;
 }
 
+/// What the doctor says of the fleet's Redis to who believes this authority.
+async fn told_of_redis(fleet: &Fleet, authority: &Authority) -> String {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut doctor = Command::new(binary());
+    doctor.arg("doctor").arg("--data-folder").arg(folder.path());
+    doctor.args([
+        "--redis",
+        &format!("rediss://{}", fleet.to_redis.authority()),
+        "--redis-ca",
+    ]);
+    let said = doctor.arg(authority.file()).output().await.expect("the binary");
+    String::from_utf8_lossy(&said.stdout).into_owned()
+}
+
 /// I11: with lines to the stores that are encrypted, to certified servers alone; the ports behind them speak nothing else. A
 /// Redis that comes back empty is found again that way, too.
 #[tokio::test]
@@ -33,6 +48,11 @@ async fn people_talk_over_encrypted_stores() {
     let Some((mut fleet, mut crew)) = crewed_on(ground, &[Role::Gateway, Role::Core]).await else {
         return;
     };
+    let ours = fleet.ground.stores.as_ref().expect("encrypted stores");
+    let told = told_of_redis(&fleet, ours).await;
+    assert!(told.contains("redis") && !told.contains("certificate"), "{told}");
+    let told = told_of_redis(&fleet, &Authority::new()).await;
+    assert!(told.contains("invalid peer certificate"), "{told}");
     crew.burst(&fleet).await;
     crew.answers().await;
     fleet.redis.kill();
