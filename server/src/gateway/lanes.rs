@@ -70,6 +70,8 @@ struct Unsettled {
     id: String,
     /// Tries under way; none for one that was refused.
     flying: usize,
+    /// See [`Place::in_line`], of its newest try.
+    in_line: bool,
 }
 
 /// Where an unanswered append stands.
@@ -78,7 +80,9 @@ pub(super) struct Place {
     conversation: String,
     id: String,
     serial: u64,
-    /// Its predecessor follows from the lane: the client named none, or one of the lane.
+    /// Its predecessor follows from the lane: the client named none, or one of the lane that is in line itself. A chain
+    /// that hangs on a name from elsewhere is the client's own, whole: were its links kept without its beginning, what
+    /// begins it anew would come to stand behind them and wait for ever.
     in_line: bool,
     /// The predecessor that the server set.
     behind: Option<String>,
@@ -94,15 +98,17 @@ impl Lane {
     }
 
     /// Puts a try in line: where the operation stands already, else at the end.
-    fn enter(&mut self, id: &str) -> usize {
+    fn enter(&mut self, id: &str, in_line: bool) -> usize {
         let place = self.position(id).unwrap_or_else(|| {
             self.appends.push(Unsettled {
                 id: id.to_owned(),
                 flying: 0,
+                in_line,
             });
             self.appends.len() - 1
         });
         self.appends[place].flying += 1;
+        self.appends[place].in_line = in_line;
         place
     }
 
@@ -136,11 +142,12 @@ impl Lanes {
         let header = header(ask)?;
         let lane = self.by_conversation.entry(header.conversation_id.clone()).or_default();
         let named = header.previous_client_msg_id.clone();
-        let in_line = named.is_empty() || lane.position(&named).is_some();
-        if !in_line {
+        let predecessor = lane.position(&named);
+        if !named.is_empty() && predecessor.is_none() {
             lane.forget_refused();
         }
-        let place = lane.enter(&header.client_msg_id);
+        let in_line = named.is_empty() || predecessor.is_some_and(|index| lane.appends[index].in_line);
+        let place = lane.enter(&header.client_msg_id, in_line);
         let before = place.checked_sub(1).map(|before| lane.appends[before].id.clone());
         let behind = before.filter(|_| named.is_empty());
         if let Some(behind) = &behind {

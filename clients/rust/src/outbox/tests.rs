@@ -52,8 +52,16 @@ struct Server {
     /// Operations that this server refuses for good.
     poison: BTreeSet<String>,
     unanswered: VecDeque<Unanswered>,
-    /// By conversation, in the order they first came: what is under way (so many tries) or was refused for now (none).
-    lanes: BTreeMap<String, Vec<(String, usize)>>,
+    /// By conversation, in the order they first came: what is under way or was refused for now.
+    lanes: BTreeMap<String, Vec<Unsettled>>,
+}
+
+struct Unsettled {
+    id: String,
+    /// Tries under way; none for one that was refused.
+    flying: usize,
+    /// It names none as predecessor, or one of the lane that does.
+    in_line: bool,
 }
 
 struct Unanswered {
@@ -75,18 +83,24 @@ impl Server {
         let newest = log.last().cloned().unwrap_or_default();
         let lane = self.lanes.entry(header.conversation_id.clone()).or_default();
         let mut previous = header.previous_client_msg_id.clone();
-        let in_line = previous.is_empty() || lane.iter().any(|(id, _)| *id == previous);
-        if !in_line {
-            lane.retain(|(_, flying)| *flying > 0);
+        let predecessor = lane.iter().find(|append| append.id == previous);
+        let in_line = previous.is_empty() || predecessor.is_some_and(|append| append.in_line);
+        if !previous.is_empty() && predecessor.is_none() {
+            lane.retain(|append| append.flying > 0);
         }
-        let known = lane.iter().position(|(id, _)| *id == header.client_msg_id);
+        let known = lane.iter().position(|append| append.id == header.client_msg_id);
         let place = known.unwrap_or_else(|| {
-            lane.push((header.client_msg_id.clone(), 0));
+            lane.push(Unsettled {
+                id: header.client_msg_id.clone(),
+                flying: 0,
+                in_line,
+            });
             lane.len() - 1
         });
-        lane[place].1 += 1;
+        lane[place].flying += 1;
+        lane[place].in_line = in_line;
         if previous.is_empty() && place > 0 {
-            previous.clone_from(&lane[place - 1].0);
+            previous.clone_from(&lane[place - 1].id);
         }
         let not_done = |reason| Answer::Refused(refusal(reason, Effect::NotDone, ""));
         let answer = if let Some(at) = stored {
@@ -129,8 +143,8 @@ impl Server {
             _ => false,
         };
         let lane = self.lanes.entry(answered.conversation).or_default();
-        if let Some(place) = lane.iter().position(|(id, _)| *id == answered.id) {
-            lane[place].1 = lane[place].1.saturating_sub(1);
+        if let Some(place) = lane.iter().position(|append| append.id == answered.id) {
+            lane[place].flying = lane[place].flying.saturating_sub(1);
             if !again {
                 lane.remove(place);
             }
@@ -276,7 +290,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     /// I1, I2, I4: whatever the server answers and whatever is cut or restarted, each operation is stored once, in the
     /// order taken, or reported as refused.

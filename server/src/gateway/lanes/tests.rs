@@ -160,6 +160,22 @@ fn i4_a_named_predecessor_takes_the_lane_over() {
     assert_eq!(stream.held(), 0, "its order is the client's own");
 }
 
+/// I4: what begins a chain anew does not wait for the chain that hung on what is gone.
+#[test]
+fn i4_a_chain_behind_what_was_refused_for_good_begins_anew() {
+    let mut stream = Stream::default();
+    let (first, _) = stream.enter("a", "m1", "");
+    stream.refused(&first, RefusalReason::Blocked, Effect::NotDone);
+    // Sent before that answer was read.
+    let (second, _) = stream.enter("a", "m2", "m1");
+    let (third, _) = stream.enter("a", "m3", "m2");
+    for place in [&second, &third] {
+        stream.refused(place, RefusalReason::OutOfOrder, Effect::NotDone);
+    }
+    assert_eq!(stream.held(), 0, "the whole chain is the client's own");
+    assert_eq!(stream.enter("a", "m2", "").1, "", "it waits for nothing behind it");
+}
+
 #[test]
 fn i4_naming_one_of_the_lane_goes_on_from_it() {
     let mut stream = Stream::default();
