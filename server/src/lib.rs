@@ -25,6 +25,8 @@ pub mod presence;
 
 pub mod transfer;
 
+pub mod audit;
+
 pub mod doctor;
 
 pub mod storage;

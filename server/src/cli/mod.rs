@@ -3,6 +3,7 @@
 
 mod access;
 mod admin;
+mod audit;
 mod chat;
 mod conversations;
 mod demo;
@@ -48,6 +49,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Examine settings, machine and stores as a server would use them
     Doctor(doctor::DoctorArgs),
+    /// Compare everything that the stores keep of conversations with their logs; reads alone
+    Audit(audit::AuditArgs),
     /// Show every setting with its default and the reason for it
     Settings(settings::SettingsArgs),
     /// Run a server with users and conversations to try, and say what to type next
@@ -104,6 +107,7 @@ async fn dispatch(command: Command, output: Output) -> Result<ExitCode, Failure>
     match command {
         Command::Serve(args) => Box::pin(serve::run(args)).await?,
         Command::Doctor(args) => return Ok(Box::pin(doctor::run(args, output)).await),
+        Command::Audit(args) => return Box::pin(audit::run(args, output)).await,
         Command::Settings(args) => settings::run(&args, output),
         Command::Demo(args) => Box::pin(demo::run(args)).await?,
         Command::Chat(args) => return Box::pin(chat::run(args, output)).await,

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 
 use crate::domain::roster::Standing;
 use crate::domain::{
-    ClientMsgId, ConversationId, CorrelationId, DeviceId, Kind, Member, Roster, Sender, Seq, UnixMillis, UserId,
+    Body, ClientMsgId, ConversationId, CorrelationId, DeviceId, Entry, Kind, Member, Roster, Sender, Seq, UnixMillis,
+    UserId,
 };
 
 /// A user.
@@ -101,6 +102,34 @@ pub struct ConversationRecord {
     pub roster: Roster,
     /// Seqs of pinned messages in the order they were pinned, as of `applied`.
     pub pins: Vec<Seq>,
+}
+
+impl ConversationRecord {
+    /// A conversation before its first entry.
+    #[must_use]
+    pub fn before(first: NewConversation) -> Self {
+        Self {
+            name: first.name.clone(),
+            first,
+            applied: Seq::ZERO,
+            roster: Roster::default(),
+            pins: Vec::new(),
+        }
+    }
+
+    /// Takes in the entry after `applied`.
+    pub fn take_in(&mut self, entry: &Entry) {
+        self.applied = entry.seq;
+        self.roster.apply(entry);
+        match &entry.body {
+            Body::Renamed(name) => self.name.clone_from(name),
+            Body::Pin { target, pinned: true } if !self.pins.contains(target) => self.pins.push(*target),
+            Body::Pin { target, pinned: false } | Body::Redacted { target, .. } => {
+                self.pins.retain(|pin| pin != target);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// What log entries up to a seq change in the directory.

@@ -25,6 +25,21 @@ pub struct Head {
     pub floor: Seq,
 }
 
+impl Head {
+    /// Where the end is after one more entry.
+    #[must_use]
+    pub fn after(self, entry: &Entry) -> Self {
+        let changed = entry.body.changes_membership();
+        Self {
+            seq: entry.seq,
+            ordinal: entry.ordinal,
+            epoch: if changed { self.epoch.next() } else { self.epoch },
+            time: entry.time,
+            floor: self.floor.max(Seq(1)),
+        }
+    }
+}
+
 /// An entry as it lies in the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredEntry {
@@ -186,4 +201,13 @@ pub trait MessageLog: Send + Sync {
     /// Everything up to `up_to` was fanned out. A hint: it may be lost in a crash, never before the inbox rows written
     /// ahead of it.
     async fn fanout_done(&self, conversation: ConversationId, up_to: Seq);
+
+    /// How what is kept beside the entries contradicts them up to `up_to`, for an audit (D3): ids that do not lead to their
+    /// entry and, where the store has them, marks of a batch that disagree. Empty when all agrees.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    async fn contradictions(&self, conversation: ConversationId, up_to: Seq) -> Result<Vec<String>, ReadError> {
+        super::ids::contradictions(self, conversation, up_to).await
+    }
 }

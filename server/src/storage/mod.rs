@@ -7,6 +7,7 @@ pub(crate) mod contract;
 pub mod cql;
 pub mod directory;
 pub mod embedded;
+mod ids;
 pub mod log;
 pub mod markers;
 pub mod memory;
@@ -14,6 +15,7 @@ pub mod remembered;
 mod rules;
 pub mod sql;
 pub mod turns;
+pub mod walk;
 
 pub use directory::{
     ConversationRecord, ConversationView, DeviceRecord, Directory, DirectoryError, NewConversation, Projection,

@@ -5,16 +5,15 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt;
 
 use super::record::{CiphertextRecord, MediaRecord, MemberRecord, Record, RecordType, Reference};
 use super::requests::CONVERSATION_PREFIX;
 use crate::conversation::Backends;
-use crate::domain::{
-    Body, Content, ConversationId, Entry, Kind, Member, MessageContent, Ordinal, Role, Sender, Seq, UserId,
-};
-use crate::storage::{DirectoryError, PageLimit, ReadError, StoredEntry, UserRecord};
+use crate::domain::{Body, Content, ConversationId, Entry, Kind, Member, MessageContent, Ordinal, Role, Sender, Seq};
+use crate::storage::{DirectoryError, PageLimit, ReadError, StoredEntry, walk};
 
-/// Rows read at a time.
+/// Entries read at a time.
 const PAGE: usize = 500;
 
 /// The export stopped; what was written so far is whole lines.
@@ -70,14 +69,29 @@ impl Exporter<'_> {
     }
 
     async fn users(&mut self) -> Result<()> {
-        let mut after = None;
-        while let Some(page) = self.users_after(&mut after).await? {
-            for user in page {
+        let mut users = walk::users(&*self.backends.directory);
+        while let Some(user) = users.next().await {
+            let user = user?;
+            self.write(&Record {
+                record: RecordType::User,
+                id: user.id.to_string(),
+                name: Some(user.display_name).filter(|name| !name.is_empty()),
+                deactivated: user.deactivated,
+                ..Record::default()
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn blocks(&mut self) -> Result<()> {
+        let mut users = walk::users(&*self.backends.directory);
+        while let Some(user) = users.next().await {
+            let user = user?.id;
+            for target in self.backends.directory.blocks(&user).await? {
                 self.write(&Record {
-                    record: RecordType::User,
-                    id: user.id.to_string(),
-                    name: Some(user.display_name).filter(|name| !name.is_empty()),
-                    deactivated: user.deactivated,
+                    record: RecordType::Block,
+                    id: target.to_string(),
+                    user: Some(user.to_string()),
                     ..Record::default()
                 })?;
             }
@@ -85,44 +99,14 @@ impl Exporter<'_> {
         Ok(())
     }
 
-    async fn blocks(&mut self) -> Result<()> {
-        let mut after = None;
-        while let Some(page) = self.users_after(&mut after).await? {
-            for user in page {
-                for target in self.backends.directory.blocks(&user.id).await? {
-                    self.write(&Record {
-                        record: RecordType::Block,
-                        id: target.to_string(),
-                        user: Some(user.id.to_string()),
-                        ..Record::default()
-                    })?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The next page of users; `None` behind the last one.
-    async fn users_after(&self, after: &mut Option<UserId>) -> Result<Option<Vec<UserRecord>>> {
-        let page = self.backends.directory.list_users(after.as_ref(), PAGE).await?;
-        *after = page.last().map(|user| user.id.clone());
-        Ok(after.is_some().then_some(page))
-    }
-
     /// Line ids and ids of all conversations, sorted by the former.
     async fn conversations(&self) -> Result<Vec<(String, ConversationId)>> {
         let mut named = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.backends.directory.list_conversations(after, PAGE).await?;
-            for id in &page {
-                if let Some(first) = self.entry(*id, Seq(1)).await? {
-                    named.push((line_id(&first.entry), *id));
-                }
-            }
-            match page.last() {
-                Some(last) => after = Some(*last),
-                None => break,
+        let mut ids = walk::conversations(&*self.backends.directory);
+        while let Some(id) = ids.next().await {
+            let id = id?;
+            if let Some(first) = self.entry(id, Seq(1)).await? {
+                named.push((line_id(&first.entry), id));
             }
         }
         named.sort();

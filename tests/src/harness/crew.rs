@@ -197,5 +197,6 @@ impl Crew {
         let total = each_once(node, &self.room, &senders).await;
         println!("{total} messages, each once, through {} nodes", fleet.nodes.len());
         node.verdict().await.assert_clean(&DELIVERY);
+        fleet.assert_whole().await;
     }
 }

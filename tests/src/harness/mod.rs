@@ -2,6 +2,7 @@
 //!
 //! Everything here panics when it cannot go on: it is used by tests only.
 
+mod audit;
 mod authority;
 mod bench;
 mod cql;
@@ -23,6 +24,7 @@ mod session;
 mod sight;
 mod token;
 
+pub use audit::Audited;
 pub use authority::Authority;
 pub use bench::{AuthedChannel, Bench, PATIENCE, UNHURRIED, Unary, header, history_after, member, send_frame, text};
 pub use cql::Cql;

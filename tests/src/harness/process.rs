@@ -136,7 +136,12 @@ impl ServerProcess {
         self.child = Some(child.unwrap_or_else(|error| panic!("{}: {error}", binary().display())));
     }
 
-    fn command(&self) -> Command {
+    pub(super) fn flags(&self) -> &[String] {
+        &self.flags
+    }
+
+    /// The binary, where and within what limits it is to run.
+    pub(super) fn command(&self) -> Command {
         if let Some(namespace) = &self.namespace {
             // It becomes the server, so its id is the server's.
             let mut inside = Command::new("ip");

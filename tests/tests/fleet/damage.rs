@@ -92,6 +92,9 @@ async fn t6_a_log_that_lost_its_head_is_refused_and_never_begins_again() {
     let mut alice = scene.caught_up("alice", 0).await;
     assert_eq!(refused(&mut alice, &scene.room, "once-more").await, DAMAGED);
     assert_eq!(scene.left().await, 0, "something was stored");
+    let audited = scene.fleet.audit().await;
+    let named = format!("conversation {}: its log is gone", scene.room);
+    assert!(!audited.whole && audited.said.contains(&named), "{}", audited.said);
     // The damage ends at that conversation.
     scene.fleet.nodes[1].send(&mut bob, &other, "elsewhere").await;
     let heard = |seen: &Observed| seen.texts(&other).contains(&"elsewhere".to_owned());

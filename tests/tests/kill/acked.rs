@@ -33,6 +33,7 @@ async fn killed_after_the_last_ack(mut bench: Bench, room: String, mut alice: Se
     alice.connect(&bench).await;
     reaches_head(&bench, alice.session(), &room).await;
     bench.verdict().await.assert_clean(&DELIVERY);
+    bench.server.kill_and_audit().await;
 }
 
 fn all_of(sessions: &[&RawSession], room: &str) -> BTreeSet<u64> {
@@ -101,6 +102,7 @@ async fn while_the_recipient_is_half_resumed() {
     alice.connect(&bench).await;
     reaches_head(&bench, alice.session(), &room).await;
     bench.verdict().await.assert_clean(&DELIVERY);
+    bench.server.kill_and_audit().await;
 }
 
 #[tokio::test]

@@ -154,6 +154,7 @@ async fn die_at(name: &str, passes: [u64; 3]) {
     assert!(bench.recorder.history().events.len() > 10, "people talked");
     let looked = bench.verdict().await;
     assert!(looked.examined(Check::C10) > 0, "receipts were looked at:\n{looked}");
+    bench.server.kill_and_audit().await;
 }
 
 /// Every conversation that bob's list names can be read, with its first entry.

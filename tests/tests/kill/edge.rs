@@ -104,6 +104,7 @@ async fn crosses(whole: &Path, room: &str, death: &str, one_by_one: bool) -> boo
     assert_eq!(head, BEFORE + CROSSING, "{death}");
     assert_eq!(each_once(&bench, room, &[&alice]).await, CROSSING, "{death}");
     bench.verdict().await.assert_clean(&DELIVERY);
+    bench.server.kill_and_audit().await;
     died
 }
 

@@ -23,6 +23,7 @@ async fn freeze(time: Duration) {
     reaches_head(&bench, alice.session(), &room).await;
     assert_eq!(each_once(&bench, &room, &[&alice]).await, 200);
     bench.verdict().await.assert_clean(&DELIVERY);
+    bench.server.kill_and_audit().await;
 }
 
 #[tokio::test]

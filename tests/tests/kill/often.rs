@@ -77,6 +77,7 @@ async fn run(total: Duration, needed: u64) {
         total += each_once(&bench, &load.room, &[&load.sender]).await;
     }
     bench.verdict().await.assert_clean(&DELIVERY);
+    bench.server.kill_and_audit().await;
     println!("under {kills} kills: {total} messages, 0 lost, 0 doubled");
     assert!(total >= needed, "only {total} messages");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::source::{Source, code_only, words};
 
 /// A module of the server, and the modules it may name.
-const MAY_NAME: [(&str, &[&str]); 19] = [
+const MAY_NAME: [(&str, &[&str]); 20] = [
     // What tests share.
     ("tests", &[]),
     ("domain", &[]),
@@ -34,6 +34,7 @@ const MAY_NAME: [(&str, &[&str]); 19] = [
         &["domain", "bus", "conversation", "wire::forward", "telemetry::meters"],
     ),
     ("transfer", &["domain", "storage", "conversation", "bus", "wire"]),
+    ("audit", &["domain", "storage", "conversation"]),
     (
         "api",
         &[
@@ -107,6 +108,7 @@ const MAY_NAME: [(&str, &[&str]); 19] = [
             "auth",
             "wire",
             "transfer",
+            "audit",
             "doctor",
             "node",
             "telemetry",

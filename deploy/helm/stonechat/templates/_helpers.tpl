@@ -31,6 +31,15 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 {{- end }}
 
+{{/* Where the stores are, for the environment of a container. */}}
+{{- define "stonechat.stores" -}}
+{{- $secret := .secretName }}
+{{- range concat (list "redis" "postgres" "cql") (ternary (list "cql_user" "cql_password") (list) .cqlLogin) }}
+- name: STONECHAT_{{ upper . }}
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ . }}}}
+{{- end }}
+{{- end }}
+
 {{/* A pod of one role: (dict "root" $ "role" "gateway" "of" .Values.gateway). */}}
 {{- define "stonechat.pod" -}}
 {{- $root := .root -}}
@@ -101,11 +110,7 @@ spec:
           valueFrom: {fieldRef: {fieldPath: status.podIP}}
         # By address, not by name: a node is found in Redis, and is another one after each start.
         - {name: STONECHAT_NODE_ADVERTISE, value: "$(POD_IP):7402"}
-        {{- $login := ternary (list "cql_user" "cql_password") (list) $values.stores.cqlLogin }}
-        {{- range concat (list "redis" "postgres" "cql") $login }}
-        - name: STONECHAT_{{ upper . }}
-          valueFrom: {secretKeyRef: {name: {{ $values.stores.secretName }}, key: {{ . }}}}
-        {{- end }}
+        {{- include "stonechat.stores" $values.stores | nindent 8 }}
       ports:
         {{- if eq .role "gateway" }}
         - {name: public, containerPort: 7400}

@@ -62,4 +62,8 @@ impl MessageLog for CqlStore {
     async fn fanout_done(&self, conversation: ConversationId, up_to: Seq) {
         self.inner.fanned_out(conversation, up_to);
     }
+
+    async fn contradictions(&self, conversation: ConversationId, up_to: Seq) -> Result<Vec<String>, ReadError> {
+        Ok(self.inner.contradictions(conversation, up_to).await?)
+    }
 }

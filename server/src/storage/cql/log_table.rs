@@ -100,6 +100,31 @@ pub(super) struct LogTable {
     pub(super) newest_ids: Read,
     pub(super) notes: Read,
     pub(super) notes_of: Read,
+    /// Whole buckets, for an audit.
+    pub(super) whole: Box<Whole>,
+}
+
+/// Reads of a whole bucket, with what its batches left beside the entries.
+pub(super) struct Whole {
+    pub(super) tokens: Read,
+    pub(super) written: Read,
+    pub(super) claimed: Read,
+    pub(super) newest_ids: Read,
+}
+
+/// One partition.
+const HERE: &str = "WHERE conversation = ? AND bucket = ?";
+
+impl Whole {
+    async fn prepare(client: &Client) -> Result<Box<Self>, CqlError> {
+        let range = "AND kind = 0 AND seq >= ? AND seq <= ? LIMIT ?";
+        Ok(Box::new(Self {
+            tokens: Read::prepare(client, &format!("SELECT append_id FROM log {HERE} LIMIT 1")).await?,
+            written: Read::prepare(client, &format!("SELECT seq, wire, written_by FROM log {HERE} {range}")).await?,
+            claimed: Read::prepare(client, &format!("SELECT key, place FROM log {HERE} AND kind = 1")).await?,
+            newest_ids: Read::prepare(client, &format!("SELECT key, wire FROM log {HERE} AND kind = 2")).await?,
+        }))
+    }
 }
 
 /// A read, in both strengths.
@@ -134,7 +159,6 @@ pub(super) enum Strength {
 
 impl LogTable {
     pub(super) async fn prepare(client: &Client) -> Result<Self, CqlError> {
-        const HERE: &str = "WHERE conversation = ? AND bucket = ?";
         let head =
             format!("UPDATE log SET head = ?, ordinal = ?, epoch = ?, time = ?, floor = ?, append_id = ? {HERE}");
         let insert = |columns: &str, marks: &str| {
@@ -172,6 +196,7 @@ impl LogTable {
             newest_ids: Read::prepare(client, &format!("SELECT wire FROM log {at_row}")).await?,
             notes: Read::prepare(client, &format!("SELECT seq, key, state FROM log {HERE} AND kind = ?")).await?,
             notes_of: Read::prepare(client, &format!("SELECT key FROM log {HERE} AND kind = ? AND seq = ?")).await?,
+            whole: Box::pin(Whole::prepare(client)).await?,
         })
     }
 

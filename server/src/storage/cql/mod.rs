@@ -5,6 +5,7 @@
 //! its write time (`markers`, `inbox`), so no order of writes can step back.
 
 mod append;
+mod audit;
 mod buckets;
 mod client;
 mod driver;

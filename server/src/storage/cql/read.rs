@@ -16,7 +16,7 @@ use crate::storage::{PageLimit, StoredEntry};
 use crate::wire::entry;
 
 /// Rows of one request: a page of history as a rule, and not many megabytes when entries are large.
-const ROWS_PER_REQUEST: usize = 64;
+pub(super) const ROWS_PER_REQUEST: usize = 64;
 
 type EntryRow = (i64, Option<Vec<u8>>);
 
@@ -126,7 +126,7 @@ impl Inner {
     }
 }
 
-fn decode(conversation: ConversationId, seq: Seq, wire: Vec<u8>) -> Result<Arc<StoredEntry>, CqlError> {
+pub(super) fn decode(conversation: ConversationId, seq: Seq, wire: Vec<u8>) -> Result<Arc<StoredEntry>, CqlError> {
     let entry = entry::decode(&wire).map_err(|error| CqlError::Damaged(error.to_string()))?;
     if (entry.conversation, entry.seq) != (conversation, seq) {
         let why = format!("entry {seq} of {conversation} is another one");

@@ -1,5 +1,6 @@
 //! The contract suites against real CQL servers, and what only this store promises. `scripts/cassandra` starts a server.
 
+mod audit;
 mod buckets;
 mod encrypted;
 mod keyspaces;

@@ -115,7 +115,11 @@ impl State {
         if let Some(pair) = pair {
             self.pairs.insert(pair, id);
         }
-        Ok(self.conversations.entry(id).or_insert_with(|| unprojected(new)).clone())
+        Ok(self
+            .conversations
+            .entry(id)
+            .or_insert_with(|| ConversationRecord::before(new))
+            .clone())
     }
 
     fn shares(&self, one: &UserId, other: &UserId) -> bool {
@@ -137,16 +141,6 @@ impl State {
             standing: record.roster.standing(user).cloned(),
             settings: self.settings.get(&(user.clone(), id)).copied().unwrap_or_default(),
         })
-    }
-}
-
-fn unprojected(first: NewConversation) -> ConversationRecord {
-    ConversationRecord {
-        name: first.name.clone(),
-        first,
-        applied: Seq::ZERO,
-        roster: Roster::default(),
-        pins: Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::log::{self, Copied};
 use super::{Migrated, Refused, Result, Route};
-use crate::domain::{Body, ConversationId, Entry, MarkerSet, Seq, UserId};
+use crate::domain::{ConversationId, MarkerSet, Seq, UserId};
 use crate::storage::{ConversationRecord, DirectoryError, MarkerRaise, MessageLog, PageLimit, Projection, ReadError};
 
 /// Marker sets of one read and one write.
@@ -87,21 +87,10 @@ pub(super) async fn at_head(
             return Err(ReadError::Corrupt(format!("entry {from} of {id} is missing below the head")).into());
         }
         for stored in &page {
-            take_in(&mut record, &stored.entry);
+            record.take_in(&stored.entry);
         }
     }
     Ok(record)
-}
-
-fn take_in(record: &mut ConversationRecord, entry: &Entry) {
-    record.applied = entry.seq;
-    record.roster.apply(entry);
-    match &entry.body {
-        Body::Renamed(name) => record.name.clone_from(name),
-        Body::Pin { target, pinned: true } if !record.pins.contains(target) => record.pins.push(*target),
-        Body::Pin { target, pinned: false } | Body::Redacted { target, .. } => record.pins.retain(|pin| pin != target),
-        _ => {}
-    }
 }
 
 /// Brings the target's record to where the source's is.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Result, Route};
-use crate::domain::{Body, ConversationId, Entry, Epoch, Seq};
+use crate::domain::{Body, ConversationId, Entry, Seq};
 use crate::storage::{
     AppendBatch, AppendError, Head, MessageLog, PageLimit, PendingAppend, Prior, ReadError, StoredEntry,
 };
@@ -133,17 +133,7 @@ async fn batch(
     expected: Head,
     entries: Vec<Arc<StoredEntry>>,
 ) -> Result<AppendBatch> {
-    let mut head = expected;
-    for stored in &entries {
-        let entry = &stored.entry;
-        head = Head {
-            seq: entry.seq,
-            ordinal: entry.ordinal,
-            epoch: epoch_after(head.epoch, &entry.body),
-            time: entry.time,
-            floor: Seq(1),
-        };
-    }
+    let head = entries.iter().fold(expected, |head, stored| head.after(&stored.entry));
     let found = stream::iter(entries.iter().map(|stored| prior_of(&*route.source.log, &stored.entry)));
     let priors: Vec<Prior> = found.buffered(FINDS_AT_ONCE).try_collect().await?;
     let pending = entries.iter().zip(priors).map(|(stored, prior)| PendingAppend {
@@ -156,14 +146,6 @@ async fn batch(
         entries: pending.collect(),
         head,
     })
-}
-
-fn epoch_after(before: Epoch, body: &Body) -> Epoch {
-    if body.changes_membership() {
-        before.next()
-    } else {
-        before
-    }
 }
 
 /// The duplicate row of an entry: it outlives the content, and retries are told by it (I2).

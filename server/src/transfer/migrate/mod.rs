@@ -15,11 +15,11 @@ mod verify;
 use std::collections::BTreeSet;
 
 use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream};
 
 use crate::conversation::Backends;
-use crate::domain::{ConversationId, UnixMillis, UserId};
-use crate::storage::{AppendError, Directory, DirectoryError, MarkerError, ReadError, UserRecord};
+use crate::domain::{ConversationId, UnixMillis};
+use crate::storage::walk::{conversations, count_conversations, users};
+use crate::storage::{AppendError, DirectoryError, MarkerError, ReadError};
 
 /// Rows read at a time.
 const PAGE: usize = 500;
@@ -171,7 +171,7 @@ pub async fn migrate(
     for refused in &all.refused {
         watch.refused(refused);
     }
-    watch.begin(count(&*source.directory).await?);
+    watch.begin(count_conversations(&*source.directory).await?);
     let mut skipped = BTreeSet::new();
     copy_conversations(route, &mut all, &mut skipped, watch).await?;
     copy_own(route, &mut all, &skipped).await?;
@@ -250,45 +250,4 @@ async fn compare(
         all.add(found);
     }
     Ok(())
-}
-
-async fn count(directory: &dyn Directory) -> Result<u64> {
-    let (mut after, mut count) = (None, 0);
-    loop {
-        let page = directory.list_conversations(after, PAGE).await?;
-        count += page.len() as u64;
-        match page.last() {
-            Some(last) => after = Some(*last),
-            None => return Ok(count),
-        }
-    }
-}
-
-/// All conversations, by id, a page at a time.
-fn conversations(directory: &dyn Directory) -> BoxStream<'_, Result<ConversationId>> {
-    let pages = stream::try_unfold(None::<ConversationId>, move |after| async move {
-        let page = directory.list_conversations(after, PAGE).await?;
-        let last = page.last().copied();
-        Ok::<_, MigrateError>(last.map(|last| (page, Some(last))))
-    });
-    flatten(pages).boxed()
-}
-
-/// All users, by id, a page at a time.
-fn users(directory: &dyn Directory) -> BoxStream<'_, Result<UserRecord>> {
-    let pages = stream::try_unfold(None::<UserId>, move |after| async move {
-        let page = directory.list_users(after.as_ref(), PAGE).await?;
-        let last = page.last().map(|user| user.id.clone());
-        Ok::<_, MigrateError>(last.map(|last| (page, Some(last))))
-    });
-    flatten(pages).boxed()
-}
-
-fn flatten<T>(pages: impl stream::Stream<Item = Result<Vec<T>>>) -> impl stream::Stream<Item = Result<T>> {
-    pages.flat_map(|page| {
-        stream::iter(match page {
-            Ok(page) => page.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(error)],
-        })
-    })
 }

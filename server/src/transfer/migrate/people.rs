@@ -2,8 +2,9 @@
 
 use futures_util::StreamExt;
 
-use super::{Migrated, PAGE, Refused, Result, Route, users};
+use super::{Migrated, PAGE, Refused, Result, Route};
 use crate::domain::{DeviceId, UnixMillis, UserId};
+use crate::storage::walk::users;
 use crate::storage::{DeviceRecord, DirectoryError, Revocation, UserRecord};
 
 /// Copies all users first: whom a device, a block or a conversation names must exist.
