@@ -100,3 +100,21 @@ pub(crate) async fn a_redacted_id_still_counts_for_duplicates(log: AnyLog) {
     let refused = append(&*log, here, &[message("a")]).await;
     assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
 }
+
+/// D3: what an audit finds is damage, never what the store itself wrote; what came since it began is not looked at.
+pub(crate) async fn d3_what_was_appended_contradicts_nothing(log: AnyLog) {
+    let here = conversation(1);
+    let mut of_bob = message("a");
+    of_bob.sender = super::samples::sender("bob", "web");
+    append(&*log, here, &[message("a"), of_bob, edit("b", 1)])
+        .await
+        .expect("appended");
+    append(&*log, here, &[redact("c", 1)]).await.expect("appended");
+    append(&*log, here, &[message("d"), message("e")])
+        .await
+        .expect("appended");
+    for up_to in 1..=6 {
+        let found = log.contradictions(here, Seq(up_to)).await.expect("readable");
+        assert!(found.is_empty(), "up to {up_to}: {found:?}");
+    }
+}

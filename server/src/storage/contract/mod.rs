@@ -56,7 +56,8 @@ macro_rules! message_log_contract {
                     a_redaction_leaves_tombstones_of_target_and_edits
                     a_redaction_reaches_entries_of_its_own_batch
                     the_first_redaction_stays_and_other_entries_are_left_alone
-                    a_redacted_id_still_counts_for_duplicates;
+                    a_redacted_id_still_counts_for_duplicates
+                    d3_what_was_appended_contradicts_nothing;
             );
         }
     };

@@ -151,7 +151,9 @@ impl MessageLog for EmbeddedStore {
         to: Seq,
         limit: PageLimit,
     ) -> Result<Vec<Arc<StoredEntry>>, ReadError> {
-        let read = self.blocking(move |engine| read_page(engine, conversation, from, to, limit));
+        let span = usize::try_from(to.0.saturating_sub(from.0)).unwrap_or(usize::MAX);
+        let rows = limit.entries.min(span.saturating_add(1));
+        let read = self.reading(rows, move |engine| read_page(engine, conversation, from, to, limit));
         Ok(read.await?)
     }
 

@@ -4,20 +4,17 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
-use super::EmbeddedStore;
 use super::engine::{Engine, Pair, View};
 use super::fault::Fault;
 use super::keys::{self, Space};
 use super::rows;
 use super::writer::Job;
+use super::{EmbeddedStore, INLINE_READS_MAX};
 use crate::domain::{ConversationId, DeviceId, MarkerSet, Seq, UserId};
 use crate::storage::{ChangeStamp, FanoutRecord, InboxHead, InboxRow, MarkerError, MarkerRaise, Markers};
 
 type Result<T> = std::result::Result<T, MarkerError>;
 type Found<T> = std::result::Result<T, Fault>;
-
-/// Single rows that are read on the caller's thread: some ten microseconds. More go to a thread that may block.
-const INLINE_READS_MAX: usize = 32;
 
 fn read_marker(engine: &Engine, key: &[u8]) -> Found<MarkerSet> {
     let row = engine.get(Space::Users, key)?;
@@ -68,14 +65,9 @@ impl EmbeddedStore {
         keys: Vec<Vec<u8>>,
         read: impl Fn(&Engine, &[u8]) -> Found<T> + Send + 'static,
     ) -> Result<Vec<T>> {
-        let inline = keys.len() <= INLINE_READS_MAX;
+        let count = keys.len();
         let read_all = move |engine: &Engine| keys.iter().map(|key| read(engine, key)).collect::<Found<Vec<T>>>();
-        let rows = if inline {
-            read_all(self.reader())
-        } else {
-            self.blocking(read_all).await
-        };
-        Ok(rows?)
+        Ok(self.reading(count, read_all).await?)
     }
 }
 

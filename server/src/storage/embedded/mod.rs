@@ -35,6 +35,7 @@ mod tests;
 pub use fault::OpenError;
 pub use writer::EXIT_WRITE_FAILED;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -56,6 +57,10 @@ use crate::telemetry::meters::meters;
 
 /// The engine closes within this, or is left: it may be in the middle of writing a table of 16 MiB.
 const CLOSE_WITHIN: Duration = Duration::from_secs(20);
+
+/// Rows that are read on the caller's thread: some ten microseconds, where the way to another thread and back costs several
+/// times that. More go to a thread that may block.
+const INLINE_READS_MAX: usize = 32;
 
 /// Log and markers in a local folder.
 pub struct EmbeddedStore {
@@ -120,6 +125,19 @@ impl EmbeddedStore {
         &self.engine
     }
 
+    /// Reads so many rows: few at once, more on a thread that may block.
+    async fn reading<T: Send + 'static>(
+        &self,
+        rows: usize,
+        read: impl FnOnce(&Engine) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        if rows > INLINE_READS_MAX {
+            return self.blocking(read).await;
+        }
+        let engine = self.reader();
+        catch_unwind(AssertUnwindSafe(|| read(engine))).unwrap_or_else(|_| Err(gave_up("a panic")))
+    }
+
     /// Reads on a thread that may block.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -127,10 +145,13 @@ impl EmbeddedStore {
     ) -> Result<T, Fault> {
         let engine = Arc::clone(self.reader());
         let read = tokio::task::spawn_blocking(move || read(&engine));
-        // The engine asserts what it reads: a panic of it is damage.
-        read.await
-            .unwrap_or_else(|error| Err(Fault::damaged(format!("the engine gave up: {error}"))))
+        read.await.unwrap_or_else(|error| Err(gave_up(&error.to_string())))
     }
+}
+
+/// The engine asserts what it reads: a panic of it is damage.
+fn gave_up(why: &str) -> Fault {
+    Fault::damaged(format!("the engine gave up: {why}"))
 }
 
 impl Drop for EmbeddedStore {
