@@ -384,10 +384,31 @@ fn import_and_export_are_inverse() {
         two == std::fs::read_to_string(path("one.jsonl")).unwrap(),
         "the exports differ"
     );
+    let audited = done(&["audit", "--data-folder", &path("two")]);
+    assert!(audited.contains("0 contradictions"), "{audited}");
     std::fs::write(path("bad.jsonl"), "{\"type\":\"user\",\"id\":\"zed\"}\nnot json\n").unwrap();
     let bad = run(&["import", &path("bad.jsonl"), "--data-folder", &path("one")]);
     assert_eq!(bad.status.code(), Some(1));
     assert!(stdout(&bad).contains("line 2 refused"), "{}", stdout(&bad));
+}
+
+/// A mistyped folder is no empty store.
+#[test]
+fn what_only_reads_makes_no_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = folder.path().join("nowhere");
+    let target = folder.path().join("target");
+    let (nowhere, target) = (nowhere.to_str().unwrap(), target.to_str().unwrap());
+    for arguments in [
+        &["audit", "--data-folder", nowhere][..],
+        &["export", "--data-folder", nowhere],
+        &["migrate", "--from", nowhere, "--to", target],
+    ] {
+        let refused = run(arguments);
+        assert_eq!(refused.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&refused).contains("no data folder"), "{}", stderr(&refused));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{arguments:?}");
+    }
 }
 
 /// A folder in use is refused; a server stopped by SIGTERM ends with 0 and frees it.

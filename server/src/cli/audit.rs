@@ -7,6 +7,7 @@ use serde_json::json;
 use stonechat_host::Host;
 
 use super::failure::Failure;
+use super::folder::must_be_there;
 use super::output::Output;
 use crate::audit::{Audited, Part, Watch, audit};
 use crate::config::{Config, ConfigFlags};
@@ -65,6 +66,7 @@ fn part(text: &str) -> Result<Asked, String> {
 
 pub(super) async fn run(args: AuditArgs, output: Output) -> Result<ExitCode, Failure> {
     let config = Config::load(&args.settings)?;
+    must_be_there(&config, "audited")?;
     let host = Host::system();
     let part = args.part.part(UnixMillis(host.clock.unix_ms()));
     let backends = open_backends(&config, &host).await?;

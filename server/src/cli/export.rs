@@ -8,6 +8,7 @@ use clap::Args;
 use stonechat_host::Host;
 
 use super::failure::Failure;
+use super::folder::must_be_there;
 use super::import::FolderFlags;
 use crate::conversation::{Conversations, Limits};
 use crate::node::Grounds;
@@ -24,6 +25,7 @@ pub(super) struct ExportArgs {
 
 pub(super) async fn run(args: ExportArgs) -> Result<(), Failure> {
     let settings = args.folder.settings()?;
+    must_be_there(&settings, "exported")?;
     let mut output = open(args.file.as_ref())?;
     let host = Host::system();
     let backends = Grounds::open(&settings, &host).await?.backends;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use stonechat_host::Host;
 
 use super::failure::Failure;
+use super::folder::must_be_there;
 use super::output::Output;
 use crate::config::{Config, ConfigFlags};
 use crate::conversation::{Backends, Conversations, Limits};
@@ -55,12 +56,7 @@ impl From<VerifyFlag> for Verify {
 pub(super) async fn run(args: MigrateArgs, output: Output) -> Result<ExitCode, Failure> {
     let (from, to) = (settings(&args.from)?, settings(&args.to)?);
     refuse_same(&from, &to)?;
-    if !from.data_folder.is_dir() && (from.cql.is_empty() || from.postgres.is_none()) {
-        let folder = from.data_folder.display();
-        return Err(Failure::refused(format!(
-            "nothing migrated: there is no data folder {folder}"
-        )));
-    }
+    must_be_there(&from, "migrated")?;
     let host = Host::system();
     let source = open("--from", &from, &host).await?;
     let target = open("--to", &to, &host).await?;

@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod export;
 mod failure;
+mod folder;
 mod history;
 mod import;
 mod json;
