@@ -18,6 +18,9 @@ use crate::storage::{DirectoryError, MarkerError, ReadError};
 /// What is found is looked at again after this: rows and projections follow the log within it where the store is in use.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
+/// Looks at a conversation for which a store does not answer: a short failure does not end a night's run.
+const TRIES: u32 = 3;
+
 /// The audit stopped: a store cannot answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
@@ -109,10 +112,20 @@ pub async fn audit(
 
 /// Where a server is at work, something may be read between two of its steps.
 async fn look_twice(backends: &Backends, id: ConversationId) -> Result<conversation::Seen, AuditError> {
-    let seen = conversation::look(backends, id).await?;
+    let seen = look_patiently(backends, id).await?;
     if seen.contradictions.is_empty() {
         return Ok(seen);
     }
     tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+    look_patiently(backends, id).await
+}
+
+async fn look_patiently(backends: &Backends, id: ConversationId) -> Result<conversation::Seen, AuditError> {
+    for _ in 1..TRIES {
+        if let Ok(seen) = conversation::look(backends, id).await {
+            return Ok(seen);
+        }
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+    }
     conversation::look(backends, id).await
 }

@@ -1,6 +1,7 @@
 //! What is whole passes; each thing that can be wrong is found by name.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use stonechat_host::{Host, ManualClock, SeededRandom};
@@ -235,13 +236,34 @@ async fn i3_logs_that_contradict_themselves_are_found() {
     for (twist, what) in twists {
         let mut backends = furnished().await;
         let inner = Arc::clone(&backends.log);
-        backends.log = Arc::new(Twisted { inner, twist });
+        let away = AtomicUsize::new(0);
+        backends.log = Arc::new(Twisted { inner, twist, away });
         found(&backends, what).await;
+    }
+}
+
+/// A store that is away for a moment does not end the audit; one that stays away does, and is no contradiction.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_for_a_moment_is_asked_again() {
+    for (away, whole) in [(2, true), (usize::MAX, false)] {
+        let mut backends = furnished().await;
+        let inner = Arc::clone(&backends.log);
+        let twist = Twist::None;
+        backends.log = Arc::new(Twisted {
+            inner,
+            twist,
+            away: AtomicUsize::new(away),
+        });
+        let mut told = Told::default();
+        let audited = audit(&backends, Part::ALL, 1, &mut told).await;
+        assert_eq!(audited.is_ok(), whole, "{audited:?}");
+        assert!(told.0.is_empty(), "{:?}", told.0);
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Twist {
+    None,
     Gone,
     Unreadable,
     Hole,
@@ -256,6 +278,8 @@ enum Twist {
 struct Twisted {
     inner: Arc<dyn MessageLog>,
     twist: Twist,
+    /// So many times it gives no page.
+    away: AtomicUsize,
 }
 
 impl Twisted {
@@ -304,6 +328,14 @@ impl MessageLog for Twisted {
         to: Seq,
         limit: PageLimit,
     ) -> Result<Vec<Arc<StoredEntry>>, ReadError> {
+        let one_less = |left: usize| left.checked_sub(1);
+        if self
+            .away
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+            .is_ok()
+        {
+            return Err(ReadError::Unavailable("for a moment".to_owned()));
+        }
         if self.twist == Twist::Unreadable {
             return Err(ReadError::Corrupt("as told".to_owned()));
         }
