@@ -7,13 +7,9 @@ use super::history::History;
 use crate::conversation::Backends;
 use crate::domain::roster::Standing;
 use crate::domain::{ConversationId, MarkerSet, Seq, UserId};
-use crate::storage::{ConversationRecord, Head, InboxRow, PageLimit, ReadError};
+use crate::storage::walk::entries;
+use crate::storage::{ConversationRecord, Head, InboxRow, ReadError};
 
-/// Entries read at a time.
-const PAGE: PageLimit = PageLimit {
-    entries: 256,
-    bytes: 1 << 20,
-};
 /// Inbox rows of members that are asked for at a time: each is a round trip to a remote store.
 const ROWS_AT_ONCE: usize = 16;
 
@@ -134,21 +130,13 @@ async fn read(
     let latest = ConversationRecord::before(record.first.clone());
     let applied = (record.applied == Seq::ZERO).then(|| latest.clone());
     let mut follows = Follows { applied, latest };
-    let mut next = Seq(1);
-    while next <= head.seq {
-        let page = backends.log.read(record.first.id, next, head.seq, PAGE).await;
-        let page = page.map_err(AuditError::Log)?;
-        let Some(last) = page.last() else {
-            let why = format!("entry {next} is missing below the head");
-            return Err(AuditError::Log(ReadError::Corrupt(why)));
-        };
-        next = last.entry.seq.next();
-        for stored in &page {
-            history.take_in(&stored.entry);
-            follows.latest.take_in(&stored.entry);
-            if stored.entry.seq == record.applied {
-                follows.applied = Some(follows.latest.clone());
-            }
+    let mut all = entries(&*backends.log, record.first.id, Seq(1), head.seq);
+    while let Some(stored) = all.next().await {
+        let entry = &stored.map_err(AuditError::Log)?.entry;
+        history.take_in(entry);
+        follows.latest.take_in(entry);
+        if entry.seq == record.applied {
+            follows.applied = Some(follows.latest.clone());
         }
     }
     Ok(follows)

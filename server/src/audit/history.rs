@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{Body, Entry, Ordinal, Seq};
-use crate::storage::Head;
+use crate::storage::{CONTRADICTIONS_MAX, Head};
 
 /// A log, read from its first entry on.
 pub(super) struct History {
@@ -36,27 +36,32 @@ impl History {
         self.ordinals.get(&seq).copied().flatten()
     }
 
+    fn tell(&mut self, why: String) {
+        if self.found.len() < CONTRADICTIONS_MAX {
+            self.found.push(why);
+        }
+    }
+
     pub(super) fn take_in(&mut self, entry: &Entry) {
         let (seq, before) = (entry.seq, self.end);
         if seq != before.seq.next() {
-            self.found.push(format!("entry {seq} follows {} (I3)", before.seq));
+            self.tell(format!("entry {seq} follows {} (I3)", before.seq));
         }
         if entry.time < before.time {
-            self.found
-                .push(format!("the time of entry {seq} is before that of {} (I3)", before.seq));
+            self.tell(format!("the time of entry {seq} is before that of {} (I3)", before.seq));
         }
         if !counts_right(entry, before.ordinal) {
             let why = format!(
                 "entry {seq} counts as {} after {} (I6)",
                 entry.ordinal.0, before.ordinal.0
             );
-            self.found.push(why);
+            self.tell(why);
         }
         if matches!(entry.body, Body::Created { .. }) != (seq == Seq(1)) {
-            self.found.push(format!("entry {seq} is in the place of another kind"));
+            self.tell(format!("entry {seq} is in the place of another kind"));
         }
         if target(&entry.body).is_some_and(|target| target >= seq) {
-            self.found.push(format!("entry {seq} concerns a later one"));
+            self.tell(format!("entry {seq} concerns a later one"));
         }
         if let Some(asked) = self.ordinals.get_mut(&seq) {
             *asked = Some(entry.ordinal);

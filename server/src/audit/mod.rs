@@ -67,11 +67,8 @@ pub struct Audited {
     pub contradictions: u64,
 }
 
-/// Is told as the audit goes on.
-pub trait Watch: Send {
-    /// A conversation contradicts itself.
-    fn contradiction(&mut self, conversation: ConversationId, why: &str);
-}
+/// Is told how a conversation contradicts itself, as the audit goes on.
+pub type Tell<'a> = dyn FnMut(ConversationId, &str) + Send + 'a;
 
 /// Looks through a part of the conversations, so many at a time.
 ///
@@ -81,7 +78,7 @@ pub async fn audit(
     backends: &Backends,
     part: Part,
     at_once: usize,
-    watch: &mut dyn Watch,
+    tell: &mut Tell<'_>,
 ) -> Result<Audited, AuditError> {
     let ids = conversations(&*backends.directory);
     let looking = ids.filter_map(|id| async move {
@@ -104,7 +101,7 @@ pub async fn audit(
         all.pending += u64::from(seen.pending);
         all.contradictions += seen.contradictions.len() as u64;
         for why in &seen.contradictions {
-            watch.contradiction(id, why);
+            tell(id, why);
         }
     }
     Ok(all)

@@ -6,17 +6,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use stonechat_host::{Host, ManualClock, SeededRandom};
 
-use super::{Audited, Part, Watch, audit};
+use super::history::History;
+use super::{AuditError, Audited, Part, audit};
 use crate::bus::embedded::EmbeddedBus;
 use crate::conversation::{Backends, Conversations, Limits};
 use crate::domain::{
     Body, ClientMsgId, ConversationId, Counted, Entry, MarkerSet, Ordinal, Sender, Seq, UnixMillis, UserId,
 };
+use crate::storage::contract::doubled_log::{Doubled, LogDouble};
 use crate::storage::memory::MemoryStore;
 use crate::storage::memory::directory::MemoryDirectory;
 use crate::storage::{
-    AppendBatch, AppendError, Durability, Head, InboxHead, MarkerRaise, MessageLog, PageLimit, PayloadHash,
-    PendingAppend, Prior, Projection, ReadError, StoredEntry, walk,
+    AppendBatch, CONTRADICTIONS_MAX, Head, InboxHead, MarkerRaise, MessageLog, PageLimit, PayloadHash, PendingAppend,
+    Prior, Projection, ReadError, StoredEntry, walk,
 };
 use crate::transfer::import;
 
@@ -29,15 +31,6 @@ impl crate::transfer::Progress for Silent {
 
     fn refused(&mut self, line: u64, refusal: &crate::domain::Refusal) {
         panic!("line {line}: {}", refusal.message);
-    }
-}
-
-#[derive(Default)]
-struct Told(Vec<String>);
-
-impl Watch for Told {
-    fn contradiction(&mut self, _conversation: ConversationId, why: &str) {
-        self.0.push(why.to_owned());
     }
 }
 
@@ -66,10 +59,17 @@ async fn furnished() -> Backends {
 }
 
 async fn all(backends: &Backends) -> (Audited, Vec<String>) {
-    let mut told = Told::default();
-    let audited = audit(backends, Part::ALL, 4, &mut told).await.unwrap();
-    assert_eq!(audited.contradictions, told.0.len() as u64);
-    (audited, told.0)
+    let (audited, told) = part_of(backends, Part::ALL).await;
+    let audited = audited.unwrap();
+    assert_eq!(audited.contradictions, told.len() as u64);
+    (audited, told)
+}
+
+async fn part_of(backends: &Backends, part: Part) -> (Result<Audited, AuditError>, Vec<String>) {
+    let mut told = Vec::new();
+    let mut tell = |_: ConversationId, why: &str| told.push(why.to_owned());
+    let audited = audit(backends, part, 4, &mut tell).await;
+    (audited, told)
 }
 
 async fn found(backends: &Backends, what: &str) {
@@ -98,10 +98,7 @@ async fn what_is_whole_passes_in_one_run_or_in_parts() {
     let mut parts = 0;
     for number in 1..=3 {
         let part = Part { number, of: 3 };
-        parts += audit(&backends, part, 1, &mut Told::default())
-            .await
-            .unwrap()
-            .conversations;
+        parts += part_of(&backends, part).await.0.unwrap().conversations;
     }
     assert_eq!(parts, there);
 }
@@ -162,18 +159,23 @@ async fn renamed_in_silence(backends: &Backends) -> (ConversationId, Seq) {
         body: Body::Renamed("in silence".to_owned()),
         ..last[0].entry.clone()
     };
-    let seq = entry.seq;
+    (conversation, append(backends, head, entry).await.seq)
+}
+
+/// Appends past all rules; returns the new head.
+async fn append(backends: &Backends, expected: Head, entry: Entry) -> Head {
+    let head = expected.after(&entry);
     let batch = AppendBatch {
-        conversation,
-        expected: head,
-        head: head.after(&entry),
+        conversation: entry.conversation,
+        expected,
+        head,
         entries: vec![PendingAppend {
             payload: PayloadHash::default(),
             entry,
         }],
     };
     backends.log.append(batch).await.unwrap();
-    (conversation, seq)
+    head
 }
 
 fn one() -> PageLimit {
@@ -223,7 +225,7 @@ async fn rows_and_records_that_the_log_does_not_bear_out_are_found() {
 /// I2, I3: a log that contradicts itself is found, whatever of it does.
 #[tokio::test(start_paused = true)]
 async fn i3_logs_that_contradict_themselves_are_found() {
-    let twists: [(Twist, &str); 8] = [
+    let twists: [(Twist, &str); 9] = [
         (Twist::Gone, "its log is gone"),
         (Twist::Unreadable, "as told"),
         (Twist::Hole, "follows 1 (I3)"),
@@ -232,12 +234,13 @@ async fn i3_logs_that_contradict_themselves_are_found() {
         (Twist::OtherHead, "its head is"),
         (Twist::IdLost, "leads nowhere"),
         (Twist::IdElsewhere, "leads to 1"),
+        (Twist::OtherName, "its name in the directory"),
     ];
     for (twist, what) in twists {
         let mut backends = furnished().await;
         let inner = Arc::clone(&backends.log);
         let away = AtomicUsize::new(0);
-        backends.log = Arc::new(Twisted { inner, twist, away });
+        backends.log = Arc::new(Doubled(Twisted { inner, twist, away }));
         found(&backends, what).await;
     }
 }
@@ -248,17 +251,48 @@ async fn a_store_that_is_away_for_a_moment_is_asked_again() {
     for (away, whole) in [(2, true), (usize::MAX, false)] {
         let mut backends = furnished().await;
         let inner = Arc::clone(&backends.log);
-        let twist = Twist::None;
-        backends.log = Arc::new(Twisted {
-            inner,
-            twist,
-            away: AtomicUsize::new(away),
-        });
-        let mut told = Told::default();
-        let audited = audit(&backends, Part::ALL, 1, &mut told).await;
+        let (twist, away) = (Twist::None, AtomicUsize::new(away));
+        backends.log = Arc::new(Doubled(Twisted { inner, twist, away }));
+        let (audited, told) = part_of(&backends, Part::ALL).await;
         assert_eq!(audited.is_ok(), whole, "{audited:?}");
-        assert!(told.0.is_empty(), "{:?}", told.0);
+        assert!(told.is_empty(), "{told:?}");
     }
+}
+
+/// I9: a log of which nothing is right is not told entry by entry.
+#[tokio::test(start_paused = true)]
+async fn i9_what_is_told_of_one_conversation_is_bounded() {
+    let mut backends = furnished().await;
+    let (conversation, head) = longest(&backends).await;
+    let last = backends
+        .log
+        .read(conversation, head.seq, head.seq, one())
+        .await
+        .unwrap();
+    let mut history = History::new(std::iter::empty());
+    for _ in 0..10 * CONTRADICTIONS_MAX {
+        history.take_in(&last[0].entry);
+    }
+    assert_eq!(history.found.len(), CONTRADICTIONS_MAX);
+
+    let mut long = head;
+    while long.seq.0 < 2 * CONTRADICTIONS_MAX as u64 {
+        let entry = Entry {
+            seq: long.seq.next(),
+            client_msg_id: ClientMsgId::parse(&format!("more-{}", long.seq)).unwrap(),
+            body: Body::Renamed("again".to_owned()),
+            ..last[0].entry.clone()
+        };
+        long = append(&backends, long, entry).await;
+    }
+    let twisted = Twisted {
+        inner: Arc::clone(&backends.log),
+        twist: Twist::IdLost,
+        away: AtomicUsize::new(0),
+    };
+    backends.log = Arc::new(Doubled(twisted));
+    let told = backends.log.contradictions(conversation, long.seq).await.unwrap();
+    assert_eq!(told.len(), CONTRADICTIONS_MAX);
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,9 +306,10 @@ enum Twist {
     OtherHead,
     IdLost,
     IdElsewhere,
+    OtherName,
 }
 
-/// A log that is not what it was: entry 2 of each conversation, or what is said of it.
+/// A log that is not what it was: one of the first two entries of each conversation, or what is said of it.
 struct Twisted {
     inner: Arc<dyn MessageLog>,
     twist: Twist,
@@ -285,13 +320,11 @@ struct Twisted {
 impl Twisted {
     fn twisted(&self, stored: Arc<StoredEntry>) -> Option<Arc<StoredEntry>> {
         let mut entry = stored.entry.clone();
-        if entry.seq != Seq(2) {
-            return Some(stored);
-        }
-        match self.twist {
-            Twist::Hole => return None,
-            Twist::TimeRunsBack => entry.time = UnixMillis(0),
-            Twist::CountsTwice => entry.ordinal = Ordinal(entry.ordinal.0 + 1),
+        match (self.twist, entry.seq, &mut entry.body) {
+            (Twist::Hole, Seq(2), _) => return None,
+            (Twist::TimeRunsBack, Seq(2), _) => entry.time = UnixMillis(0),
+            (Twist::CountsTwice, Seq(2), _) => entry.ordinal = Ordinal(entry.ordinal.0 + 1),
+            (Twist::OtherName, Seq(1), Body::Created { name, .. }) => name.push('x'),
             _ => return Some(stored),
         }
         let wire = stored.wire.clone();
@@ -300,13 +333,9 @@ impl Twisted {
 }
 
 #[async_trait]
-impl MessageLog for Twisted {
-    fn durability(&self) -> Durability {
-        self.inner.durability()
-    }
-
-    async fn append(&self, batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
-        self.inner.append(batch).await
+impl LogDouble for Twisted {
+    fn inner(&self) -> &dyn MessageLog {
+        &*self.inner
     }
 
     async fn head(&self, conversation: ConversationId) -> Result<Option<Head>, ReadError> {
@@ -356,17 +385,5 @@ impl MessageLog for Twisted {
             (Twist::IdElsewhere, Some(prior)) => Some(Prior { seq: Seq(1), ..prior }),
             (_, prior) => prior,
         })
-    }
-
-    async fn newest_id(&self, conversation: ConversationId, sender: &Sender) -> Result<Option<ClientMsgId>, ReadError> {
-        self.inner.newest_id(conversation, sender).await
-    }
-
-    async fn fanout_pending(&self) -> Result<Vec<(ConversationId, Seq)>, ReadError> {
-        self.inner.fanout_pending().await
-    }
-
-    async fn fanout_done(&self, conversation: ConversationId, up_to: Seq) {
-        self.inner.fanout_done(conversation, up_to).await;
     }
 }

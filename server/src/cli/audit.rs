@@ -9,7 +9,7 @@ use stonechat_host::Host;
 use super::failure::Failure;
 use super::folder::must_be_there;
 use super::output::Output;
-use crate::audit::{Audited, Part, Watch, audit};
+use crate::audit::{Audited, Part, audit};
 use crate::config::{Config, ConfigFlags};
 use crate::domain::{ConversationId, UnixMillis};
 use crate::node::open_backends;
@@ -70,24 +70,18 @@ pub(super) async fn run(args: AuditArgs, output: Output) -> Result<ExitCode, Fai
     let host = Host::system();
     let part = args.part.part(UnixMillis(host.clock.unix_ms()));
     let backends = open_backends(&config, &host).await?;
-    let mut told = Told { output };
-    let audited = audit(&backends, part, usize::from(args.at_once), &mut told).await;
+    let mut tell = |conversation, why: &str| show(conversation, why, output);
+    let audited = audit(&backends, part, usize::from(args.at_once), &mut tell).await;
     let audited = audited.map_err(|error| Failure::refused(format!("the audit is incomplete: {error}")))?;
     output.line(|| text(&audited), || json!({ "report": numbers(&audited) }));
     Ok(ExitCode::from(u8::from(audited.contradictions > 0)))
 }
 
-struct Told {
-    output: Output,
-}
-
-impl Watch for Told {
-    fn contradiction(&mut self, conversation: ConversationId, why: &str) {
-        self.output.line(
-            || format!("conversation {conversation}: {why}"),
-            || json!({ "conversation": conversation.to_string(), "why": why }),
-        );
-    }
+fn show(conversation: ConversationId, why: &str, output: Output) {
+    output.line(
+        || format!("conversation {conversation}: {why}"),
+        || json!({ "conversation": conversation.to_string(), "why": why }),
+    );
 }
 
 fn text(audited: &Audited) -> String {

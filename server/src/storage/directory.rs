@@ -122,7 +122,7 @@ impl ConversationRecord {
         self.applied = entry.seq;
         self.roster.apply(entry);
         match &entry.body {
-            Body::Renamed(name) => self.name.clone_from(name),
+            Body::Created { name, .. } | Body::Renamed(name) => self.name.clone_from(name),
             Body::Pin { target, pinned: true } if !self.pins.contains(target) => self.pins.push(*target),
             Body::Pin { target, pinned: false } | Body::Redacted { target, .. } => {
                 self.pins.retain(|pin| pin != target);

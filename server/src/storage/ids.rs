@@ -2,14 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use super::log::{MessageLog, PageLimit, ReadError};
+use futures_util::StreamExt;
+
+use super::log::{CONTRADICTIONS_MAX, MessageLog, Prior, ReadError};
+use super::walk::entries;
 use crate::domain::{ClientMsgId, ConversationId, Entry, Sender, Seq};
 
-/// Entries read at a time.
-const PAGE: PageLimit = PageLimit {
-    entries: 256,
-    bytes: 1 << 20,
-};
+/// What is stored under an entry's id: it leads to the entry, or the log is damaged.
+///
+/// # Errors
+/// See [`ReadError`].
+pub async fn prior_of<L: MessageLog + ?Sized>(log: &L, entry: &Entry) -> Result<Option<Prior>, ReadError> {
+    let known_head = Seq(entry.seq.0.saturating_sub(1));
+    log.find(entry.conversation, &entry.sender, &entry.client_msg_id, known_head)
+        .await
+}
 
 /// Each entry's id must lead to it, and each sender's newest id must be that of their newest entry.
 pub(super) async fn contradictions<L: MessageLog + ?Sized>(
@@ -19,29 +26,26 @@ pub(super) async fn contradictions<L: MessageLog + ?Sized>(
 ) -> Result<Vec<String>, ReadError> {
     let mut found = Vec::new();
     let mut newest: BTreeMap<Sender, ClientMsgId> = BTreeMap::new();
-    let mut next = Seq(1);
-    while next <= up_to {
-        let page = log.read(conversation, next, up_to, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        next = last.entry.seq.next();
-        for stored in &page {
-            let entry = &stored.entry;
-            found.extend(leads_elsewhere(log, entry).await?);
-            newest.insert(entry.sender.clone(), entry.client_msg_id.clone());
+    let mut all = entries(log, conversation, Seq(1), up_to);
+    while let Some(stored) = all.next().await {
+        let entry = &stored?.entry;
+        found.extend(leads_elsewhere(log, entry).await?);
+        newest.insert(entry.sender.clone(), entry.client_msg_id.clone());
+        if found.len() >= CONTRADICTIONS_MAX {
+            return Ok(found);
         }
     }
     for (sender, id) in newest {
         found.extend(is_not_newest(log, conversation, up_to, &sender, &id).await?);
+        if found.len() >= CONTRADICTIONS_MAX {
+            break;
+        }
     }
     Ok(found)
 }
 
 async fn leads_elsewhere<L: MessageLog + ?Sized>(log: &L, entry: &Entry) -> Result<Option<String>, ReadError> {
-    let known_head = Seq(entry.seq.0.saturating_sub(1));
-    let prior = log
-        .find(entry.conversation, &entry.sender, &entry.client_msg_id, known_head)
-        .await?;
-    Ok(match prior {
+    Ok(match prior_of(log, entry).await? {
         Some(prior) if prior.seq == entry.seq => None,
         Some(prior) => Some(format!("the id of entry {} leads to {}", entry.seq, prior.seq)),
         None => Some(format!("the id of entry {} leads nowhere", entry.seq)),

@@ -10,6 +10,9 @@ use crate::domain::{ClientMsgId, ConversationId, Entry, Epoch, Ordinal, Sender, 
 /// SHA-256 of what a request asks for, without its id; tells a retry from another payload under the same id.
 pub type PayloadHash = [u8; 32];
 
+/// Contradictions that are told of one conversation: as many as somebody reads. More come of the same damage.
+pub const CONTRADICTIONS_MAX: usize = 100;
+
 /// The end of a conversation's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Head {
@@ -203,7 +206,8 @@ pub trait MessageLog: Send + Sync {
     async fn fanout_done(&self, conversation: ConversationId, up_to: Seq);
 
     /// How what is kept beside the entries contradicts them up to `up_to`, for an audit (D3): ids that do not lead to their
-    /// entry and, where the store has them, marks of a batch that disagree. Empty when all agrees.
+    /// entry and, where the store has them, marks of a batch that disagree. Empty when all agrees; it looks no further once
+    /// there are [`CONTRADICTIONS_MAX`].
     ///
     /// # Errors
     /// See [`ReadError`].

@@ -7,7 +7,7 @@ pub(crate) mod contract;
 pub mod cql;
 pub mod directory;
 pub mod embedded;
-mod ids;
+pub mod ids;
 pub mod log;
 pub mod markers;
 pub mod memory;
@@ -22,7 +22,7 @@ pub use directory::{
     Revocation, Settings, SettingsPatch, UserRecord,
 };
 pub use log::{
-    AppendBatch, AppendError, Durability, Head, MessageLog, PageLimit, PayloadHash, PendingAppend, Prior, ReadError,
-    StoredEntry,
+    AppendBatch, AppendError, CONTRADICTIONS_MAX, Durability, Head, MessageLog, PageLimit, PayloadHash, PendingAppend,
+    Prior, ReadError, StoredEntry,
 };
 pub use markers::{ChangeStamp, FanoutRecord, InboxHead, InboxRaise, InboxRow, MarkerError, MarkerRaise, Markers};

@@ -1,13 +1,43 @@
-//! Walks through everything that a directory lists, a page at a time.
+//! Walks through everything that a directory lists, or a log holds, a page at a time.
+
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
 use super::directory::{Directory, DirectoryError, UserRecord};
-use crate::domain::{ConversationId, UserId};
+use super::log::{MessageLog, PageLimit, ReadError, StoredEntry};
+use crate::domain::{ConversationId, Seq, UserId};
 
 /// Rows read at a time.
 const PAGE: usize = 500;
+/// Entries read at a time.
+const ENTRIES: PageLimit = PageLimit {
+    entries: 256,
+    bytes: 1 << 20,
+};
+
+/// Entries `from..=to`, which must be there.
+pub fn entries<L: MessageLog + ?Sized>(
+    log: &L,
+    conversation: ConversationId,
+    from: Seq,
+    to: Seq,
+) -> BoxStream<'_, Result<Arc<StoredEntry>, ReadError>> {
+    let pages = stream::try_unfold(from, move |next| async move {
+        if next > to {
+            return Ok(None);
+        }
+        let page = log.read(conversation, next, to, ENTRIES).await?;
+        let Some(last) = page.last() else {
+            let why = format!("entry {next} of {conversation} is missing below the head");
+            return Err(ReadError::Corrupt(why));
+        };
+        let after = last.entry.seq.next();
+        Ok(Some((page, after)))
+    });
+    flatten(pages).boxed()
+}
 
 /// All conversations, by id.
 pub fn conversations(directory: &dyn Directory) -> BoxStream<'_, Result<ConversationId, DirectoryError>> {
@@ -42,9 +72,7 @@ pub fn users(directory: &dyn Directory) -> BoxStream<'_, Result<UserRecord, Dire
     flatten(pages).boxed()
 }
 
-type Rows<T> = Result<Vec<T>, DirectoryError>;
-
-fn flatten<T>(pages: impl stream::Stream<Item = Rows<T>>) -> impl stream::Stream<Item = Result<T, DirectoryError>> {
+fn flatten<T, E>(pages: impl stream::Stream<Item = Result<Vec<T>, E>>) -> impl stream::Stream<Item = Result<T, E>> {
     pages.flat_map(|page| {
         stream::iter(match page {
             Ok(page) => page.into_iter().map(Ok).collect(),

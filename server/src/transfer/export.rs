@@ -13,9 +13,6 @@ use crate::conversation::Backends;
 use crate::domain::{Body, Content, ConversationId, Entry, Kind, Member, MessageContent, Ordinal, Role, Sender, Seq};
 use crate::storage::{DirectoryError, PageLimit, ReadError, StoredEntry, walk};
 
-/// Entries read at a time.
-const PAGE: usize = 500;
-
 /// The export stopped; what was written so far is whole lines.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
@@ -128,23 +125,14 @@ impl Exporter<'_> {
         let Some(head) = self.backends.log.head(id).await? else {
             return Ok(());
         };
-        let limit = PageLimit {
-            entries: PAGE,
-            bytes: usize::MAX,
-        };
-        let (mut next, mut ordinal) = (Seq(1), Ordinal::ZERO);
-        while next <= head.seq {
-            let page = self.backends.log.read(id, next, head.seq, limit).await?;
-            for stored in &page {
-                let counted = stored.entry.ordinal > ordinal;
-                ordinal = stored.entry.ordinal;
-                if let Some(record) = self.record(name, &stored.entry, counted).await? {
-                    self.write(&record)?;
-                }
-                next = stored.entry.seq.next();
-            }
-            if page.is_empty() {
-                break;
+        let mut ordinal = Ordinal::ZERO;
+        let mut entries = walk::entries(&*self.backends.log, id, Seq(1), head.seq);
+        while let Some(stored) = entries.next().await {
+            let entry = &stored?.entry;
+            let counted = entry.ordinal > ordinal;
+            ordinal = entry.ordinal;
+            if let Some(record) = self.record(name, entry, counted).await? {
+                self.write(&record)?;
             }
         }
         Ok(())

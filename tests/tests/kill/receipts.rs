@@ -97,4 +97,5 @@ async fn f10_receipts_across_kills_leaves_and_joins_never_go_down() {
     let looked = verdict.examined(Check::C10);
     println!("F10: {ROUNDS} kills, {looked} looks at receipts, 0 decreases");
     assert!(looked > 100, "{looked} looks");
+    bench.server.kill_and_audit().await;
 }

@@ -7,9 +7,8 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::domain::{ClientMsgId, ConversationId, Sender, Seq};
-use crate::storage::{
-    AppendBatch, AppendError, Durability, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry,
-};
+use crate::storage::contract::doubled_log::{Doubled, LogDouble};
+use crate::storage::{AppendBatch, AppendError, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry};
 
 type Log = Arc<dyn MessageLog>;
 
@@ -69,10 +68,10 @@ pub(crate) fn lying(
     decide: impl Fn(u64, &AppendBatch) -> Option<Lie> + Send + Sync + 'static,
 ) -> impl FnOnce(Log) -> Log {
     move |inner| {
-        Arc::new(LyingLog {
+        Arc::new(Doubled(LyingLog {
             decide: Box::new(decide),
             ..LyingLog::before(inner)
-        })
+        }))
     }
 }
 
@@ -81,10 +80,10 @@ pub(super) fn failing(
     fail: impl Fn(ConversationId, Seq, Seq) -> Option<ReadError> + Send + Sync + 'static,
 ) -> impl FnOnce(Log) -> Log {
     move |inner| {
-        Arc::new(LyingLog {
+        Arc::new(Doubled(LyingLog {
             fail: Box::new(fail),
             ..LyingLog::before(inner)
-        })
+        }))
     }
 }
 
@@ -92,10 +91,10 @@ pub(super) fn failing(
 pub(super) fn unfound(switch: &Arc<AtomicBool>) -> impl FnOnce(Log) -> Log {
     let unfound = Arc::clone(switch);
     move |inner| {
-        Arc::new(LyingLog {
+        Arc::new(Doubled(LyingLog {
             unfound,
             ..LyingLog::before(inner)
-        })
+        }))
     }
 }
 
@@ -115,7 +114,7 @@ pub(crate) fn gated(inner: Log) -> (Gate, Log) {
         ..LyingLog::before(inner)
     };
     let came = log.came.subscribe();
-    (Gate { open, came }, Arc::new(log))
+    (Gate { open, came }, Arc::new(Doubled(log)))
 }
 
 /// A log that keeps loads of conversations waiting while the gate is closed; it is open at first.
@@ -126,16 +125,16 @@ pub(super) fn slow_to_load(inner: Log) -> (Gate, Log) {
         ..LyingLog::before(inner)
     };
     let came = log.loading.subscribe();
-    (Gate { open, came }, Arc::new(log))
+    (Gate { open, came }, Arc::new(Doubled(log)))
 }
 
 /// Says that nothing below `floor` is kept.
 pub(super) fn kept_from(floor: Seq) -> impl FnOnce(Log) -> Log {
     move |inner| {
-        Arc::new(LyingLog {
+        Arc::new(Doubled(LyingLog {
             floor,
             ..LyingLog::before(inner)
-        })
+        }))
     }
 }
 
@@ -153,9 +152,9 @@ pub(super) fn bucket_checked(bucket: u64) -> impl FnOnce(Log) -> Log {
 }
 
 #[async_trait]
-impl MessageLog for LyingLog {
-    fn durability(&self) -> Durability {
-        self.inner.durability()
+impl LogDouble for LyingLog {
+    fn inner(&self) -> &dyn MessageLog {
+        &*self.inner
     }
 
     async fn append(&self, batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
@@ -209,21 +208,9 @@ impl MessageLog for LyingLog {
         self.inner.find(conversation, sender, id, known_head).await
     }
 
-    async fn newest_id(&self, conversation: ConversationId, sender: &Sender) -> Result<Option<ClientMsgId>, ReadError> {
-        self.inner.newest_id(conversation, sender).await
-    }
-
-    async fn fanout_pending(&self) -> Result<Vec<(ConversationId, Seq)>, ReadError> {
-        self.inner.fanout_pending().await
-    }
-
     async fn fanout_pending_from(&self, conversation: ConversationId) -> Result<Option<Seq>, ReadError> {
         self.loading.send_modify(|came| *came += 1);
         drop(self.loads.clone().wait_for(|open| *open).await);
         self.inner.fanout_pending_from(conversation).await
-    }
-
-    async fn fanout_done(&self, conversation: ConversationId, up_to: Seq) {
-        self.inner.fanout_done(conversation, up_to).await;
     }
 }

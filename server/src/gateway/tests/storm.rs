@@ -12,10 +12,9 @@ use super::harness::{TestNode, grounds, node_with};
 use crate::bus::embedded::EmbeddedBus;
 use crate::config::Config;
 use crate::domain::{ClientMsgId, ConversationId, Sender, Seq};
+use crate::storage::contract::doubled_log::{Doubled, LogDouble};
 use crate::storage::contract::hooked_markers::{Hook, HookedMarkers};
-use crate::storage::{
-    AppendBatch, AppendError, Durability, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry,
-};
+use crate::storage::{Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry};
 
 /// Devices that were thrown off and come back at once.
 const DEVICES: usize = 200;
@@ -55,13 +54,9 @@ struct CountedLog {
 }
 
 #[async_trait]
-impl MessageLog for CountedLog {
-    fn durability(&self) -> Durability {
-        self.inner.durability()
-    }
-
-    async fn append(&self, batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
-        self.inner.append(batch).await
+impl LogDouble for CountedLog {
+    fn inner(&self) -> &dyn MessageLog {
+        &*self.inner
     }
 
     async fn head(&self, conversation: ConversationId) -> Result<Option<Head>, ReadError> {
@@ -95,14 +90,6 @@ impl MessageLog for CountedLog {
         self.reads.count("newest_id");
         self.inner.newest_id(conversation, sender).await
     }
-
-    async fn fanout_pending(&self) -> Result<Vec<(ConversationId, Seq)>, ReadError> {
-        self.inner.fanout_pending().await
-    }
-
-    async fn fanout_done(&self, conversation: ConversationId, up_to: Seq) {
-        self.inner.fanout_done(conversation, up_to).await;
-    }
 }
 
 /// A node whose stores count, in front of nobody's limits.
@@ -113,10 +100,10 @@ async fn counted_node() -> (TestNode, Arc<Reads>) {
         inner: Arc::clone(&grounds.backends.markers),
         hook: reads.clone(),
     });
-    grounds.backends.log = Arc::new(CountedLog {
+    grounds.backends.log = Arc::new(Doubled(CountedLog {
         inner: Arc::clone(&grounds.backends.log),
         reads: Arc::clone(&reads),
-    });
+    }));
     let unhurried = Config {
         address_connections_per_second: 0,
         address_requests_per_second: 0,

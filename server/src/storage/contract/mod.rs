@@ -5,6 +5,7 @@
 //! dropped after the store. It may give an `Option` of that: `None` where the service it needs is not there.
 
 pub(crate) mod directory;
+pub(crate) mod doubled_log;
 pub(crate) mod hooked_markers;
 pub(crate) mod log;
 pub(crate) mod log_redaction;

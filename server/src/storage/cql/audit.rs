@@ -10,6 +10,7 @@ use super::read::{ROWS_PER_REQUEST, decode};
 use super::rows::{id_key, number, read_number, sender_key};
 use super::{CqlError, Inner};
 use crate::domain::{ConversationId, Entry, Seq};
+use crate::storage::CONTRADICTIONS_MAX;
 
 type WrittenRow = (i64, Option<Vec<u8>>, Option<Vec<u8>>);
 type ClaimRow = (Vec<u8>, Option<i64>);
@@ -40,6 +41,10 @@ impl Inner {
             // A quorum read may show a part of a batch (D6): only what a serial one says counts.
             if !self.look_over(place, full, Strength::Quorum).await?.is_empty() {
                 found.extend(self.look_over(place, full, Strength::Serial).await?);
+            }
+            if found.len() >= CONTRADICTIONS_MAX {
+                found.truncate(CONTRADICTIONS_MAX);
+                break;
             }
         }
         Ok(found)
@@ -81,11 +86,12 @@ impl Inner {
         let mut values = place_key(place);
         let rows = i32::try_from(ROWS_PER_REQUEST).unwrap_or(i32::MAX);
         values.extend([number(from.0), number(to.0), CqlValue::Int(rows)]);
-        self.client.rows(self.log.whole.written.at(strength), values).await
+        let whole = self.log.whole(&self.client).await?;
+        self.client.rows(whole.written.at(strength), values).await
     }
 
     async fn beside(&self, place: Place, strength: Strength) -> Result<Beside, CqlError> {
-        let (key, whole) = (place_key(place), &self.log.whole);
+        let (key, whole) = (place_key(place), self.log.whole(&self.client).await?);
         let newest: Vec<NewestRow> = self.client.rows(whole.newest_ids.at(strength), key.clone()).await?;
         let token: Option<(Option<Vec<u8>>,)> = self.client.row(whole.tokens.at(strength), key.clone()).await?;
         let claimed: Vec<ClaimRow> = self.client.rows(whole.claimed.at(strength), key).await?;

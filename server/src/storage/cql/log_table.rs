@@ -3,6 +3,7 @@
 
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::CqlValue;
+use tokio::sync::OnceCell;
 
 use super::CqlError;
 use super::client::{Client, Steps, Values};
@@ -100,8 +101,8 @@ pub(super) struct LogTable {
     pub(super) newest_ids: Read,
     pub(super) notes: Read,
     pub(super) notes_of: Read,
-    /// Whole buckets, for an audit.
-    pub(super) whole: Box<Whole>,
+    /// Prepared by the first audit: no server asks them.
+    whole: OnceCell<Box<Whole>>,
 }
 
 /// Reads of a whole bucket, with what its batches left beside the entries.
@@ -196,8 +197,14 @@ impl LogTable {
             newest_ids: Read::prepare(client, &format!("SELECT wire FROM log {at_row}")).await?,
             notes: Read::prepare(client, &format!("SELECT seq, key, state FROM log {HERE} AND kind = ?")).await?,
             notes_of: Read::prepare(client, &format!("SELECT key FROM log {HERE} AND kind = ? AND seq = ?")).await?,
-            whole: Box::pin(Whole::prepare(client)).await?,
+            whole: OnceCell::new(),
         })
+    }
+
+    /// Reads of whole buckets.
+    pub(super) async fn whole(&self, client: &Client) -> Result<&Whole, CqlError> {
+        let whole = self.whole.get_or_try_init(|| Box::pin(Whole::prepare(client))).await?;
+        Ok(whole)
     }
 
     /// The one path on which the log table is written: all of it, or nothing.

@@ -1,14 +1,15 @@
 //! One conversation: that it exists, its log, what the directory says of it, its members' markers.
 
+use futures_util::StreamExt;
+
 use super::log::{self, Copied};
 use super::{Migrated, Refused, Result, Route};
 use crate::domain::{ConversationId, MarkerSet, Seq, UserId};
-use crate::storage::{ConversationRecord, DirectoryError, MarkerRaise, MessageLog, PageLimit, Projection, ReadError};
+use crate::storage::walk::entries;
+use crate::storage::{ConversationRecord, DirectoryError, MarkerRaise, MessageLog, Projection};
 
 /// Marker sets of one read and one write.
 const MARKERS_PAGE: usize = 500;
-/// Entries read at a time to bring a record up to the head.
-const LAG_PAGE: usize = 256;
 
 /// Copies what the target lacks. A refusal is in the report, and then it is the only thing there.
 pub(super) async fn copy(route: Route<'_>, id: ConversationId) -> Result<Migrated> {
@@ -76,19 +77,9 @@ pub(super) async fn at_head(
     mut record: ConversationRecord,
     head: Seq,
 ) -> Result<ConversationRecord> {
-    while record.applied < head {
-        let limit = PageLimit {
-            entries: LAG_PAGE,
-            bytes: usize::MAX,
-        };
-        let (id, from) = (record.first.id, record.applied.next());
-        let page = log.read(id, from, head, limit).await?;
-        if page.is_empty() {
-            return Err(ReadError::Corrupt(format!("entry {from} of {id} is missing below the head")).into());
-        }
-        for stored in &page {
-            record.take_in(&stored.entry);
-        }
+    let mut missing = entries(log, record.first.id, record.applied.next(), head);
+    while let Some(stored) = missing.next().await {
+        record.take_in(&stored?.entry);
     }
     Ok(record)
 }

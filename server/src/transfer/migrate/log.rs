@@ -8,7 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::{Result, Route};
 use crate::domain::{Body, ConversationId, Entry, Seq};
 use crate::storage::{
-    AppendBatch, AppendError, Head, MessageLog, PageLimit, PendingAppend, Prior, ReadError, StoredEntry,
+    AppendBatch, AppendError, Head, MessageLog, PageLimit, PendingAppend, Prior, ReadError, StoredEntry, ids,
 };
 
 /// Entries of one batch: what every log takes at once.
@@ -150,10 +150,7 @@ async fn batch(
 
 /// The duplicate row of an entry: it outlives the content, and retries are told by it (I2).
 pub(super) async fn prior_of(log: &dyn MessageLog, entry: &Entry) -> Result<Prior> {
-    let known_head = Seq(entry.seq.0.saturating_sub(1));
-    let found = log
-        .find(entry.conversation, &entry.sender, &entry.client_msg_id, known_head)
-        .await?;
+    let found = ids::prior_of(log, entry).await?;
     match found {
         Some(prior) if prior.seq == entry.seq => Ok(prior),
         _ => {

@@ -14,9 +14,10 @@ use tempfile::TempDir;
 use super::{data, fresh, open};
 use crate::domain::Seq;
 use crate::storage::contract::samples::{append, conversation, edit, everything, message, redact, seqs, wish};
+use crate::storage::embedded::fault::Fault;
 use crate::storage::embedded::journal::batch_ends;
 use crate::storage::embedded::keys::Space;
-use crate::storage::embedded::{EmbeddedStore, OpenError};
+use crate::storage::embedded::{EmbeddedStore, INLINE_READS_MAX, OpenError};
 use crate::storage::{MessageLog, ReadError, StoredEntry};
 
 const CONVERSATIONS: u16 = 4;
@@ -386,4 +387,15 @@ async fn a_flipped_bit_in_any_table_or_list_is_noticed_or_harmless() {
         offsets()
     );
     assert!(noticed > 0, "no flip was noticed at all");
+}
+
+/// I5, F4: what makes the engine panic is damage to whoever asked, wherever it is read: a session goes on without it.
+#[tokio::test]
+async fn a_panic_of_the_engine_is_damage_on_this_thread_and_on_another() {
+    let (store, _folder) = fresh();
+    for rows in [1, INLINE_READS_MAX, INLINE_READS_MAX + 1] {
+        let read = store.reading(rows, |_| -> Result<(), Fault> { panic!("the engine is told to panic") });
+        let fault = read.await.expect_err("it gave up");
+        assert!(fault.to_string().contains("the engine gave up"), "{rows}: {fault}");
+    }
 }

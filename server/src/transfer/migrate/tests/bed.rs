@@ -17,11 +17,12 @@ use crate::domain::{
     MessageContent, Ordinal, Sender, Seq, UnixMillis, UserId,
 };
 use crate::node::open_backends;
+use crate::storage::contract::doubled_log::LogDouble;
 use crate::storage::memory::MemoryStore;
 use crate::storage::memory::directory::MemoryDirectory;
 use crate::storage::{
-    AppendBatch, AppendError, ChangeStamp, Durability, Head, MarkerRaise, MessageLog, PageLimit, PendingAppend, Prior,
-    ReadError, SettingsPatch, StoredEntry,
+    AppendBatch, AppendError, ChangeStamp, Head, MarkerRaise, MessageLog, PageLimit, PendingAppend, SettingsPatch,
+    StoredEntry,
 };
 use crate::transfer::import;
 
@@ -282,9 +283,9 @@ pub(super) struct Failing {
 }
 
 #[async_trait]
-impl MessageLog for Failing {
-    fn durability(&self) -> Durability {
-        self.inner.durability()
+impl LogDouble for Failing {
+    fn inner(&self) -> &dyn MessageLog {
+        &*self.inner
     }
 
     async fn append(&self, batch: AppendBatch) -> Result<Vec<Arc<StoredEntry>>, AppendError> {
@@ -295,42 +296,6 @@ impl MessageLog for Failing {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         left.map_err(|_| AppendError::NotDone("the test ends here".to_owned()))?;
         self.inner.append(batch).await
-    }
-
-    async fn head(&self, conversation: ConversationId) -> Result<Option<Head>, ReadError> {
-        self.inner.head(conversation).await
-    }
-
-    async fn read(
-        &self,
-        conversation: ConversationId,
-        from: Seq,
-        to: Seq,
-        limit: PageLimit,
-    ) -> Result<Vec<Arc<StoredEntry>>, ReadError> {
-        self.inner.read(conversation, from, to, limit).await
-    }
-
-    async fn find(
-        &self,
-        conversation: ConversationId,
-        sender: &Sender,
-        id: &ClientMsgId,
-        known_head: Seq,
-    ) -> Result<Option<Prior>, ReadError> {
-        self.inner.find(conversation, sender, id, known_head).await
-    }
-
-    async fn newest_id(&self, conversation: ConversationId, sender: &Sender) -> Result<Option<ClientMsgId>, ReadError> {
-        self.inner.newest_id(conversation, sender).await
-    }
-
-    async fn fanout_pending(&self) -> Result<Vec<(ConversationId, Seq)>, ReadError> {
-        self.inner.fanout_pending().await
-    }
-
-    async fn fanout_done(&self, conversation: ConversationId, up_to: Seq) {
-        self.inner.fanout_done(conversation, up_to).await;
     }
 }
 

@@ -13,6 +13,7 @@ use self::bed::{
 use super::{MigrateError, Migrated, Verify, migrate};
 use crate::conversation::{AppendRequest, Backends};
 use crate::domain::Change;
+use crate::storage::contract::doubled_log::Doubled;
 use crate::transfer::import;
 
 #[tokio::test]
@@ -59,10 +60,10 @@ async fn i1_a_run_that_stopped_anywhere_goes_on() {
     let mut stops = 0;
     let whole = loop {
         let failing = Backends {
-            log: Arc::new(Failing {
+            log: Arc::new(Doubled(Failing {
                 inner: Arc::clone(&target.log),
                 left: AtomicUsize::new(20),
-            }),
+            })),
             ..target.clone()
         };
         match migrate(&source, &failing, Verify::All, NOW, &mut Told::default()).await {
