@@ -79,7 +79,7 @@ async fn servers_tell_what_there_is() {
     );
     // One machine, one clock.
     assert!(before.clock.at_least_ms() < 100, "{before:?}");
-    drop(open(&options).await);
+    let _keeps_the_keyspace = open(&options).await;
     let after = CqlFacts::ask(&options, &host).await.expect("told");
     assert_eq!(
         (after.schema, &after.not_made, &after.not_written),

@@ -35,7 +35,7 @@ async fn i11_only_certified_servers_are_spoken_to() {
     };
     let authority = Path::new(&authority);
     // Opening appends for real, and reads back.
-    drop(open(&trusting(&options, authority, &[]).await).await);
+    let _keeps_the_keyspace = open(&trusting(&options, authority, &[]).await).await;
     drop(open(&trusting(&options, authority, &["other.test", NAME]).await).await);
 
     let misnamed = refusal(trusting(&options, authority, &["other.test"]).await).await;

@@ -219,6 +219,8 @@ async fn liars(options: &CqlOptions, sky: &Arc<Sky>) -> [CqlStore; 2] {
 
 /// Plays seeds one after the other; what happened in them, and how many messages were acknowledged.
 async fn play(options: &CqlOptions, seeds: std::ops::Range<u64>) -> (BTreeMap<&'static str, u64>, usize) {
+    // Between two seeds nobody else has it open, and it would be given to another test.
+    let _keeps_the_keyspace = keyspaces::open(options).await;
     let (mut counts, mut acks) = (BTreeMap::<&str, u64>::new(), 0);
     for seed in seeds {
         println!("seed {seed}");
