@@ -81,10 +81,11 @@ impl Fleet {
     /// Connects to the seeds in the background.
     pub(super) fn start(self: &Arc<Self>) -> Result<(), redis::RedisError> {
         for seed in &self.seeds {
+            // A link that is up at once waits to see what lies on it, or it would hear nothing of what is wanted from the start.
+            let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
             let link = self.link(seed.clone())?;
             if !self.cluster {
-                *self.routes.write().unwrap_or_else(PoisonError::into_inner) =
-                    vec![Some(link); usize::from(PARTITIONS)];
+                *routes = vec![Some(link); usize::from(PARTITIONS)];
             }
         }
         Ok(())
