@@ -10,6 +10,7 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderValue, Method, Request, header};
 use prost::Message;
 use stonechat_proto::v1;
+use stonechat_proto::v1::client_frame::Body as Asked;
 use tokio::net::TcpSocket;
 use tokio::time::Instant;
 
@@ -18,7 +19,9 @@ use crate::Outcome;
 /// Connections that one loopback source address takes before the next one is used: its ports are limited.
 const PER_SOURCE: u32 = 10_000;
 /// How long a browser gathers acks, as docs/protocol.md advises: each call costs it, and the server, more than what is in it.
-const ACKS_GATHER_FOR: Duration = Duration::from_millis(250);
+const ACKS_GATHER_FOR: Duration = Duration::from_millis(500);
+/// Deliveries without an ack that end its gathering, as advised there too: half of a window, so that the other half comes meanwhile.
+const UNACKED_MAX: u64 = 128;
 /// The same for everything else: what an app does in one turn of its event loop travels together.
 const REQUESTS_GATHER_FOR: Duration = Duration::from_millis(1);
 /// Frames of one call: half of what the server takes.
@@ -61,6 +64,8 @@ pub(crate) enum Outbound {
         bearer: HeaderValue,
         session: String,
         frames: Vec<v1::ClientFrame>,
+        /// Deliveries that acks among them are for.
+        acked: u64,
         /// When they are to go.
         due: Option<Instant>,
     },
@@ -115,7 +120,7 @@ impl Link {
         let (response, mut stream) = self.requests.send_request(request, false)?;
         let frame = v1::ClientFrame {
             request_id: 1,
-            body: Some(v1::client_frame::Body::Hello(hello)),
+            body: Some(Asked::Hello(hello)),
         };
         stream.send_data(framed(&v1::ExchangeRequest { frame: Some(frame) }), false)?;
         let inbound = Inbound::of(response.await?)?;
@@ -133,6 +138,7 @@ impl Link {
             bearer,
             session: String::new(),
             frames: Vec::new(),
+            acked: 0,
             due: None,
         };
         Ok((outbound, inbound))
@@ -159,26 +165,46 @@ impl Link {
 }
 
 impl Outbound {
-    /// Sends a frame. The answers of a `Submit` come back at once, all others on the stream.
-    pub(crate) async fn send(&mut self, frame: v1::ClientFrame) -> Outcome<Vec<v1::ServerFrame>> {
+    /// Sends a frame, or gathers it until [`due`](Self::due).
+    pub(crate) fn send(&mut self, frame: v1::ClientFrame) -> Outcome<()> {
         match self {
-            Self::Stream(stream) => {
-                stream.send_data(framed(&v1::ExchangeRequest { frame: Some(frame) }), false)?;
-                Ok(Vec::new())
-            }
-            Self::Submit { frames, due, .. } => {
-                let gathers_for = match frame.body {
-                    Some(v1::client_frame::Body::Ack(_)) => ACKS_GATHER_FOR,
-                    _ => REQUESTS_GATHER_FOR,
-                };
+            Self::Stream(stream) => stream.send_data(framed(&v1::ExchangeRequest { frame: Some(frame) }), false)?,
+            Self::Submit { frames, .. } => {
                 frames.push(frame);
-                if frames.len() >= GATHERED_MAX {
-                    return self.flush().await;
-                }
-                let latest = stonechat_host::monotonic() + gathers_for;
-                *due = Some(due.map_or(latest, |due| due.min(latest)));
-                Ok(Vec::new())
+                self.gather_for(REQUESTS_GATHER_FOR);
             }
+        }
+        Ok(())
+    }
+
+    /// Acknowledges so many deliveries of a conversation, up to a seq. Of acks that are gathered only the newest goes.
+    pub(crate) fn acknowledge(&mut self, ack: v1::Ack, deliveries: u64) -> Outcome<()> {
+        let frame = |ack| v1::ClientFrame {
+            request_id: 0,
+            body: Some(Asked::Ack(ack)),
+        };
+        let Self::Submit { frames, acked, .. } = self else {
+            return self.send(frame(ack));
+        };
+        *acked += deliveries;
+        let older = frames.iter_mut().find_map(|frame| match &mut frame.body {
+            Some(Asked::Ack(older)) if older.conversation_id == ack.conversation_id => Some(older),
+            _ => None,
+        });
+        match older {
+            Some(older) => older.seq = older.seq.max(ack.seq),
+            None => frames.push(frame(ack)),
+        }
+        self.gather_for(ACKS_GATHER_FOR);
+        Ok(())
+    }
+
+    /// What was gathered is to go now when it is enough, else after this time.
+    fn gather_for(&mut self, time: Duration) {
+        if let Self::Submit { frames, acked, due, .. } = self {
+            let enough = frames.len() >= GATHERED_MAX || *acked >= UNACKED_MAX;
+            let latest = stonechat_host::monotonic() + if enough { Duration::ZERO } else { time };
+            *due = Some(due.map_or(latest, |due| due.min(latest)));
         }
     }
 
@@ -190,7 +216,7 @@ impl Outbound {
         }
     }
 
-    /// Sends what was gathered.
+    /// Sends what was gathered; the answers to it.
     pub(crate) async fn flush(&mut self) -> Outcome<Vec<v1::ServerFrame>> {
         match self {
             Self::Submit {
@@ -198,9 +224,10 @@ impl Outbound {
                 bearer,
                 session,
                 frames,
+                acked,
                 due,
             } => {
-                *due = None;
+                (*acked, *due) = (0, None);
                 link.submit(bearer, session, std::mem::take(frames)).await
             }
             Self::Stream(_) => Ok(Vec::new()),

@@ -120,7 +120,7 @@ impl Device {
                     }
                 }
                 Some(Said::Closed(closed)) => return Err(format!("closed: {closed:?}").into()),
-                Some(Said::Delivery(delivery)) => ack_delivery(&mut outbound, &person.acks_to, &delivery).await?,
+                Some(Said::Delivery(delivery)) => ack_delivery(&mut outbound, &person.acks_to, &delivery, 1)?,
                 Some(Said::CaughtUp(_)) => break,
                 _ => {}
             }
@@ -168,7 +168,7 @@ impl Device {
                 () = over(&mut done) => return Ok(self),
                 () = tokio::time::sleep_until(ping), if !cut_off => {
                     ping += PING_EVERY;
-                    let pinged = self.ping().await;
+                    let pinged = self.ping();
                     // Who never reads is cut off by and by, once answers to its pings have filled its queue.
                     cut_off = !reads && pinged.is_err();
                     if !cut_off {
@@ -177,18 +177,18 @@ impl Device {
                 }
                 () = until(self.outbound.due()) => {
                     for answer in self.outbound.flush().await? {
-                        self.take(answer, &shared).await?;
+                        self.take(answer, &shared)?;
                     }
                 }
                 frame = self.inbound.next(), if reads => {
                     let frame = frame?.ok_or("the stream ended under load")?;
-                    self.take(frame, &shared).await?;
+                    self.take(frame, &shared)?;
                 }
                 meant = wait(next) => {
                     let sending = *phase.borrow() == Phase::Sending;
                     let Some(meant) = meant.filter(|_| sending) else { continue };
                     sent += 1;
-                    self.send(meant, &shared).await?;
+                    self.send(meant, &shared)?;
                 }
             }
         }
@@ -211,7 +211,7 @@ impl Device {
         }
     }
 
-    async fn send(&mut self, meant: Instant, shared: &Shared) -> Outcome<()> {
+    fn send(&mut self, meant: Instant, shared: &Shared) -> Outcome<()> {
         let meant_us = u64::try_from(meant.duration_since(shared.start).as_micros())?;
         let meant_us = meant_us.max(self.newest_us + 1);
         self.newest_us = meant_us;
@@ -221,10 +221,7 @@ impl Device {
         };
         shared.sent.fetch_add(1, Ordering::Relaxed);
         self.unanswered += 1;
-        for answer in self.outbound.send(frame).await? {
-            self.take(answer, shared).await?;
-        }
-        Ok(())
+        self.outbound.send(frame)
     }
 
     /// What this device said itself reaches nobody by coming back.
@@ -233,15 +230,10 @@ impl Device {
         entry.is_some_and(|entry| entry.sender_device_id == self.person.hello.device_id)
     }
 
-    async fn ping(&mut self) -> Outcome<()> {
+    fn ping(&mut self) -> Outcome<()> {
         let body = Some(Asked::Ping(v1::Ping {}));
-        self.outbound
-            .send(v1::ClientFrame {
-                request_id: u64::MAX,
-                body,
-            })
-            .await?;
-        Ok(())
+        let request_id = u64::MAX;
+        self.outbound.send(v1::ClientFrame { request_id, body })
     }
 
     fn message(&self, meant_us: u64) -> Asked {
@@ -265,7 +257,7 @@ impl Device {
         })
     }
 
-    async fn take(&mut self, frame: v1::ServerFrame, shared: &Shared) -> Outcome<()> {
+    fn take(&mut self, frame: v1::ServerFrame, shared: &Shared) -> Outcome<()> {
         match frame.body {
             Some(Said::Send(answer)) => {
                 self.unanswered = self.unanswered.saturating_sub(1);
@@ -276,8 +268,8 @@ impl Device {
                         shared.note_ack(frame.request_id);
                         self.own_unacked += u64::from(appended.is_delivery);
                         if appended.is_delivery && self.own_unacked >= OWN_ACK_EVERY {
-                            self.own_unacked = 0;
-                            ack(&mut self.outbound, &appended.conversation_id, appended.seq).await?;
+                            let deliveries = std::mem::take(&mut self.own_unacked);
+                            ack(&mut self.outbound, &appended.conversation_id, appended.seq, deliveries)?;
                         }
                     }
                     Some(v1::send_response::Outcome::Refusal(refusal)) => {
@@ -293,8 +285,8 @@ impl Device {
                 }
                 self.unacked += 1;
                 if self.unacked >= self.ack_every {
-                    self.unacked = 0;
-                    ack_delivery(&mut self.outbound, &self.person.acks_to, &delivery).await?;
+                    let deliveries = std::mem::take(&mut self.unacked);
+                    ack_delivery(&mut self.outbound, &self.person.acks_to, &delivery, deliveries)?;
                 }
             }
             Some(Said::Closed(closed)) => return Err(format!("closed under load: {closed:?}").into()),
@@ -317,14 +309,14 @@ async fn more_rows(
         limit: 0,
     };
     let body = Some(Asked::Sync(ask));
-    outbound.send(v1::ClientFrame { request_id: 2, body }).await?;
+    outbound.send(v1::ClientFrame { request_id: 2, body })?;
     loop {
         let frame = inbound.next().await?.ok_or("the stream ended while listing")?;
         match frame.body {
             Some(Said::Sync(v1::ListConversationsResponse {
                 outcome: Some(v1::list_conversations_response::Outcome::List(list)),
             })) => return Ok(list),
-            Some(Said::Delivery(delivery)) => ack_delivery(outbound, acks_to, &delivery).await?,
+            Some(Said::Delivery(delivery)) => ack_delivery(outbound, acks_to, &delivery, 1)?,
             Some(Said::Closed(closed)) => return Err(format!("closed: {closed:?}").into()),
             Some(Said::Sync(refused)) => return Err(format!("not listed: {refused:?}").into()),
             _ => {}
@@ -332,20 +324,16 @@ async fn more_rows(
     }
 }
 
-/// Acknowledges a delivery; to its own conversation when no other name is given.
-async fn ack_delivery(outbound: &mut Outbound, to: &str, delivery: &v1::Delivery) -> Outcome<()> {
+/// Acknowledges a delivery and what came before it, so many in all; to its own conversation when no other name is given.
+fn ack_delivery(outbound: &mut Outbound, to: &str, delivery: &v1::Delivery, deliveries: u64) -> Outcome<()> {
     let entry = delivery.entry.as_ref().ok_or("a delivery without entry")?;
     let to = if to.is_empty() { &entry.conversation_id } else { to };
-    ack(outbound, to, entry.seq).await
+    ack(outbound, to, entry.seq, deliveries)
 }
 
-async fn ack(outbound: &mut Outbound, conversation: &str, seq: u64) -> Outcome<()> {
-    let body = Some(Asked::Ack(v1::Ack {
-        conversation_id: conversation.to_owned(),
-        seq,
-    }));
-    outbound.send(v1::ClientFrame { request_id: 0, body }).await?;
-    Ok(())
+fn ack(outbound: &mut Outbound, conversation: &str, seq: u64, deliveries: u64) -> Outcome<()> {
+    let conversation_id = conversation.to_owned();
+    outbound.acknowledge(v1::Ack { conversation_id, seq }, deliveries)
 }
 
 /// When a message was meant to be sent, microseconds since the run's start.

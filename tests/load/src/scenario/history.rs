@@ -73,12 +73,10 @@ async fn page(outbound: &mut Outbound, inbound: &mut Inbound, conversation: &str
         limit: PAGE,
         until_seq: 0,
     };
-    outbound
-        .send(v1::ClientFrame {
-            request_id: after + 1,
-            body: Some(Asked::History(ask)),
-        })
-        .await?;
+    outbound.send(v1::ClientFrame {
+        request_id: after + 1,
+        body: Some(Asked::History(ask)),
+    })?;
     let answer = until(inbound, |body| matches!(body, v1::server_frame::Body::History(_))).await?;
     match answer {
         v1::server_frame::Body::History(v1::GetHistoryResponse {
