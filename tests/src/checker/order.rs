@@ -16,8 +16,8 @@ pub(super) fn check(facts: &Facts<'_>, bounds: &Bounds, verdict: &mut Verdict) {
     reads_see_acks(facts, bounds, &acked, verdict);
     let sends = sends(facts);
     real_time(facts, &acked, &sends, verdict);
-    sender_order(facts, &sends, verdict);
-    kept_places(facts, verdict);
+    let kept = kept_places(facts, verdict);
+    sender_order(facts, &sends, &kept, verdict);
 }
 
 type Acked<'a> = BTreeMap<&'a Conversation, Highest>;
@@ -116,19 +116,29 @@ fn real_time(facts: &Facts<'_>, acked: &Acked<'_>, sends: &BTreeMap<&MessageKey,
 
 type Lane<'a> = (&'a Conversation, &'a User, &'a Device, &'a str);
 
-/// C8: what one device sent on one lane to one conversation lies in the order it was sent.
-fn sender_order(facts: &Facts<'_>, sends: &BTreeMap<&MessageKey, Sent<'_>>, verdict: &mut Verdict) {
-    let mut lanes: BTreeMap<Lane<'_>, Vec<(Moment, OpId, Seq)>> = BTreeMap::new();
+/// When a message was sent, where it lies, and which stream kept its place.
+type Placed<'a> = (Moment, OpId, Seq, Option<&'a SessionRef>);
+
+/// C8: what one device sent on one lane to one conversation lies in the order it was sent; but on a stream that kept places, those
+/// count.
+fn sender_order(facts: &Facts<'_>, sends: &BTreeMap<&MessageKey, Sent<'_>>, kept: &Kept<'_>, verdict: &mut Verdict) {
+    let mut lanes: BTreeMap<Lane<'_>, Vec<Placed<'_>>> = BTreeMap::new();
     for (key, sent) in sends {
         if let Some(seq) = place(facts, key) {
             let lane = (&key.conversation, &key.user, &key.device, sent.lane);
-            lanes.entry(lane).or_default().push((sent.invoked, sent.op, seq));
+            lanes
+                .entry(lane)
+                .or_default()
+                .push((sent.invoked, sent.op, seq, kept.get(key)));
         }
     }
     for (lane, mut sent) in lanes {
         sent.sort_unstable();
         for pair in sent.windows(2) {
             let (earlier, later) = (pair[0].2, pair[1].2);
+            if pair[0].3.is_some() && pair[0].3 == pair[1].3 {
+                continue;
+            }
             verdict.expect(Check::C8, earlier < later, || {
                 format!("{lane:?} sent what lies at {earlier} before what lies at {later}")
             });
@@ -147,9 +157,13 @@ struct Tries<'a> {
     key: &'a MessageKey,
 }
 
+/// Messages whose places one stream kept, and which.
+type Kept<'a> = BTreeMap<&'a MessageKey, SessionRef>;
+
 /// C8: a message keeps its place also when it was refused and sent again much later, as long as it stays on its stream
-/// and nobody names predecessors there.
-fn kept_places(facts: &Facts<'_>, verdict: &mut Verdict) {
+/// and nobody names predecessors there. Returns what that was found of.
+fn kept_places<'a>(facts: &Facts<'a>, verdict: &mut Verdict) -> Kept<'a> {
+    let mut kept = Kept::new();
     let named = |op: &&Op<'_>| op.line.is_some_and(|(_, named)| named);
     let own_order: BTreeSet<_> = facts.ops.values().filter(named).filter_map(line_of).collect();
     let mut lines: BTreeMap<(SessionRef, &Conversation), Vec<Tries<'_>>> = BTreeMap::new();
@@ -165,6 +179,7 @@ fn kept_places(facts: &Facts<'_>, verdict: &mut Verdict) {
         }
         messages.retain(|message| !message.given_up);
         messages.sort_unstable_by_key(|message| message.first);
+        kept.extend(messages.iter().map(|message| (message.key, line.0)));
         let placed = messages
             .iter()
             .filter_map(|message| Some((place(facts, message.key)?, message.key)));
@@ -179,6 +194,7 @@ fn kept_places(facts: &Facts<'_>, verdict: &mut Verdict) {
             });
         }
     }
+    kept
 }
 
 fn line_of<'a>(op: &Op<'a>) -> Option<(SessionRef, &'a Conversation)> {

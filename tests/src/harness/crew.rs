@@ -119,6 +119,12 @@ impl Crew {
         self.senders.iter().map(Sender::acked).sum()
     }
 
+    /// How each one's stream ended, and the last answer on it: why something has no ack.
+    #[must_use]
+    pub fn last_words(&self) -> Vec<String> {
+        self.senders.iter().map(Sender::last_words).collect()
+    }
+
     /// How many were sent.
     #[must_use]
     pub fn sent(&self) -> u64 {

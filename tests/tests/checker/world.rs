@@ -417,11 +417,12 @@ pub(crate) fn solo(world: &mut World) {
     world.ack(second, seq);
 }
 
-/// Sends of one stream that were refused at first, each on a lane of its own as far as tries that count go.
+/// Sends of one stream and lane that got no place at first: one was refused, of the other nobody could say. By tries that count the
+/// second would have been sent first; the stream kept their order.
 pub(crate) fn held(world: &mut World) {
     for round in ["first", "second"] {
         let tries = ["held-1", "held-2"].map(|id| {
-            let (op, key) = world.invoke("solo", "erin", id, id);
+            let (op, key) = world.invoke("solo", "erin", id, "held");
             let session = SessionRef(9_000);
             world.say(What::SendInLine {
                 op,
@@ -432,7 +433,10 @@ pub(crate) fn held(world: &mut World) {
         });
         for (op, key) in tries {
             if round == "first" {
-                world.say(What::SendFailed { op });
+                world.say(match key.id.0.as_str() {
+                    "held-1" => What::SendFailed { op },
+                    _ => What::SendUnknown { op },
+                });
                 world.say(What::SendHeld { op });
             } else {
                 let seq = world.store(&key);

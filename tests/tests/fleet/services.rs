@@ -107,7 +107,12 @@ async fn i1_postgres_may_be_killed() {
         crew.pour(BURST).await;
         crew.answers().await;
     }
-    assert_eq!(crew.acked(), crew.sent(), "open conversations go on without postgres");
+    assert_eq!(
+        crew.acked(),
+        crew.sent(),
+        "open conversations go on without postgres: {:?}",
+        crew.last_words()
+    );
     println!("without postgres: acks {}", crew.ack_waits(&fleet, since));
     postgres.revive().await;
     crew.burst(&fleet).await;
