@@ -25,7 +25,7 @@ use super::moved::Moved;
 use super::rate::RateLimit;
 use super::room::Room;
 use super::sequencer::{Append, Plan, Verdict, appended, doubted, plan, unasked};
-use super::state::{State, append_refusal, is_blocked, load, read_refusal, unavailable};
+use super::state::{State, append_refusal, followed, is_blocked, load, read_refusal, unavailable};
 use super::{fanout, receipts};
 use crate::domain::authorization::Actor as Who;
 use crate::domain::{ConversationId, Effect, Kind, Reason, Refusal, Seq};
@@ -129,7 +129,7 @@ async fn start(
 /// waits for it.
 async fn take_over(core: &Arc<Core>, id: ConversationId) -> Result<(Arc<State>, Fanout), Refusal> {
     let state = Arc::new(load(&core.backends, id, core.now()).await?);
-    let pending = core.backends.log.fanout_pending_from(id).await.map_err(read_refusal)?;
+    let pending = core.backends.log.fanout_own(id).await.map_err(read_refusal)?;
     // Another node that owns it fans it out; should that one be dead, it is taken over by and by. The first entry is appended
     // by whoever creates the conversation, and so is told at once.
     let is_ours = core.owns(id) || state.head.seq == Seq::ZERO.next();
@@ -214,7 +214,7 @@ impl Actor {
         match command {
             Command::Append(append) => self.admit(*append),
             Command::Reload(done) => {
-                let _gone = done.send(self.reload().await);
+                let _gone = done.send(self.reload(true).await);
             }
             Command::Redrive(from) => self.redrive(from).await,
             Command::Flush(done) => {
@@ -304,7 +304,7 @@ impl Actor {
                 }
             }
             let enough = conflicts > CONFLICT_TRIES_MAX || unknowns > UNKNOWN_TRIES_MAX;
-            if self.reload().await.is_err() || enough {
+            if self.reload(false).await.is_err() || enough {
                 return self.answer(plan.verdicts, &[], Some(&append_refusal(&error)));
             }
         }
@@ -389,10 +389,14 @@ impl Actor {
     }
 
     /// Brings the conversation up to the log's head, and fans out what came in between: whoever appended it may be dead,
-    /// and receivers drop what they have.
-    async fn reload(&mut self) -> Result<(), Refusal> {
+    /// and receivers drop what they have. `anew`: what the directory alone knows, too.
+    async fn reload(&mut self, anew: bool) -> Result<(), Refusal> {
         let known = self.state.head.seq;
-        let mut state = load(&self.core.backends, self.state.id, self.core.now()).await?;
+        let mut state = match load(&self.core.backends, self.state.id, self.core.now()).await {
+            Ok(state) => state,
+            Err(refusal) if !anew => followed(&self.core.backends, &self.state).await?.ok_or(refusal)?,
+            Err(refusal) => return Err(refusal),
+        };
         if !rule_holds("members_are_read_again") {
             state.roster = Arc::clone(&self.state.roster);
         }
@@ -407,7 +411,7 @@ impl Actor {
 
     /// Fans out what is in the log from a seq on, a page at a time; receivers drop what they have.
     async fn redrive(&mut self, from: Seq) {
-        if self.fanout.owes() || self.reload().await.is_err() {
+        if self.fanout.owes() || self.reload(false).await.is_err() {
             return;
         }
         let (mut next, head) = (from, self.state.head.seq);
@@ -466,7 +470,7 @@ impl Actor {
         if let Some(state) = self.state.at(head) {
             return Some(state);
         }
-        self.reload().await.ok()?;
+        self.reload(false).await.ok()?;
         self.state.at(head)
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tracing::error;
 
 use super::Backends;
+use super::fanout::read_range;
 use super::limits::REPLAY_PAGE;
-use super::projection::project;
+use super::projection::{concerns_directory, project};
 use crate::domain::limits::PINS_SHOWN_MAX;
 use crate::domain::{
     Body, ConversationId, Effect, Entry, Epoch, Kind, Member, Ordinal, Reason, Refusal, Role, Roster, Sender, Seq,
@@ -98,6 +99,21 @@ pub(super) async fn load(backends: &Backends, id: ConversationId, now: UnixMilli
     replay(backends, &mut state, record.applied).await?;
     state.blocked = is_blocked(backends, &state).await?;
     Ok(state)
+}
+
+/// The conversation at the log's head by the log alone, while the directory cannot answer; `None` when what came since would have to
+/// be projected into the directory, in order, before anything later is.
+pub(super) async fn followed(backends: &Backends, known: &State) -> Result<Option<State>, Refusal> {
+    let head = backends.log.head(known.id).await.map_err(read_refusal)?;
+    let head = head.ok_or_else(damaged)?;
+    let missed = read_range(backends, known.id, known.head.seq.next(), head.seq).await?;
+    if missed.iter().any(|stored| concerns_directory(&stored.entry)) {
+        return Ok(None);
+    }
+    let mut state = State::clone(known);
+    missed.iter().for_each(|stored| state.apply(&stored.entry));
+    state.head = head;
+    Ok(Some(state))
 }
 
 /// Whether the two users of a 1:1 have a block between them.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::bed::{Bed, caller, member, page, page_of, seqs, text, user};
+use super::bed::{Bed, caller, member, page, page_of, request, seqs, text, user};
 use super::lying_log::{Lie, failing, lying};
 use crate::conversation::{Conversations, HistoryAnchor, Limits};
 use crate::domain::{Change, ConversationId, Effect, Reason, Role, Seq};
@@ -101,6 +101,31 @@ async fn p15_without_the_directory_the_list_is_refused_and_messages_go_on() {
     assert_eq!(bed.send("alice", group, "after").await.seq, Seq(3));
     let read = page(&bed, group, HistoryAnchor::After(Seq(0)), 10).await.unwrap();
     assert_eq!(seqs(&read), [1, 2, 3]);
+}
+
+/// Another node appended what this one has not seen when the directory fails: it follows by the log, as long as nothing came that the
+/// directory is to know before anything later.
+#[tokio::test]
+async fn i3_messages_of_other_nodes_are_followed_without_the_directory() {
+    let mut bed = Bed::new(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("directory.sqlite");
+    let directory = Arc::new(SqliteDirectory::open(&path, Patience::default()).await.unwrap());
+    for name in ["alice", "bob"] {
+        directory.ensure_user(&user(name), Default::default()).await.unwrap();
+    }
+    bed.backends.directory = Arc::clone(&directory) as _;
+    bed.conversations = Conversations::new(bed.backends.clone(), bed.host.clone(), Limits::default());
+    let (talks, renames) = (bed.group("alice", &[]).await, bed.group("bob", &[]).await);
+    let other = bed.other_node();
+    let says = request(talks, "theirs", text("theirs"));
+    other.append(&caller("alice"), says).await.unwrap();
+    let renamed = request(renames, "theirs", Change::Rename("Crew".to_owned()));
+    other.append(&caller("bob"), renamed).await.unwrap();
+    directory.close().await;
+    assert_eq!(bed.send("alice", talks, "after").await.seq, Seq(3));
+    let refused = bed.append("bob", renames, "after", text("after")).await.unwrap_err();
+    assert!(matches!(refused.reason, Reason::Unavailable { .. }), "{refused:?}");
 }
 
 /// C9: after a lost outcome the log may also fail while it is asked what became of it. Whichever of its reads that is, the
