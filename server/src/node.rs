@@ -244,8 +244,8 @@ impl Node {
         let operator = operator.zip(own.map_err(StartError::Reflection)?);
         meters().connections_limit.set(config.connections_max);
         tracing::info!(address = %local_addr, operator = ?operator_addr, "serving");
-        let rates = share_rates(config, &edge, &grounds.backends);
         Ok(NodeHandle {
+            rates: share_rates(config, &edge, &grounds.backends),
             local_addr,
             operator_addr,
             doors: Mutex::new(Some(Doors {
@@ -254,7 +254,7 @@ impl Node {
             })),
             presence: tokio::spawn(presence.run()),
             revocations: tokio::spawn(Arc::clone(&gateway).watch_revocations()),
-            rates,
+            looking_after: tokio::spawn(conversations.clone().look_after_fanout()),
             membership,
             gateway,
             conversations,
@@ -352,6 +352,8 @@ pub struct NodeHandle {
     doors: Mutex<Option<Doors>>,
     presence: JoinHandle<()>,
     revocations: JoinHandle<()>,
+    /// After fan-out that was left.
+    looking_after: JoinHandle<()>,
     rates: Option<JoinHandle<()>>,
     membership: Option<Membership>,
     gateway: Arc<Gateway>,
@@ -403,6 +405,8 @@ impl NodeHandle {
         self.membership.as_ref().inspect(|membership| membership.hush());
         self.health.set_service_status("", ServingStatus::NotServing).await;
         let _draining = meters().draining.hold();
+        // What others left is theirs from now on.
+        self.looking_after.abort();
         if let Some(membership) = &self.membership {
             membership.leave().await;
         }
@@ -421,11 +425,14 @@ impl NodeHandle {
         if let Some(operator) = operator {
             operator.finish(CONNECTIONS_WITHIN).await;
         }
-        self.presence.abort();
-        self.revocations.abort();
-        self.rates.as_ref().inspect(|task| task.abort());
+        self.end_tasks();
         tracing::info!("stopped");
         self.stopped.send_replace(true);
+    }
+
+    fn end_tasks(&self) {
+        let always = [&self.presence, &self.revocations, &self.looking_after];
+        always.into_iter().chain(&self.rates).for_each(JoinHandle::abort);
     }
 
     /// Waits until a drain is done.
@@ -448,9 +455,7 @@ impl NodeHandle {
 
 impl Drop for NodeHandle {
     fn drop(&mut self) {
-        self.presence.abort();
-        self.revocations.abort();
-        self.rates.as_ref().inspect(|task| task.abort());
+        self.end_tasks();
     }
 }
 

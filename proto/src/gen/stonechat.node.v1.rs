@@ -188,7 +188,8 @@ pub struct NodeRecord {
     #[prost(int64, tag = "6")]
     pub clock_unsure_ms: i64,
 }
-/// One append. Set by the node that the caller is connected to.
+/// One append, set by the node that the caller is connected to; or fan-out to take over, for which nobody is named and of which
+/// `conversation_id` counts alone.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ForwardRequest {
     /// Chosen by the sender, above 0, unique on the stream; the answer carries it.
@@ -229,13 +230,16 @@ pub struct ForwardRequest {
     /// A node of a release before this field sends none; what it asks for the system is refused as not done, and it does it itself.
     #[prost(bool, tag = "12")]
     pub system: bool,
-    /// What is to be appended.
-    #[prost(oneof = "forward_request::Change", tags = "20, 21, 22, 23, 24, 25, 26, 27")]
+    /// What is to be appended, or done.
+    #[prost(
+        oneof = "forward_request::Change",
+        tags = "20, 21, 22, 23, 24, 25, 26, 27, 28"
+    )]
     pub change: ::core::option::Option<forward_request::Change>,
 }
 /// Nested message and enum types in `ForwardRequest`.
 pub mod forward_request {
-    /// What is to be appended.
+    /// What is to be appended, or done.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Change {
         /// A message.
@@ -262,6 +266,10 @@ pub mod forward_request {
         /// New name of a group.
         #[prost(string, tag = "27")]
         Rename(::prost::alloc::string::String),
+        /// Nothing is appended: what a node that is gone left of the conversation's fan-out is taken over. A node of a release before
+        /// this field refuses it as not done.
+        #[prost(message, tag = "28")]
+        TakeOver(super::ForwardedTakeOver),
     }
 }
 /// An edit of a message.
@@ -314,14 +322,21 @@ pub struct ForwardedMembers {
     #[prost(message, repeated, tag = "1")]
     pub members: ::prost::alloc::vec::Vec<super::super::v1::Member>,
 }
-/// The answer to one append. Set by the owner.
+/// Fan-out to take over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForwardedTakeOver {
+    /// From this seq on.
+    #[prost(uint64, tag = "1")]
+    pub from_seq: u64,
+}
+/// The answer to one request. Set by the owner.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ForwardResponse {
     /// Of the request.
     #[prost(uint64, tag = "1")]
     pub request_id: u64,
     /// What became of it.
-    #[prost(oneof = "forward_response::Outcome", tags = "2, 3")]
+    #[prost(oneof = "forward_response::Outcome", tags = "2, 3, 4")]
     pub outcome: ::core::option::Option<forward_response::Outcome>,
 }
 /// Nested message and enum types in `ForwardResponse`.
@@ -335,7 +350,17 @@ pub mod forward_response {
         /// It is not, or nobody knows.
         #[prost(message, tag = "3")]
         Refusal(super::super::super::v1::Refusal),
+        /// Fan-out is taken over.
+        #[prost(message, tag = "4")]
+        Taken(super::ForwardedTaken),
     }
+}
+/// Fan-out that the owner sees to now.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForwardedTaken {
+    /// Up to this seq, the head.
+    #[prost(uint64, tag = "1")]
+    pub up_to_seq: u64,
 }
 /// A stored append.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -364,7 +389,7 @@ pub mod forward_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Appends that a node hands to the one that owns the conversation.
+    /// What a node hands to the one that owns the conversation: appends, and fan-out to take over.
     #[derive(Debug, Clone)]
     pub struct ForwardServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -434,7 +459,7 @@ pub mod forward_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// A stream of appends in the order in which they were asked for, and their answers in any order. Appends of one
+        /// A stream of requests in the order in which they were asked for, and their answers in any order. Appends of one
         /// conversation take their places in the order of the stream.
         pub async fn forward(
             &mut self,
@@ -481,14 +506,14 @@ pub mod forward_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// A stream of appends in the order in which they were asked for, and their answers in any order. Appends of one
+        /// A stream of requests in the order in which they were asked for, and their answers in any order. Appends of one
         /// conversation take their places in the order of the stream.
         async fn forward(
             &self,
             request: tonic::Request<tonic::Streaming<super::ForwardRequest>>,
         ) -> std::result::Result<tonic::Response<Self::ForwardStream>, tonic::Status>;
     }
-    /// Appends that a node hands to the one that owns the conversation.
+    /// What a node hands to the one that owns the conversation: appends, and fan-out to take over.
     #[derive(Debug)]
     pub struct ForwardServiceServer<T> {
         inner: Arc<T>,

@@ -1,4 +1,4 @@
-//! The line to one other node: a stream of appends in order, their answers in any order.
+//! The line to one other node: a stream of appends and other requests in order, their answers in any order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::{LINE_BYTES_MAX, weight};
 use crate::bus::NodeRecord;
-use crate::conversation::{AppendRequest, Appended, ForwardAnswer};
-use crate::domain::Refusal;
+use crate::conversation::{AppendRequest, Appended, ForwardAnswer, TakenAnswer};
+use crate::domain::{Refusal, Seq};
 use crate::telemetry::meters::{Held, meters};
 use crate::wire::forward;
 
@@ -49,12 +49,27 @@ struct Outbound {
     asked: Asked,
 }
 
-/// An append until it is answered.
+/// A request until it is answered.
 struct Asked {
-    append: AppendRequest,
-    reply: oneshot::Sender<Result<Appended, Refusal>>,
+    reply: Reply,
     _room: OwnedSemaphorePermit,
     _counted: Held,
+}
+
+/// Who waits for the answer, which is one to this.
+enum Reply {
+    Append(Box<AppendRequest>, oneshot::Sender<Result<Appended, Refusal>>),
+    TakeOver(oneshot::Sender<Result<Seq, Refusal>>),
+}
+
+impl Reply {
+    fn send(self, answer: ForwardResponse) {
+        // Whoever no longer listens does not hinder the others.
+        let _gone = match self {
+            Self::Append(append, to) => to.send(forward::answer(&append, answer)).is_err(),
+            Self::TakeOver(to) => to.send(forward::taken_up_to(answer)).is_err(),
+        };
+    }
 }
 
 /// The near end. Dropping it closes the line.
@@ -94,16 +109,25 @@ impl Link {
 
     /// Sends without waiting; `None` when nothing was sent.
     pub(super) fn send(&self, message: ForwardRequest, append: AppendRequest) -> Option<ForwardAnswer> {
-        let (reply, answer) = oneshot::channel();
+        let (to, answer) = oneshot::channel();
+        self.ask(message, Reply::Append(Box::new(append), to)).map(|()| answer)
+    }
+
+    /// The same for fan-out to take over.
+    pub(super) fn take_over(&self, message: ForwardRequest) -> Option<TakenAnswer> {
+        let (to, answer) = oneshot::channel();
+        self.ask(message, Reply::TakeOver(to)).map(|()| answer)
+    }
+
+    fn ask(&self, message: ForwardRequest, reply: Reply) -> Option<()> {
         let bytes = u32::try_from(weight(&message)).ok()?;
         let asked = Asked {
-            append,
             reply,
             _room: Arc::clone(&self.room).try_acquire_many_owned(bytes).ok()?,
             _counted: meters().node_line_appends.hold(),
         };
         let outbound = Outbound { message, asked };
-        self.queue.try_send(outbound).ok().map(|()| answer)
+        self.queue.try_send(outbound).ok()
     }
 }
 
@@ -201,7 +225,7 @@ impl Line {
                 answer = answers.message() => {
                     let Ok(Some(answer)) = answer else { return };
                     if let Some(asked) = unanswered.remove(&answer.request_id) {
-                        let _gone = asked.reply.send(forward::answer(&asked.append, answer));
+                        asked.reply.send(answer);
                     }
                 }
                 outbound = self.outbound.recv(), if unanswered.len() < UNANSWERED_MAX => {

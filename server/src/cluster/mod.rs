@@ -24,8 +24,8 @@ use self::clock::{ClockWatch, Finding};
 use self::link::Link;
 use self::view::View;
 use crate::bus::{Bus, NodeRecord};
-use crate::conversation::{ForwardAnswer, Forwarded, Peers};
-use crate::domain::{ClockOffset, ConversationId};
+use crate::conversation::{ForwardAnswer, Forwarded, Peers, TakenAnswer};
+use crate::domain::{ClockOffset, ConversationId, Seq};
 use crate::telemetry::meters::meters;
 use crate::wire::forward;
 
@@ -43,7 +43,7 @@ const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of an append beside its content: ids, times, its place in queues.
 const APPEND_BYTES: usize = 512;
 
-/// Bytes that an append takes while it is under way: each end has it as it travels and as it is done.
+/// Bytes that a request takes while it is under way: each end has it as it travels and as it is done.
 fn weight(request: &ForwardRequest) -> usize {
     APPEND_BYTES + 2 * request.encoded_len()
 }
@@ -195,6 +195,12 @@ impl Peers for Cluster {
         let view = self.view();
         let link = self.owner(append.request.conversation, &view)?;
         link.send(forward::request(append, view.fingerprint()), append.request.clone())
+    }
+
+    fn take_over(&self, conversation: ConversationId, from: Seq) -> Option<TakenAnswer> {
+        let view = self.view();
+        let link = self.owner(conversation, &view)?;
+        link.take_over(forward::take_over(conversation, from, view.fingerprint()))
     }
 }
 

@@ -17,7 +17,7 @@ use super::{Cluster, LINE_BYTES_MAX, weight};
 use crate::conversation::Conversations;
 use crate::domain::limits::FRAME_BYTES_MAX;
 use crate::telemetry::meters::meters;
-use crate::wire::forward;
+use crate::wire::forward::{self, Asked};
 
 /// Appends of one node that are done at a time; above it its stream waits.
 const AT_ONCE_MAX: usize = 16_384;
@@ -103,14 +103,15 @@ impl Line {
         }
         let (request_id, bytes) = (request.request_id, weight(&request));
         self.bytes += bytes;
-        let append = forward::parse(request);
+        let asked = forward::parse(request);
         let conversations = self.conversations.clone();
         let mut doing: BoxFuture<'static, Done> = Box::pin(async move {
-            let answer = match append {
-                Ok(append) => conversations.append_here(append).await,
-                Err(refusal) => Err(refusal),
+            let answer = match asked {
+                Ok(Asked::Append(append)) => forward::response(request_id, &conversations.append_here(*append).await),
+                Ok(Asked::TakeOver(id, from)) => forward::taken(request_id, &conversations.take_over(id, from).await),
+                Err(refusal) => forward::response(request_id, &Err(refusal)),
             };
-            (bytes, forward::response(request_id, &answer))
+            (bytes, answer)
         });
         let mut at_once = Context::from_waker(std::task::Waker::noop());
         match doing.as_mut().poll(&mut at_once) {

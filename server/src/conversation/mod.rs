@@ -29,7 +29,7 @@ pub(crate) mod tests;
 mod types;
 
 pub use limits::Limits;
-pub use peers::{ForwardAnswer, Forwarded, Peers};
+pub use peers::{ForwardAnswer, Forwarded, Peers, TakenAnswer};
 pub use people::People;
 pub use types::{
     AppendRequest, Appended, Caller, ConversationInfo, CreateRequest, HistoryAnchor, HistoryPage, HistoryQuery,
@@ -90,11 +90,13 @@ impl Conversations {
     /// The store cannot answer; do not serve.
     pub async fn recover(&self) -> Result<usize, Refusal> {
         if self.core.peers.is_some() {
-            // Others may be about to finish it: `take_over_pending` finds what nobody does.
+            // Others may be about to finish it: `look_after_fanout` finds what nobody does.
             return Ok(0);
         }
         let pending = self.core.backends.log.fanout_pending().await.map_err(read_refusal)?;
-        for (id, _) in pending.iter().filter(|_| rule_holds("pending_fanout_done_at_start")) {
+        for (id, from) in pending.iter().filter(|_| rule_holds("pending_fanout_done_at_start")) {
+            let adopted = self.core.backends.log.adopt_fanout(*id, *from).await;
+            adopted.map_err(read_refusal)?;
             self.core.state(*id).await?;
             self.core.barrier.wait_for(*id).await;
         }
@@ -112,6 +114,7 @@ impl Conversations {
         }
         self.core.barrier.wait().await;
         self.core.registry.clear();
+        self.core.backends.log.retire().await;
     }
 
     /// The same by this node, whoever owns the conversation.

@@ -7,23 +7,27 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use stonechat_host::Host;
 use tokio::sync::oneshot;
 
 use super::actor::Command;
 use super::core::Core;
 use super::limits::Limits;
-use super::state::{State, read_refusal};
-use super::{AppendRequest, Appended, Backends, Caller, Conversations};
+use super::state::{State, read_refusal, unavailable};
+use super::{AppendRequest, Appended, Backends, Caller, Conversations, queue_full};
 use crate::domain::{ConversationId, Effect, Reason, Refusal, Seq};
+use crate::storage::{Durability, LeftFanout};
 use crate::telemetry::meters::meters;
 
 /// An owner that does not answer within this time is passed by: longer than the store's own wait for a conditional write, so
 /// that a slow store does not make two nodes append to one conversation.
 const FORWARD_WITHIN: Duration = Duration::from_secs(5);
-/// How often the log is asked for fan-out that nobody finished. What was there at the last look as well is taken over: with
-/// the time in which a dead node is noticed, everything is visible within 15 s (I5).
-const PENDING_LOOK_EVERY: Duration = Duration::from_secs(3);
+/// How often the log is asked for fan-out that was left. What was there at the last look as well is taken over: with the look
+/// that first saw a node stand still, what it left is visible within 15 s (I5).
+const LEFT_LOOK_EVERY: Duration = Duration::from_secs(3);
+/// Conversations that are taken over at a time by one node: each is a message, or a load.
+const TAKEN_AT_ONCE: usize = 64;
 
 /// An append on its way to the conversation's owner.
 #[derive(Debug, Clone)]
@@ -38,6 +42,8 @@ pub struct Forwarded {
 
 /// The owner's answer; an error when there will be none, and the outcome is unknown.
 pub type ForwardAnswer = oneshot::Receiver<Result<Appended, Refusal>>;
+/// Up to where the owner took fan-out over; an error when nobody knows whether it did.
+pub type TakenAnswer = oneshot::Receiver<Result<Seq, Refusal>>;
 
 /// The other nodes, as one of them sees them. Nodes may disagree.
 pub trait Peers: Send + Sync {
@@ -47,6 +53,10 @@ pub trait Peers: Send + Sync {
     /// Hands an append to the owner, without waiting: appends of one conversation arrive in the order of the calls. `None`
     /// when this node is to do it: it owns the conversation, or nobody who does can be reached, and nothing was sent.
     fn forward(&self, append: &Forwarded) -> Option<ForwardAnswer>;
+
+    /// Asks the owner to take over what was left of a conversation's fan-out from a seq on; the answer is up to where it did.
+    /// `None` when this node is to do it, as for [`Self::forward`].
+    fn take_over(&self, conversation: ConversationId, from: Seq) -> Option<TakenAnswer>;
 }
 
 impl Conversations {
@@ -93,38 +103,83 @@ impl Conversations {
         }
     }
 
-    /// Takes over fan-out that a dead node left behind, for as long as it is awaited. Nothing to do for a node alone.
-    pub async fn take_over_pending(self) {
-        if self.core.peers.is_none() {
+    /// Has fan-out that was left taken over, for as long as it is awaited. Nothing to do for a process alone on its log: what one
+    /// before it left was found at its start.
+    pub async fn look_after_fanout(self) {
+        let log = &self.core.backends.log;
+        if self.core.peers.is_none() && log.durability() != Durability::Quorum {
             return;
         }
         let mut seen = BTreeSet::new();
         loop {
-            tokio::time::sleep(PENDING_LOOK_EVERY).await;
-            match self.look_for_pending(&seen).await {
-                Ok(pending) => seen = pending,
-                Err(refusal) => tracing::warn!(%refusal, "fan-out left by other nodes cannot be looked for"),
+            tokio::time::sleep(LEFT_LOOK_EVERY).await;
+            match self.look_for_left(&seen).await {
+                Ok(left) => seen = left,
+                Err(refusal) => tracing::warn!(%refusal, "fan-out that was left cannot be looked for"),
             }
         }
     }
 
-    /// Takes over what this node owns of the fan-out that was pending at the last look as well. Returns what is pending now.
-    async fn look_for_pending(
-        &self,
-        seen: &BTreeSet<(ConversationId, Seq)>,
-    ) -> Result<BTreeSet<(ConversationId, Seq)>, Refusal> {
-        let pending = self.core.backends.log.fanout_pending().await.map_err(read_refusal)?;
-        let pending: BTreeSet<_> = pending.into_iter().collect();
-        for (id, from) in pending.intersection(seen) {
-            if self.core.owns(*id)
-                && let Ok(actor) = self.core.actor(*id)
-            {
-                meters().fanout_taken_over.inc();
+    /// Has taken over what was left at the last look as well. Returns what is left now.
+    async fn look_for_left(&self, seen: &BTreeSet<LeftFanout>) -> Result<BTreeSet<LeftFanout>, Refusal> {
+        // Who would own a conversation of a process's id is responsible for what that process left.
+        let ours = |process: [u8; 16]| self.core.owns(ConversationId(process));
+        let left = self.core.backends.log.fanout_left(&ours).await.map_err(read_refusal)?;
+        let left: BTreeSet<_> = left.into_iter().collect();
+        let again: Vec<LeftFanout> = left.intersection(seen).copied().collect();
+        stream::iter(again)
+            .map(|left| self.see_to(left))
+            .buffer_unordered(TAKEN_AT_ONCE)
+            .for_each(async |()| ())
+            .await;
+        Ok(left)
+    }
+
+    async fn see_to(&self, left: LeftFanout) {
+        let LeftFanout {
+            conversation,
+            from,
+            own,
+        } = left;
+        if own {
+            if let Ok(actor) = self.core.actor(conversation) {
                 // A full queue: it appends, and the next look comes.
-                let _busy = actor.commands.try_send(Command::Redrive(*from));
+                let _busy = actor.commands.try_send(Command::Redrive(from));
             }
+            return;
         }
-        Ok(pending)
+        match self.taken_over(conversation, from).await {
+            Ok(up_to) => self.core.backends.log.fanout_adopted(conversation, up_to).await,
+            Err(refusal) => tracing::warn!(%conversation, %refusal, "fan-out is not taken over, trying again"),
+        }
+    }
+
+    /// By the owner, or here when that is this node.
+    async fn taken_over(&self, id: ConversationId, from: Seq) -> Result<Seq, Refusal> {
+        let peers = self.core.peers.as_ref();
+        let Some(answer) = peers.and_then(|peers| peers.take_over(id, from)) else {
+            return self.take_over(id, from).await;
+        };
+        match tokio::time::timeout(FORWARD_WITHIN, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(unavailable("the owner did not answer")),
+        }
+    }
+
+    /// Takes over what another process left of a conversation's fan-out from a seq on. Returns up to where: it is this node's to
+    /// do from then on.
+    ///
+    /// # Errors
+    /// There is no room, or the log cannot be written; not taken over.
+    pub async fn take_over(&self, id: ConversationId, from: Seq) -> Result<Seq, Refusal> {
+        self.refuse_when_closing()?;
+        let commands = self.core.actor(id)?.commands;
+        let place = commands.try_reserve_owned().map_err(|_| queue_full())?;
+        let adopted = self.core.backends.log.adopt_fanout(id, from).await;
+        let up_to = adopted.map_err(read_refusal)?;
+        meters().fanout_taken_over.inc();
+        place.send(Command::Redrive(from));
+        Ok(up_to)
     }
 }
 

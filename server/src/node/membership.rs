@@ -22,7 +22,6 @@ use crate::tls::NodeConnector;
 pub(super) struct Membership {
     cluster: Arc<Cluster>,
     announcing: JoinHandle<()>,
-    taking_over: JoinHandle<()>,
     following_clock: Option<JoinHandle<()>>,
     _serving: ForwardingServer,
 }
@@ -54,7 +53,6 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         self.announcing.abort();
-        self.taking_over.abort();
         self.hush();
     }
 }
@@ -104,7 +102,6 @@ pub(super) async fn among_nodes(
     let conversations = Conversations::among(peers, backends.clone(), host.clone(), limits);
     let membership = Membership {
         announcing: tokio::spawn(Arc::clone(&cluster).run()),
-        taking_over: tokio::spawn(conversations.clone().take_over_pending()),
         following_clock: None,
         _serving: serve(listener, Arc::clone(&cluster), conversations.clone()),
         cluster,

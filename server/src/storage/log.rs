@@ -131,6 +131,17 @@ pub enum Durability {
     Quorum,
 }
 
+/// Fan-out that nobody is busy with any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeftFanout {
+    /// Of which conversation.
+    pub conversation: ConversationId,
+    /// From which seq on.
+    pub from: Seq,
+    /// This process left it, and is to go on; else a process that is gone did.
+    pub own: bool,
+}
+
 /// Append-if-head, read, find. Every method is linearizable per conversation: a read that starts after an append
 /// returned sees it.
 #[async_trait]
@@ -190,8 +201,8 @@ pub trait MessageLog: Send + Sync {
     /// See [`ReadError`].
     async fn fanout_pending(&self) -> Result<Vec<(ConversationId, Seq)>, ReadError>;
 
-    /// The first seq of a conversation that may not have been fanned out, for whoever takes it over; `None` when
-    /// everything was.
+    /// The first seq of a conversation that may not have been fanned out by anybody; `None` when everything was. A log of many
+    /// processes asks for the marks of each: for tests and audits, not for every load.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -200,6 +211,49 @@ pub trait MessageLog: Send + Sync {
         let found = pending.into_iter().find(|(id, _)| *id == conversation);
         Ok(found.map(|(_, from)| from))
     }
+
+    /// The same of what this process has to see to when it loads the conversation: what it appended itself or adopted. A log of
+    /// one process knows no other.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    async fn fanout_own(&self, conversation: ConversationId) -> Result<Option<Seq>, ReadError> {
+        self.fanout_pending_from(conversation).await
+    }
+
+    /// Fan-out that nobody is busy with any more: what makes no progress here, and what processes left that seem to be gone, of
+    /// those for whose id `ours` says that this one is responsible. A process that is merely slow may be among them: fan-out may
+    /// be done twice. A log without processes of names answers with all that is pending of conversations that are `ours`.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    async fn fanout_left(&self, ours: &(dyn Fn([u8; 16]) -> bool + Send + Sync)) -> Result<Vec<LeftFanout>, ReadError> {
+        let pending = self.fanout_pending().await?;
+        let pending = pending.into_iter().filter(|(id, _)| ours(id.0));
+        let left = pending.map(|(conversation, from)| LeftFanout {
+            conversation,
+            from,
+            own: false,
+        });
+        Ok(left.collect())
+    }
+
+    /// This process takes over what another one left of a conversation from a seq on: durable when it returns, so that it is
+    /// found should this one die as well. Returns up to where.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; nothing was taken over.
+    async fn adopt_fanout(&self, conversation: ConversationId, _from: Seq) -> Result<Seq, ReadError> {
+        let head = self.head(conversation).await?;
+        Ok(head.map_or(Seq::ZERO, |head| head.seq))
+    }
+
+    /// Some process adopted what was left of a conversation, up to a seq: it is not named again, but for what lands above.
+    async fn fanout_adopted(&self, _conversation: ConversationId, _up_to: Seq) {}
+
+    /// Nothing is appended by this process any more, and everything was fanned out: what would make others look after it is
+    /// tidied away.
+    async fn retire(&self) {}
 
     /// Everything up to `up_to` was fanned out. A hint: it may be lost in a crash, never before the inbox rows written
     /// ahead of it.

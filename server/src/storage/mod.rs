@@ -22,7 +22,7 @@ pub use directory::{
     Revocation, Settings, SettingsPatch, UserRecord,
 };
 pub use log::{
-    AppendBatch, AppendError, CONTRADICTIONS_MAX, Durability, Head, MessageLog, PageLimit, PayloadHash, PendingAppend,
-    Prior, ReadError, StoredEntry,
+    AppendBatch, AppendError, CONTRADICTIONS_MAX, Durability, Head, LeftFanout, MessageLog, PageLimit, PayloadHash,
+    PendingAppend, Prior, ReadError, StoredEntry,
 };
 pub use markers::{ChangeStamp, FanoutRecord, InboxHead, InboxRaise, InboxRow, MarkerError, MarkerRaise, Markers};

@@ -10,7 +10,7 @@ use super::{content, refusal, text};
 use crate::conversation::{AppendRequest, Appended, Caller, Forwarded};
 use crate::domain::authorization::Actor;
 use crate::domain::limits::{MEMBERS_PER_CHANGE_MAX, REACTION_BYTES_MAX, REASON_BYTES_MAX};
-use crate::domain::{Change, CorrelationId, Reason, Refusal, Seq, UnixMillis};
+use crate::domain::{Change, ConversationId, CorrelationId, Reason, Refusal, Seq, UnixMillis};
 
 type Result<T> = std::result::Result<T, Refusal>;
 
@@ -71,11 +71,44 @@ fn wanted(change: &Change) -> Wanted {
     }
 }
 
+/// The request to take over what was left of a conversation's fan-out, without its number.
+#[must_use]
+pub fn take_over(conversation: ConversationId, from: Seq, view: u64) -> node::ForwardRequest {
+    node::ForwardRequest {
+        view,
+        conversation_id: conversation.to_string(),
+        change: Some(Wanted::TakeOver(node::ForwardedTakeOver { from_seq: from.0 })),
+        ..node::ForwardRequest::default()
+    }
+}
+
+/// What another node asks for.
+#[derive(Debug)]
+pub enum Asked {
+    /// An append.
+    Append(Box<Forwarded>),
+    /// To take over the fan-out of a conversation from a seq on.
+    TakeOver(ConversationId, Seq),
+}
+
 /// Checks what another node hands over.
 ///
 /// # Errors
 /// Names the field.
-pub fn parse(request: node::ForwardRequest) -> Result<Forwarded> {
+pub fn parse(request: node::ForwardRequest) -> Result<Asked> {
+    match &request.change {
+        Some(Wanted::TakeOver(left)) => fields::operation("forward", || {
+            let conversation = fields::conversation("conversation_id", &request.conversation_id)?;
+            Ok(Asked::TakeOver(
+                conversation,
+                fields::entry_seq("from_seq", left.from_seq)?,
+            ))
+        }),
+        _ => parse_append(request).map(|append| Asked::Append(Box::new(append))),
+    }
+}
+
+fn parse_append(request: node::ForwardRequest) -> Result<Forwarded> {
     fields::operation("forward", || {
         let actor = actor(&request.user_id, request.system)?;
         Ok(Forwarded {
@@ -152,21 +185,33 @@ fn change(wanted: Wanted) -> Result<Change> {
         }
         Wanted::RemoveMember(user) => Change::RemoveMember(fields::user("remove_member", &user)?),
         Wanted::Rename(name) => Change::Rename(text::required_name("rename", name)?),
+        Wanted::TakeOver(_) => return Err(newer()),
     })
 }
 
 /// The answer to another node.
 #[must_use]
 pub fn response(request_id: u64, answer: &Result<Appended>) -> node::ForwardResponse {
-    let outcome = match answer {
-        Ok(appended) => Outcome::Appended(node::ForwardedAppend {
+    let stored = |appended: &Appended| {
+        Outcome::Appended(node::ForwardedAppend {
             seq: appended.seq.0,
             time_ms: appended.time.0,
             duplicate: appended.duplicate,
             correlation_id: appended.correlation.0.to_vec().into(),
-        }),
-        Err(refused) => Outcome::Refusal(refusal::uncounted(refused)),
+        })
     };
+    respond(request_id, answer.as_ref().map(stored))
+}
+
+/// The answer when fan-out was to be taken over.
+#[must_use]
+pub fn taken(request_id: u64, answer: &Result<Seq>) -> node::ForwardResponse {
+    let taken = |up_to: &Seq| Outcome::Taken(node::ForwardedTaken { up_to_seq: up_to.0 });
+    respond(request_id, answer.as_ref().map(taken))
+}
+
+fn respond(request_id: u64, answer: std::result::Result<Outcome, &Refusal>) -> node::ForwardResponse {
+    let outcome = answer.unwrap_or_else(|refused| Outcome::Refusal(refusal::uncounted(refused)));
     node::ForwardResponse {
         request_id,
         outcome: Some(outcome),
@@ -187,15 +232,33 @@ pub fn answer(request: &AppendRequest, response: node::ForwardResponse) -> Resul
             duplicate: appended.duplicate,
             correlation: correlation(&appended.correlation_id).unwrap_or(CorrelationId([0; 16])),
         }),
-        Some(Outcome::Refusal(refused)) => Err(refusal::from_proto(refused)),
-        None => Err(refusal::from_proto(stonechat_proto::v1::Refusal::default())),
+        outcome => Err(refused(outcome)),
+    }
+}
+
+/// Up to where another node took fan-out over.
+///
+/// # Errors
+/// Its refusal; whatever else it says leaves it open.
+pub fn taken_up_to(response: node::ForwardResponse) -> Result<Seq> {
+    match response.outcome {
+        Some(Outcome::Taken(taken)) => Ok(Seq(taken.up_to_seq)),
+        outcome => Err(refused(outcome)),
+    }
+}
+
+/// An answer of another kind than was asked for is none.
+fn refused(outcome: Option<Outcome>) -> Refusal {
+    match outcome {
+        Some(Outcome::Refusal(refused)) => refusal::from_proto(refused),
+        _ => refusal::from_proto(stonechat_proto::v1::Refusal::default()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ClientMsgId, ConversationId, Effect, Member, Role, UserId};
+    use crate::domain::{ClientMsgId, Effect, Member, Role, UserId};
     use crate::storage::contract::samples;
 
     fn forwarded(change: Change) -> Forwarded {
@@ -243,7 +306,7 @@ mod tests {
         ];
         for change in changes {
             let sent = forwarded(change);
-            let came = parse(request(&sent, 1)).unwrap();
+            let came = parse_append(request(&sent, 1)).unwrap();
             assert_eq!(format!("{came:?}"), format!("{sent:?}"));
         }
     }
@@ -253,7 +316,7 @@ mod tests {
     fn a_change_of_a_newer_release_is_certainly_not_done() {
         let mut unknown = request(&forwarded(Change::Rename("x".to_owned())), 1);
         unknown.change = None;
-        let refused = parse(unknown).unwrap_err();
+        let refused = parse_append(unknown).unwrap_err();
         assert_eq!(refused.effect, Effect::NotDone);
         assert!(matches!(refused.reason, Reason::Unavailable { .. }));
     }
@@ -270,38 +333,63 @@ mod tests {
         };
         let by_system = request(&of(Actor::System), 1);
         assert!(by_system.system && by_system.user_id.is_empty());
-        assert_eq!(parse(by_system.clone()).unwrap().caller.actor, Actor::System);
+        assert_eq!(parse_append(by_system.clone()).unwrap().caller.actor, Actor::System);
         let old = node::ForwardRequest {
             system: false,
             ..by_system.clone()
         };
-        let refused = parse(old).unwrap_err();
+        let refused = parse_append(old).unwrap_err();
         assert_eq!(refused.effect, Effect::NotDone);
         assert!(matches!(refused.reason, Reason::Unavailable { .. }), "{refused}");
         let both = node::ForwardRequest {
             user_id: "ada".to_owned(),
             ..by_system
         };
-        assert!(matches!(parse(both).unwrap_err().reason, Reason::Invalid { .. }));
+        assert!(matches!(parse_append(both).unwrap_err().reason, Reason::Invalid { .. }));
         let ada = Actor::User(UserId::parse("ada").unwrap());
         let by_user = request(&of(ada.clone()), 1);
         assert!(!by_user.system);
-        assert_eq!(parse(by_user).unwrap().caller.actor, ada);
+        assert_eq!(parse_append(by_user).unwrap().caller.actor, ada);
+    }
+
+    /// I5: a node that is asked to take fan-out over is asked for nothing else, and one of the release before refuses for certain.
+    #[test]
+    fn i5_taking_over_arrives_as_it_was() {
+        let asked = take_over(ConversationId([7; 16]), Seq(3), 1);
+        let Asked::TakeOver(conversation, from) = parse(asked.clone()).unwrap() else {
+            panic!("an append");
+        };
+        assert_eq!((conversation, from), (ConversationId([7; 16]), Seq(3)));
+        assert_eq!(parse_append(asked).unwrap_err().effect, Effect::NotDone);
+        assert_eq!(taken_up_to(taken(1, &Ok(Seq(9)))), Ok(Seq(9)));
+        let refusal = Refusal::not_done(Reason::Protocol, "no");
+        assert_eq!(
+            taken_up_to(taken(1, &Err(refusal))).unwrap_err().effect,
+            Effect::NotDone
+        );
+        // An answer of another kind says nothing.
+        let stored = response(1, &Ok(stored()));
+        assert_eq!(taken_up_to(stored).unwrap_err().effect, Effect::Unknown);
+    }
+
+    /// As the request of `forwarded` is answered.
+    fn stored() -> Appended {
+        let asked = forwarded(Change::Rename("x".to_owned())).request;
+        Appended {
+            conversation: asked.conversation,
+            client_msg_id: asked.client_msg_id,
+            seq: Seq(42),
+            time: UnixMillis(1),
+            duplicate: true,
+            correlation: CorrelationId([1; 16]),
+        }
     }
 
     #[test]
     fn answers_arrive_as_they_were_given() {
         let asked = forwarded(Change::Rename("x".to_owned())).request;
-        let appended = Appended {
-            conversation: asked.conversation,
-            client_msg_id: asked.client_msg_id.clone(),
-            seq: Seq(42),
-            time: UnixMillis(1),
-            duplicate: true,
-            correlation: CorrelationId([1; 16]),
-        };
         let refused = Refusal::not_done(Reason::ClientMsgIdReused { stored: Seq(7) }, "no");
-        for given in [Ok(appended), Err(refused)] {
+        for given in [Ok(stored()), Err(refused)] {
             assert_eq!(answer(&asked, response(7, &given)), given);
         }
         let mute = answer(&asked, node::ForwardResponse::default());

@@ -89,7 +89,7 @@ fn what_keeps_the_rules_is_not() {
     ));
     assert!(!wrong(
         "find.rs",
-        r#"prepare("SELECT a FROM log WHERE a = ?"); prepare("DELETE FROM pending")"#
+        r#"prepare("SELECT a FROM log WHERE a = ?"); prepare("DELETE FROM marks")"#
     ));
     assert!(!wrong(
         "schema.rs",

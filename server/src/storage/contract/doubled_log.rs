@@ -101,6 +101,10 @@ impl<D: LogDouble> MessageLog for Doubled<D> {
         self.0.fanout_pending_from(conversation).await
     }
 
+    async fn fanout_own(&self, conversation: ConversationId) -> Result<Option<Seq>, ReadError> {
+        self.0.fanout_pending_from(conversation).await
+    }
+
     async fn fanout_done(&self, conversation: ConversationId, up_to: Seq) {
         self.0.inner().fanout_done(conversation, up_to).await;
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::CqlStore;
 use crate::domain::{ClientMsgId, ConversationId, Sender, Seq};
 use crate::storage::{
-    AppendBatch, AppendError, Durability, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry,
+    AppendBatch, AppendError, Durability, Head, LeftFanout, MessageLog, PageLimit, Prior, ReadError, StoredEntry,
 };
 
 /// Ids are unique within a bucket by the batch itself; across buckets by [`MessageLog::find`], which whoever appends asks
@@ -57,6 +57,26 @@ impl MessageLog for CqlStore {
 
     async fn fanout_pending_from(&self, conversation: ConversationId) -> Result<Option<Seq>, ReadError> {
         Ok(self.inner.pending_of(conversation).await?)
+    }
+
+    async fn fanout_own(&self, conversation: ConversationId) -> Result<Option<Seq>, ReadError> {
+        Ok(self.inner.own_pending(conversation).await?)
+    }
+
+    async fn fanout_left(&self, ours: &(dyn Fn([u8; 16]) -> bool + Send + Sync)) -> Result<Vec<LeftFanout>, ReadError> {
+        Ok(self.inner.left(ours).await?)
+    }
+
+    async fn adopt_fanout(&self, conversation: ConversationId, from: Seq) -> Result<Seq, ReadError> {
+        Ok(self.inner.adopt(conversation, from).await?)
+    }
+
+    async fn fanout_adopted(&self, conversation: ConversationId, up_to: Seq) {
+        self.inner.taken(conversation, up_to);
+    }
+
+    async fn retire(&self) {
+        self.inner.retire_marks().await;
     }
 
     async fn fanout_done(&self, conversation: ConversationId, up_to: Seq) {

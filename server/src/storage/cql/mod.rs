@@ -1,7 +1,7 @@
 //! The log and the markers on CQL servers: ScyllaDB or Apache Cassandra, one home region.
 //!
 //! The log table is written by conditional statements alone, through one path (`log_table`); everything else is either a
-//! hint that may lag (`hints`), a superset that may be stale (`pending`), or a max-register whose value is a function of
+//! hint that may lag (`hints`), a superset that may be stale (`marks`), or a max-register whose value is a function of
 //! its write time (`markers`, `inbox`), so no order of writes can step back.
 
 mod append;
@@ -15,16 +15,18 @@ mod find;
 mod hints;
 mod inbox;
 mod known;
+mod left;
 mod log;
 mod log_table;
 mod markers;
-mod pending;
+mod marks;
 mod positions;
 mod probe;
 mod read;
 mod redaction;
 mod registers;
 mod resolve;
+mod rounds;
 mod rows;
 mod schema;
 mod stamps;
@@ -47,7 +49,7 @@ use crate::tls::Trust;
 
 /// Seqs of one bucket, a partition of the log: bounds the partition at a few megabytes of text.
 pub const BUCKET_SEQS: u64 = 4096;
-/// How often marks of what was fanned out are taken back: a busy conversation costs one insert and one delete per round.
+/// How often marks of what was fanned out are taken back, and a process with marks shows that it lives.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Where the servers are, and how to keep data there.
@@ -84,7 +86,8 @@ struct Inner {
     store_id: [u8; 16],
     log: log_table::LogTable,
     hints: hints::Hints,
-    pending: pending::Pending,
+    marks: marks::Marks,
+    left: left::Left,
     registers: registers::Registers,
     inbox: inbox::Inbox,
     known: known::Known,
@@ -108,7 +111,8 @@ impl CqlStore {
     /// The same, and that no turn was to be had.
     pub async fn open_among(options: CqlOptions, host: &Host, turns: Option<&dyn Turns>) -> Result<Self, CqlError> {
         let client = Client::connect(&options).await?;
-        Self::over(client, &options, host, turns).await
+        // Boxed: it prepares every statement there is, and is held by whoever starts a node.
+        Box::pin(Self::over(client, &options, host, turns)).await
     }
 
     async fn over(
@@ -123,7 +127,8 @@ impl CqlStore {
         let inner = Inner {
             log: log_table::LogTable::prepare(&client).await?,
             hints: hints::Hints::prepare(&client).await?,
-            pending: pending::Pending::prepare(&client, host).await?,
+            marks: marks::Marks::prepare(&client, host).await?,
+            left: left::Left::prepare(&client).await?,
             registers: registers::Registers::prepare(&client).await?,
             inbox: inbox::Inbox::prepare(&client).await?,
             known: known::Known::default(),
@@ -157,7 +162,7 @@ impl CqlStore {
             loop {
                 tokio::time::sleep(SWEEP_EVERY).await;
                 let Some(inner) = weak.upgrade() else { return };
-                inner.sweep_pending().await;
+                inner.sweep_marks().await;
             }
         });
     }

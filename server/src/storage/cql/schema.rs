@@ -10,28 +10,38 @@ use super::{CqlError, CqlOptions};
 use crate::storage::turns::Turns;
 
 /// Version of the tables below. A keyspace of a higher one belongs to a newer release.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 /// Oldest Apache Cassandra: before it, conditional writes and range movements lose each other.
 const CASSANDRA_MAJOR_MIN: u32 = 4;
 
 /// Statements that lead from version `n` to `n + 1`, each of which may be repeated.
-const MIGRATIONS: [&[&str]; 1] = [&[
-    // Rows by kind: entries, ids, newest ids, edits, marks. Statics: the head of the bucket. Nothing in it ever expires,
-    // or a conversation would start again at 1 (D8).
-    "CREATE TABLE IF NOT EXISTS log (conversation blob, bucket bigint, kind tinyint, seq bigint, key blob, \
+const MIGRATIONS: [&[&str]; 2] = [
+    &[
+        // Rows by kind: entries, ids, newest ids, edits, marks. Statics: the head of the bucket. Nothing in it ever expires,
+        // or a conversation would start again at 1 (D8).
+        "CREATE TABLE IF NOT EXISTS log (conversation blob, bucket bigint, kind tinyint, seq bigint, key blob, \
      head bigint static, ordinal bigint static, epoch bigint static, time bigint static, floor bigint static, \
      append_id blob static, written_by blob, wire blob, payload blob, place bigint, state tinyint, \
      PRIMARY KEY ((conversation, bucket), kind, seq, key)) \
      WITH default_time_to_live = 0",
-    "CREATE TABLE IF NOT EXISTS hints (conversation blob PRIMARY KEY, bucket bigint)",
-    "CREATE TABLE IF NOT EXISTS pending (shard tinyint, conversation blob, from_seq bigint, owner blob, written bigint, \
+        "CREATE TABLE IF NOT EXISTS hints (conversation blob PRIMARY KEY, bucket bigint)",
+        "CREATE TABLE IF NOT EXISTS pending (shard tinyint, conversation blob, from_seq bigint, owner blob, written bigint, \
      PRIMARY KEY (shard, conversation, from_seq, owner))",
-    "CREATE TABLE IF NOT EXISTS markers (user text, device text, conversation blob, \
+        "CREATE TABLE IF NOT EXISTS markers (user text, device text, conversation blob, \
      delivered bigint, read bigint, read_ordinal bigint, read_public bigint, floor bigint, floor_ordinal bigint, \
      position bigint, synced bigint, PRIMARY KEY (user, device, conversation)) WITH default_time_to_live = 0",
-    "CREATE TABLE IF NOT EXISTS inbox (user text, conversation blob, head bigint, ordinal bigint, time bigint, \
+        "CREATE TABLE IF NOT EXISTS inbox (user text, conversation blob, head bigint, ordinal bigint, time bigint, \
      change bigint, PRIMARY KEY (user, conversation)) WITH default_time_to_live = 0",
-]];
+    ],
+    // Marks by process and round, where a queue of rows was (`pending`), whose deletes its readers had to pass over. Nodes of schema 1
+    // that still run go on to use that.
+    &[
+        "CREATE TABLE IF NOT EXISTS marks (writer blob, round bigint, conversation blob, from_seq bigint, \
+     PRIMARY KEY ((writer, round), conversation, from_seq)) WITH default_time_to_live = 0",
+        "CREATE TABLE IF NOT EXISTS writers (shard tinyint, writer blob, oldest bigint, newest bigint, version bigint, \
+     PRIMARY KEY (shard, writer)) WITH default_time_to_live = 0",
+    ],
+];
 
 const META: &str = "CREATE TABLE IF NOT EXISTS meta (name text PRIMARY KEY, value blob)";
 /// For the proof at start: shaped as the log, but nothing of it counts.

@@ -6,7 +6,7 @@ mod encrypted;
 mod keyspaces;
 mod liar;
 mod markers;
-mod pending;
+mod marks;
 mod redaction;
 mod stale;
 mod unknown;

@@ -90,7 +90,7 @@ fn make_name() -> String {
 async fn empty(options: &CqlOptions) {
     let client = Client::connect(options).await.expect("reachable");
     client.use_keyspace(&options.keyspace).await.expect("made before");
-    for table in ["log", "hints", "pending", "markers", "inbox"] {
+    for table in ["log", "hints", "marks", "writers", "markers", "inbox"] {
         let some = client.ask(&format!("SELECT * FROM {table} LIMIT 1")).await;
         if !some.expect("readable").is_empty() {
             // Not by deleting rows: what is deleted now would hide what is written with an earlier write time.
