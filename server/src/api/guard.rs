@@ -52,53 +52,78 @@ impl Guard {
 
     async fn admit(
         &self,
-        path: &str,
-        headers: &HeaderMap,
+        request: &mut Request<Body>,
         correlation: CorrelationId,
         standing: &mut Option<Standing>,
     ) -> Result<Admitted, Status> {
-        let Some(requires) = requirement(path) else {
+        let Some(requires) = requirement(request.uri().path()) else {
             return Err(Status::new(Code::Unimplemented, "no such rpc"));
         };
-        let token = match bearer(headers) {
-            None if requires == Requires::UserInHello => return Ok(Admitted::ByHello),
-            token => token.ok_or_else(no_token).map_err(|refusal| status_of(&refusal))?,
+        let proof = match request.extensions_mut().remove::<Proof>() {
+            Some(proof) => Some(proof),
+            None => Proof::of(request.headers(), &self.authenticator).await,
         };
-        let context = self.context(requires, token, headers, correlation).await;
-        let admitted = context.and_then(|context| {
-            *standing = self.standing(requires, &context.principal.user);
-            standing.map_or(Ok(()), |standing| standing.check("user"))?;
-            Ok(context)
-        });
-        admitted.map(Admitted::As).map_err(|refusal| status_of(&refusal))
+        let principal = match proof {
+            None if requires == Requires::UserInHello => return Ok(Admitted::ByHello),
+            proof => proof.map_or_else(|| Err(no_token()), |proof| proof.0),
+        };
+        let principal = principal.map_err(|refusal| status_of(&refusal))?;
+        let context = self.context(requires, principal, request.headers(), correlation, standing);
+        context.await.map(Admitted::As).map_err(|refusal| status_of(&refusal))
     }
 
-    /// How a user stands with this call. Services are trusted by their scopes, and a hello is counted when it comes.
-    fn standing(&self, requires: Requires, user: &UserId) -> Option<Standing> {
-        match requires {
-            Requires::User => self.rates.take(user),
-            Requires::UserInHello | Requires::Scope(_) => None,
-        }
-    }
-
+    /// The rate comes before anything that asks a store: a user above it costs none.
     async fn context(
         &self,
         requires: Requires,
-        token: &str,
+        principal: Principal,
         headers: &HeaderMap,
         correlation: CorrelationId,
+        standing: &mut Option<Standing>,
     ) -> Result<CallContext, Refusal> {
-        let principal: Principal = self.authenticator.verify(token).await?;
         check(requires, &principal)?;
         let device = device_of(headers, &principal)?;
-        if let Some(device) = &device {
-            self.authenticator.check_device(&principal, device).await?;
+        match requires {
+            Requires::User => {
+                *standing = self.rates.take(&principal.user);
+                standing.map_or(Ok(()), |standing| standing.check("user"))?;
+                let counts = self.authenticator.check_again(&principal, device.as_ref()).await;
+                counts.inspect_err(|refusal| self.forget(refusal, &principal.user, standing))?;
+            }
+            // Services are trusted by their scopes.
+            Requires::Scope(_) => self.authenticator.check_again(&principal, device.as_ref()).await?,
+            // Its hello is counted when it comes, and only then it is asked whether the token still counts.
+            Requires::UserInHello => {}
         }
         Ok(CallContext {
             device,
             principal,
             correlation,
         })
+    }
+
+    /// A token that was withdrawn does not use up the rate of whose it was, and hears nothing of it.
+    fn forget(&self, refusal: &Refusal, user: &UserId, standing: &mut Option<Standing>) {
+        if refusal.reason == Reason::Unauthenticated && standing.take().is_some() {
+            self.rates.give_back(user);
+        }
+    }
+}
+
+/// What the token of a call proves by itself. Who looked before the guard does puts it into the request.
+#[derive(Debug, Clone)]
+pub struct Proof(Result<Principal, Refusal>);
+
+impl Proof {
+    /// Looks at the token in the metadata, and asks no store; `None` when there is none.
+    pub async fn of(headers: &HeaderMap, authenticator: &Authenticator) -> Option<Self> {
+        Some(Self(authenticator.prove(bearer(headers)?).await))
+    }
+
+    /// Whether it proves who calls.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.0.is_ok()
     }
 }
 
@@ -156,9 +181,7 @@ where
             let given = request.extensions().get::<CorrelationId>().copied();
             let correlation = given.unwrap_or_else(|| correlation_of(request.headers(), &guard.host));
             let mut standing = None;
-            let admitted = guard
-                .admit(request.uri().path(), request.headers(), correlation, &mut standing)
-                .await;
+            let admitted = guard.admit(&mut request, correlation, &mut standing).await;
             let mut response = match admitted {
                 Ok(admitted) => {
                     if let Admitted::As(context) = admitted {

@@ -66,6 +66,9 @@ pub fn passing(mut value: HeaderValue) -> HeaderValue {
 pub trait UserRates: Send + Sync {
     /// Counts a request of this user; `None` when there is no limit.
     fn take(&self, user: &UserId) -> Option<Standing>;
+
+    /// Forgets a request that was counted and passed: whoever made it was not let in as this user.
+    fn give_back(&self, user: &UserId);
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ use crate::wire::refusal;
 
 #[path = "tests/life.rs"]
 mod life;
+#[path = "tests/rates.rs"]
+mod rates;
 
 const SCOPES: [&str; 4] = [SCOPE_USERS, SCOPE_TOKENS, SCOPE_CONVERSATIONS, SCOPE_MESSAGES];
 

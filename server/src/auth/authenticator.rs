@@ -91,16 +91,21 @@ impl Authenticator {
     /// `Unauthenticated` when it proves nothing, `Unavailable` when the directory cannot say whether it was revoked, no
     /// key set could be fetched for a day, or too many wait for one.
     pub async fn verify(&self, token: &str) -> Result<Principal, Refusal> {
-        let claims = self.signed_claims(token).await?;
-        let checked = claims
-            .check_times(self.now())
-            .and_then(|()| principal(&claims, self.now()));
-        let principal = checked.map_err(unauthenticated)?;
-        self.check_user(&principal).await?;
-        if let Some(device) = &principal.device {
-            self.check_removed(&principal, device).await?;
-        }
+        let principal = self.prove(token).await?;
+        self.check_again(&principal, principal.device.as_ref()).await?;
         Ok(principal)
+    }
+
+    /// Who sent this token, by itself: no store is asked, so it counts only once [`Self::check_again`] has looked whether it
+    /// was revoked.
+    ///
+    /// # Errors
+    /// `Unauthenticated` when it proves nothing, `Unavailable` when there is no key to check it with.
+    pub async fn prove(&self, token: &str) -> Result<Principal, Refusal> {
+        let claims = self.signed_claims(token).await?;
+        let now = self.now();
+        let checked = claims.check_times(now).and_then(|()| principal(&claims, now));
+        checked.map_err(unauthenticated)
     }
 
     /// Whether a verified token counts for a device that it is not bound to, but that its bearer says they are on: a device
@@ -115,13 +120,16 @@ impl Authenticator {
         }
     }
 
-    /// Whether a token that was verified before still counts on this device: it may have been revoked since.
+    /// Whether a token that was proved still counts, on this device: it may have been revoked since.
     ///
     /// # Errors
     /// As [`Self::verify`].
-    pub async fn check_again(&self, principal: &Principal, device: &DeviceId) -> Result<(), Refusal> {
+    pub async fn check_again(&self, principal: &Principal, device: Option<&DeviceId>) -> Result<(), Refusal> {
         self.check_user(principal).await?;
-        self.check_removed(principal, device).await
+        match device {
+            Some(device) => self.check_removed(principal, device).await,
+            None => Ok(()),
+        }
     }
 
     /// A token for a user, good for `ttl` from now.

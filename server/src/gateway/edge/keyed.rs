@@ -156,6 +156,15 @@ impl<K: Ord + Clone> Keyed<K> {
         Some(standing)
     }
 
+    /// Forgets a request that passed: it was not this caller's. What other nodes were told of it meanwhile stays.
+    pub(super) fn give_back(&self, key: &K, now: Instant) {
+        let Some(rate) = self.rate else { return };
+        let mut callers = self.callers();
+        let account = callers.entry(key, now);
+        account.paid = account.paid.checked_sub(rate.interval).unwrap_or(account.paid);
+        account.untold = account.untold.saturating_sub(1);
+    }
+
     /// What the other nodes are to be told now; it counts as told.
     pub(super) fn take_told(&self, now: Instant) -> Vec<Toll<K>> {
         let Some(rate) = self.rate else { return Vec::new() };
@@ -214,6 +223,23 @@ mod tests {
         assert!(passes(&keyed, 2, start), "another caller has its own");
         let later = start + Duration::from_millis(100);
         assert!(passes(&keyed, 1, later) && !passes(&keyed, 1, later));
+    }
+
+    #[test]
+    fn what_was_given_back_may_be_taken_again() {
+        let start = stonechat_host::monotonic();
+        let keyed = Keyed::new(10);
+        keyed.share();
+        for _ in 0..1_000 {
+            assert!(passes(&keyed, 1, start));
+            keyed.give_back(&1, start);
+        }
+        assert_eq!((0..200).filter(|_| passes(&keyed, 1, start)).count(), 100);
+        assert_eq!(
+            keyed.take_told(start)[0].used,
+            Duration::from_secs(10),
+            "the others hear of 100"
+        );
     }
 
     /// Plays two nodes whose word is exchanged once a second through one account, as Redis keeps it.

@@ -129,6 +129,10 @@ impl UserRates for Edge {
         }
         Some(standing)
     }
+
+    fn give_back(&self, user: &UserId) {
+        self.users.give_back(user, stonechat_host::monotonic());
+    }
 }
 
 #[cfg(test)]

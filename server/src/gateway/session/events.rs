@@ -96,7 +96,11 @@ impl Session {
         // A newer token; but its issuer's clock may be ahead, or the user deactivated.
         let (gateway, who, principal) = (Arc::clone(&self.gateway), Arc::clone(&self.who), self.principal.clone());
         self.job(async move {
-            let checked = gateway.on.authenticator.check_again(&principal, &who.device).await;
+            let checked = gateway
+                .on
+                .authenticator
+                .check_again(&principal, Some(&who.device))
+                .await;
             Done::CheckedAgain(principal.issued, checked)
         });
     }

@@ -17,8 +17,8 @@ use super::plan::Plan;
 use super::timers::Timers;
 use super::watch::Watch;
 use super::{Session, Who};
-use crate::api::CallContext;
 use crate::api::access::user_of;
+use crate::api::{CallContext, UserRates};
 use crate::auth::Principal;
 use crate::bus::{Event, Status, Topic};
 use crate::domain::limits::{FRAME_BYTES_MAX, TEXT_BYTES_MAX, WATCHED_USERS_MAX};
@@ -145,10 +145,9 @@ async fn prepare(
         return Err((None, Close::Draining));
     }
     let principal = principal(gateway, context, &hello).await.map_err(failed)?;
-    gateway.on.edge.hello(&principal.user).map_err(failed)?;
     let who = Arc::new(who(gateway, &principal, &hello).map_err(failed)?);
-    let removed = gateway.on.authenticator.check_device(&principal, &who.device).await;
-    removed.map_err(failed)?;
+    let counts = counts(gateway, &principal, &who.device).await;
+    counts.map_err(failed)?;
     let Some(seat) = gateway.sessions.seat(&who.user) else {
         let message = format!("a user has at most {SESSIONS_PER_USER_MAX} streams on a node; not done");
         return Err(failed(Refusal::not_done(Reason::LimitReached, message)));
@@ -183,10 +182,23 @@ async fn prepare(
     })
 }
 
-/// The token of the hello, or the one of the metadata.
+/// Whether the hello is within its user's rate, and only then whether its token was revoked: a user above the rate costs no
+/// store anything. A token that was withdrawn does not use up the rate of whose it was.
+async fn counts(gateway: &Gateway, principal: &Principal, device: &DeviceId) -> Result<(), Refusal> {
+    let (edge, user) = (&gateway.on.edge, &principal.user);
+    edge.hello(user)?;
+    let counts = gateway.on.authenticator.check_again(principal, Some(device)).await;
+    counts.inspect_err(|refusal| {
+        if refusal.reason == Reason::Unauthenticated {
+            edge.give_back(user);
+        }
+    })
+}
+
+/// Whom the token of the hello proves, or the one of the metadata; whether it was revoked is still to be asked.
 async fn principal(gateway: &Gateway, context: Option<CallContext>, hello: &Hello) -> Result<Principal, Refusal> {
     match (&hello.token, context) {
-        (Some(token), _) => gateway.on.authenticator.verify(&token.0).await,
+        (Some(token), _) => gateway.on.authenticator.prove(&token.0).await,
         (None, Some(context)) => Ok(context.principal),
         (None, None) => {
             meters().auth_failures.inc(AuthFailure::NoToken);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stonechat_proto::v1::server_frame::Body as Reply;
+use stonechat_proto::v1::session_service_client::SessionServiceClient;
 use stonechat_proto::v1::user_service_client::UserServiceClient;
 use stonechat_proto::{refusal_of_status, v1};
 use tokio::io::AsyncWriteExt;
@@ -11,10 +12,15 @@ use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::harness::{grounds, node_with};
+use super::harness::{TestNode, grounds, node_with};
+use crate::api::UserRates;
+use crate::auth::{AuthOptions, Authenticator, Secret};
 use crate::bus::embedded::EmbeddedBus;
 use crate::config::Config;
+use crate::domain::UserId;
 use crate::gateway::limits::ADMISSION_WITHIN;
+use crate::node::Grounds;
+use crate::storage::memory::directory::MemoryDirectory;
 
 fn assert_comes_back(refusal: &v1::Refusal) {
     assert_eq!(refusal.reason(), v1::RefusalReason::RateLimited, "{refusal:?}");
@@ -111,4 +117,63 @@ async fn i9_a_call_without_a_body_takes_no_seat() {
     let code = answer.map_or_else(|status| status.code(), |_| Code::Ok);
     assert_eq!(code, Code::InvalidArgument, "it names nobody");
     assert!(started.elapsed() < ADMISSION_WITHIN);
+}
+
+/// Grounds on this directory.
+fn grounds_with(directory: &Arc<MemoryDirectory>) -> Grounds {
+    let mut grounds = grounds(Arc::new(EmbeddedBus::new()));
+    let options = AuthOptions {
+        issuer: "test".into(),
+        audience: "test".into(),
+        require_known_users: false,
+    };
+    let secret = Secret::from_bytes([7; 32]);
+    let authenticator = Authenticator::with_secret(secret, options, directory.clone(), stonechat_host::Host::system());
+    grounds.backends.directory = directory.clone();
+    grounds.authenticator = Arc::new(authenticator);
+    grounds
+}
+
+/// What a stream hears first, its token in the hello or in the metadata.
+async fn first_of(node: &TestNode, user: &str, in_hello: bool) -> Reply {
+    let hello = node.hello(user, "phone");
+    let request = if in_hello {
+        tonic::Request::new(v1::ListenRequest { hello: Some(hello) })
+    } else {
+        let token = String::new();
+        let hello = Some(v1::Hello { token, ..hello });
+        node.request(user, "phone", v1::ListenRequest { hello })
+    };
+    let mut client = SessionServiceClient::new(node.channel().await);
+    let mut frames = client.listen(request).await.expect("a stream").into_inner();
+    let first = frames.message().await.expect("no status").expect("a frame");
+    first.frame.and_then(|frame| frame.body).expect("a body")
+}
+
+/// I9: a hello above its user's rate is refused before the directory is asked, wherever its token comes from.
+#[tokio::test(start_paused = true)]
+async fn i9_a_hello_above_the_rate_asks_the_directory_nothing() {
+    let config = Config {
+        user_requests_per_second: 1,
+        ..Config::default()
+    };
+    let directory = Arc::new(MemoryDirectory::new());
+    let node = node_with(grounds_with(&directory), config).await;
+    let asked = directory.asked_who();
+    for in_hello in [true, false] {
+        let first = first_of(&node, "alice", in_hello).await;
+        assert!(matches!(first, Reply::Welcome(_)), "{first:?}");
+    }
+    assert!(directory.asked_who() > asked, "who passes is looked at");
+    let (edge, alice) = (&node.handle.gateway().on.edge, UserId::parse("alice").expect("a user"));
+    let has_room = || edge.take(&alice).is_some_and(|standing| standing.retry_after.is_none());
+    while has_room() {}
+    let asked = directory.asked_who();
+    for in_hello in [true, false] {
+        match first_of(&node, "alice", in_hello).await {
+            Reply::Refusal(refusal) => assert_comes_back(&refusal),
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+    assert_eq!(directory.asked_who(), asked);
 }

@@ -22,6 +22,7 @@ pub struct MemoryDirectory(Mutex<State>);
 
 #[derive(Default)]
 struct State {
+    asked_who: u64,
     users: BTreeMap<UserId, UserRecord>,
     devices: BTreeMap<(UserId, DeviceId), Device>,
     blocks: BTreeSet<(UserId, UserId)>,
@@ -43,6 +44,12 @@ impl MemoryDirectory {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How often it was asked who a user is, or when a device was removed: what it costs to find whether a token counts.
+    #[must_use]
+    pub fn asked_who(&self) -> u64 {
+        self.state().asked_who
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -205,7 +212,8 @@ impl Directory for MemoryDirectory {
     }
 
     async fn users(&self, ids: &[UserId]) -> Result<Vec<UserRecord>> {
-        let state = self.state();
+        let mut state = self.state();
+        state.asked_who += 1;
         let ids: BTreeSet<&UserId> = ids.iter().collect();
         Ok(ids.into_iter().filter_map(|id| state.users.get(id)).cloned().collect())
     }
@@ -287,7 +295,8 @@ impl Directory for MemoryDirectory {
     }
 
     async fn device_removed_at(&self, user: &UserId, device: &DeviceId) -> Result<Option<UnixMillis>> {
-        let state = self.state();
+        let mut state = self.state();
+        state.asked_who += 1;
         let device = state.devices.get(&(user.clone(), device.clone()));
         Ok(device.and_then(|device| device.removed))
     }
