@@ -17,7 +17,7 @@ mod status;
 mod tests;
 
 pub use context::{CORRELATION_METADATA, CallContext, DEVICE_METADATA, correlate, correlation_of};
-pub use guard::{Guard, Guarded};
+pub use guard::{Guard, Guarded, Proof};
 pub use operations::Operations;
 pub use rate::{RATE_LIMIT_METADATA, RATE_REMAINING_METADATA, RATE_RESET_METADATA, Standing, UserRates, passing};
 pub use status::{status_of, status_of_deadline};

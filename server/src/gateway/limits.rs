@@ -57,6 +57,14 @@ pub const REFUSALS_MAX: u32 = 1_000;
 pub const METADATA_ENTRIES_MAX: usize = 64;
 /// Bytes of a unary request: the largest message, and the five bytes that go before it.
 pub const REQUEST_BYTES_MAX: usize = FRAME_BYTES_MAX + WRAPPER_BYTES + 5;
+/// Bytes of unary requests that are being taken in or wait for a seat, over all connections: a thousand of the largest.
+/// Those of who is worked on are bounded by the seats.
+pub const REQUESTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The same for requests that anybody may make without a token: a name each, so that most need nothing of it.
+pub const OPEN_REQUESTS_BYTES_MAX: usize = 1024 * 1024;
+/// The first bytes of a request, for which there is always room: its stream costs more than these, and most requests are
+/// not longer.
+pub const REQUEST_BYTES_FREE: usize = 1024;
 /// Time for the whole of a unary request to come: the largest, over a line of 64 kbit/s.
 pub const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 /// Longest time for a unary call, whatever its caller says: every wait inside has a shorter bound of its own.

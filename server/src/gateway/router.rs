@@ -16,7 +16,7 @@ use tonic_web::GrpcWebLayer;
 use tower_http::cors::CorsLayer;
 
 use super::Gateway;
-use super::edge::{Edge, Reason, gate, refused};
+use super::edge::{Edge, Gate, Reason, gate, refused};
 use crate::api::{
     CORRELATION_METADATA, DEVICE_METADATA, RATE_LIMIT_METADATA, RATE_REMAINING_METADATA, RATE_RESET_METADATA, passing,
 };
@@ -42,7 +42,7 @@ pub fn router(gateway: &Arc<Gateway>, rpcs: Routes, web: &Web) -> Result<Router,
     let origins = web.origins.iter().map(|origin| parse_origin(origin));
     let origins: Arc<[HeaderValue]> = origins.collect::<Result<Vec<_>, _>>()?.into();
     let rpcs = rpcs.prepare().into_axum_router();
-    let rpcs = gated(rpcs, &gateway.on.edge)
+    let rpcs = gated(rpcs, &gateway.on.edge, gateway)
         .layer(GrpcWebLayer::new())
         .layer(from_fn_with_state(Arc::clone(&origins), refuse_foreign))
         .layer(cors(&origins));
@@ -58,8 +58,12 @@ pub fn router(gateway: &Arc<Gateway>, rpcs: Routes, web: &Web) -> Result<Router,
 }
 
 /// Puts the gate of calls before rpcs, with the limits of this edge.
-pub fn gated(rpcs: Router, edge: &Arc<Edge>) -> Router {
-    rpcs.layer(from_fn_with_state(Arc::clone(edge), gate))
+pub fn gated(rpcs: Router, edge: &Arc<Edge>, gateway: &Gateway) -> Router {
+    let gate_of = Gate {
+        edge: Arc::clone(edge),
+        authenticator: Arc::clone(&gateway.on.authenticator),
+    };
+    rpcs.layer(from_fn_with_state(gate_of, gate))
 }
 
 /// Puts the date on every answer.

@@ -33,7 +33,7 @@ pub fn router(gateway: &Arc<Gateway>, rpcs: Routes, edge: &Arc<Edge>) -> Result<
     let newer = described().build_v1().map_err(|error| error.to_string())?;
     let older = described().build_v1alpha().map_err(|error| error.to_string())?;
     let rpcs = rpcs.add_service(newer).add_service(older);
-    let rpcs = gated(rpcs.prepare().into_axum_router(), edge);
+    let rpcs = gated(rpcs.prepare().into_axum_router(), edge, gateway);
     let pages = get(not_found).fallback_service(rpcs.clone());
     let pages = Router::new()
         .route("/metrics", get(metrics))

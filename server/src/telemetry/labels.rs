@@ -131,6 +131,8 @@ labels! {
         UserRate = "user_rate",
         /// A request or a hello: the node has more to do than it can.
         Overloaded = "overloaded",
+        /// A request: the node takes in as many bytes of requests as it may.
+        RequestBytes = "request_bytes",
         /// A request: not answered within its deadline.
         Deadline = "deadline",
         /// A request: too many metadata entries.

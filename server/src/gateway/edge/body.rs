@@ -7,6 +7,8 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::room::Share;
+
 /// Pieces up to this many bytes go out as they are: 64 streams of a connection with one each are a MiB.
 const PIECE_BYTES: usize = 16 * 1024;
 
@@ -15,6 +17,8 @@ const PIECE_BYTES: usize = 16 * 1024;
 pub(super) enum Incomplete {
     /// It has more bytes than may be.
     TooLarge,
+    /// There is no room for it now.
+    NoRoom,
     /// Its sender went away, or broke the protocol.
     Broken,
 }
@@ -22,8 +26,12 @@ pub(super) enum Incomplete {
 /// All bytes of a body. Most come in one piece, which is not copied.
 ///
 /// # Errors
-/// They do not come, or there are more than `bytes_max`.
-pub(super) async fn collect<B: Body<Data = Bytes>>(body: B, bytes_max: usize) -> Result<Bytes, Incomplete> {
+/// They do not come, or there are more than `bytes_max` or than there is room for.
+pub(super) async fn collect<B: Body<Data = Bytes>>(
+    body: B,
+    bytes_max: usize,
+    share: &mut Share<'_>,
+) -> Result<Bytes, Incomplete> {
     let mut body = pin!(body);
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {
@@ -33,6 +41,7 @@ pub(super) async fn collect<B: Body<Data = Bytes>>(body: B, bytes_max: usize) ->
         if first.len() + all.len() + piece.len() > bytes_max {
             return Err(Incomplete::TooLarge);
         }
+        share.take(piece.len()).map_err(|_| Incomplete::NoRoom)?;
         if first.is_empty() && all.is_empty() {
             first = piece;
             continue;
@@ -107,6 +116,8 @@ mod tests {
     use futures_util::StreamExt;
 
     use super::*;
+    use crate::gateway::edge::room::Room;
+    use crate::gateway::limits::REQUEST_BYTES_FREE;
 
     struct Pieces(Vec<Bytes>);
 
@@ -133,12 +144,30 @@ mod tests {
             let pieces = text.split(',').rev().map(|piece| Bytes::from_static(piece.as_bytes()));
             Pieces(pieces.collect())
         };
+        let room = Room::new(0);
         for (given, whole) in [("", ""), ("one", "one"), (",one,,two,three", "onetwothree")] {
-            let collected = collect(pieces(given), 11).await;
+            let collected = collect(pieces(given), 11, &mut room.share()).await;
             assert_eq!(collected.as_deref(), Ok(whole.as_bytes()));
         }
-        assert_eq!(collect(pieces("one,two"), 5).await, Err(Incomplete::TooLarge));
-        assert_eq!(collect(pieces("onetwo"), 5).await, Err(Incomplete::TooLarge));
+        for given in ["one,two", "onetwo"] {
+            let collected = collect(pieces(given), 5, &mut room.share()).await;
+            assert_eq!(collected, Err(Incomplete::TooLarge));
+        }
+    }
+
+    /// I9: a body takes its room as it comes, piece by piece.
+    #[tokio::test]
+    async fn i9_a_body_without_room_is_not_taken_in() {
+        let room = Room::new(2);
+        let pieces = |bytes: &[usize]| Pieces(bytes.iter().map(|length| Bytes::from(vec![0; *length])).collect());
+        let mut share = room.share();
+        let collected = collect(pieces(&[1, 1, REQUEST_BYTES_FREE]), usize::MAX, &mut share).await;
+        assert_eq!(collected.map(|body| body.len()), Ok(REQUEST_BYTES_FREE + 2));
+        let beyond = collect(pieces(&[1, REQUEST_BYTES_FREE]), usize::MAX, &mut room.share()).await;
+        assert_eq!(beyond, Err(Incomplete::NoRoom));
+        drop(share);
+        let again = collect(pieces(&[1, REQUEST_BYTES_FREE]), usize::MAX, &mut room.share()).await;
+        assert!(again.is_ok());
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! The gate that every call passes before it is authenticated: its size, its rate, its place in the queue, its deadline.
+//! The gate that every call passes before anything is asked about its caller: its rate, its token by itself, its size, its
+//! place in the queue, its deadline.
 
 use std::sync::Arc;
 
@@ -6,7 +7,6 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::header::AUTHORIZATION;
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -14,8 +14,10 @@ use super::Edge;
 use super::body::{Incomplete, LastByteLast, collect};
 use super::deadline::timeout;
 use super::refusals::{Reason, refused};
+use super::room::Share;
 use super::stream_task::StreamTask;
-use crate::api::{RATE_LIMIT_METADATA, Standing, correlate, correlation_of, status_of, status_of_deadline};
+use crate::api::{Proof, RATE_LIMIT_METADATA, Standing, correlate, correlation_of, status_of, status_of_deadline};
+use crate::auth::Authenticator;
 use crate::domain::{Reason as Why, Refusal};
 use crate::gateway::limits::{
     HELLO_WITHIN, METADATA_ENTRIES_MAX, REQUEST_BYTES_MAX, REQUEST_WITHIN, RESPONSE_WITHIN, UNARY_WITHIN,
@@ -46,13 +48,22 @@ impl Kind {
     }
 }
 
+/// What the gate stands on.
+#[derive(Clone)]
+pub(in crate::gateway) struct Gate {
+    /// The limits of the port.
+    pub(in crate::gateway) edge: Arc<Edge>,
+    /// Tells who has a token that proves something.
+    pub(in crate::gateway) authenticator: Arc<Authenticator>,
+}
+
 /// Lets a call through, or answers it; every answer says how its caller stands.
-pub(in crate::gateway) async fn gate(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
+pub(in crate::gateway) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let standing = request.extensions().get::<Standing>().copied();
-    let correlation = correlation_of(request.headers(), &edge.host);
+    let correlation = correlation_of(request.headers(), &gate.edge.host);
     request.extensions_mut().insert(correlation);
     let answer = match check(&request, standing) {
-        Ok(()) => call(&edge, request, next).await,
+        Ok(()) => call(&gate, request, next).await,
         Err(status) => Err(status),
     };
     let mut response = answer.unwrap_or_else(|status| {
@@ -81,17 +92,18 @@ fn check(request: &Request, standing: Option<Standing>) -> Result<(), Status> {
     Err(status_of(&Refusal::invalid("", message)))
 }
 
-async fn call(edge: &Edge, request: Request, next: Next) -> Result<Response, Status> {
+async fn call(gate: &Gate, mut request: Request, next: Next) -> Result<Response, Status> {
     let now = stonechat_host::monotonic();
-    let response = match Kind::of(request.uri().path()) {
+    let kind = Kind::of(request.uri().path());
+    let response = match kind {
         // Its head comes at once, or with the hello that is the request.
         Kind::Stream => within(now + HELLO_WITHIN, request, next).await?,
-        // Refused at once: without a token there is no work, and nothing to wait for.
-        Kind::Unary if !request.headers().contains_key(AUTHORIZATION) => {
+        // The guard refuses it at once: without a good token there is no work, and nothing to take in or to wait for.
+        Kind::Unary if !proves(gate, &mut request, now + REQUEST_WITHIN).await? => {
             within(now + REQUEST_WITHIN, request, next).await?
         }
-        kind => {
-            let response = unary(edge, kind, now, request, next).await?;
+        Kind::Unary | Kind::Health => {
+            let response = unary(&gate.edge, kind, now, request, next).await?;
             StreamTask::current().end_within(RESPONSE_WITHIN);
             response
         }
@@ -99,36 +111,59 @@ async fn call(edge: &Edge, request: Request, next: Next) -> Result<Response, Sta
     Ok(response.map(|body| Body::new(LastByteLast::new(body))))
 }
 
+/// Whether a request shows a token that proves something; the guard finds what.
+async fn proves(gate: &Gate, request: &mut Request, deadline: Instant) -> Result<bool, Status> {
+    let proof = tokio::time::timeout_at(deadline, Proof::of(request.headers(), &gate.authenticator)).await;
+    let proof = proof.map_err(|_| late("the token was not checked in time; not done"))?;
+    let is_good = proof.as_ref().is_some_and(Proof::is_good);
+    if let Some(proof) = proof {
+        request.extensions_mut().insert(proof);
+    }
+    Ok(is_good)
+}
+
 async fn unary(edge: &Edge, kind: Kind, now: Instant, request: Request, next: Next) -> Result<Response, Status> {
     let asked = timeout(request.headers()).unwrap_or(UNARY_WITHIN);
     let deadline = now + asked.min(UNARY_WITHIN);
+    let mut share = match kind {
+        Kind::Unary => edge.room.share(),
+        _ => edge.open_room.share(),
+    };
     // Whole before it takes a seat: a seat is for work, not for a client that is slow, or says nothing.
-    let request = whole(deadline.min(now + REQUEST_WITHIN), request).await?;
+    let request = whole(edge, &mut share, deadline.min(now + REQUEST_WITHIN), request).await?;
     let _seat = match kind {
         Kind::Unary => Some(edge.admit(deadline).await.map_err(|refusal| status_of(&refusal))?),
         _ => None,
     };
+    drop(share);
     within(deadline, request, next).await
 }
 
 /// The request with all of its body.
-async fn whole(deadline: Instant, request: Request) -> Result<Request, Status> {
+async fn whole(edge: &Edge, share: &mut Share<'_>, deadline: Instant, request: Request) -> Result<Request, Status> {
     let (head, body) = request.into_parts();
-    let body = tokio::time::timeout_at(deadline, collect(body, REQUEST_BYTES_MAX)).await;
+    let body = tokio::time::timeout_at(deadline, collect(body, REQUEST_BYTES_MAX, share)).await;
     match body {
         Ok(Ok(body)) => Ok(Request::from_parts(head, Body::from(body))),
         Ok(Err(Incomplete::TooLarge)) => {
             let message = "the request is larger than any rpc takes; not done";
             Err(status_of(&Refusal::invalid("", message)))
         }
-        Ok(Err(Incomplete::Broken)) => Err(status_of(&Refusal::invalid("", "the request broke off; not done"))),
-        Err(_) => {
-            refused(Reason::Deadline);
-            let why = Why::Unavailable { retry_after_ms: 0 };
-            let message = "the request did not come in time; not done";
-            Err(status_of_deadline(&Refusal::not_done(why, message)))
+        Ok(Err(Incomplete::NoRoom)) => {
+            refused(Reason::RequestBytes);
+            let message = "the node takes in as many requests as it can; not done";
+            Err(status_of(&edge.too_much(message)))
         }
+        Ok(Err(Incomplete::Broken)) => Err(status_of(&Refusal::invalid("", "the request broke off; not done"))),
+        Err(_) => Err(late("the request did not come in time; not done")),
     }
+}
+
+/// Nothing was done, because something did not come in time.
+fn late(message: &'static str) -> Status {
+    refused(Reason::Deadline);
+    let why = Why::Unavailable { retry_after_ms: 0 };
+    status_of_deadline(&Refusal::not_done(why, message))
 }
 
 /// The answer, or the status that says that it took too long: what was asked may have been done.
@@ -144,8 +179,16 @@ async fn within(deadline: Instant, request: Request, next: Next) -> Result<Respo
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
     use axum::Router;
     use axum::middleware::from_fn_with_state;
+    use bytes::Bytes;
+    use futures_util::{StreamExt, stream};
+    use http::header::AUTHORIZATION;
     use stonechat_host::Host;
     use stonechat_proto::{refusal_of_status, v1};
     use tonic::Code;
@@ -153,15 +196,40 @@ mod tests {
 
     use super::*;
     use crate::api::{CORRELATION_METADATA, RATE_REMAINING_METADATA};
+    use crate::auth::{AuthOptions, Secret};
     use crate::config::Config;
+    use crate::domain::UserId;
+    use crate::gateway::limits::{OPEN_REQUESTS_BYTES_MAX, REQUEST_BYTES_FREE, REQUESTS_BYTES_MAX};
+    use crate::storage::memory::directory::MemoryDirectory;
+
+    const CALL: &str = "/a.B/C";
+    const HEALTH: &str = "/grpc.health.v1.Health/Check";
+
+    /// A gate, and a token that it knows.
+    fn gate_and_token() -> (Gate, String) {
+        let options = AuthOptions {
+            issuer: "test".into(),
+            audience: "test".into(),
+            require_known_users: false,
+        };
+        let (secret, directory) = (Secret::from_bytes([7; 32]), Arc::new(MemoryDirectory::new()));
+        let authenticator = Authenticator::with_secret(secret, options, directory, Host::system());
+        let (ann, hour) = (UserId::parse("ann").expect("a user"), Duration::from_hours(1));
+        let issued = authenticator.issue(&ann, None, &BTreeSet::new(), hour);
+        let gate = Gate {
+            edge: Edge::new(&Config::default(), Host::system()),
+            authenticator: Arc::new(authenticator),
+        };
+        (gate, issued.expect("a token").token.expose().clone())
+    }
 
     /// What the gate answers in front of a handler that never does, and the seconds it took.
     async fn answer(path: &str, headers: &[(&str, &str)], standing: Option<Standing>) -> (Response, u64) {
-        let edge = Edge::new(&Config::default(), Host::system());
+        let (of, token) = gate_and_token();
         let app = Router::new()
             .fallback(std::future::pending::<&'static str>)
-            .layer(from_fn_with_state(edge, gate));
-        let mut request = Request::post(path).header(AUTHORIZATION, "Bearer x");
+            .layer(from_fn_with_state(of, gate));
+        let mut request = Request::post(path).header(AUTHORIZATION, format!("Bearer {token}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -172,6 +240,17 @@ mod tests {
         let started = stonechat_host::monotonic();
         let response = app.oneshot(request).await.expect("an answer");
         (response, started.elapsed().as_secs())
+    }
+
+    /// What comes through a gate to a handler that answers at once.
+    async fn through(of: &Gate, path: &str, authorization: &str, body: Body) -> Response {
+        let app = Router::new()
+            .fallback(|| async { "done" })
+            .layer(from_fn_with_state(of.clone(), gate));
+        let request = Request::post(path).header(AUTHORIZATION, authorization);
+        app.oneshot(request.body(body).expect("a request"))
+            .await
+            .expect("an answer")
     }
 
     fn refusal(response: &Response) -> (Code, v1::Refusal) {
@@ -214,5 +293,63 @@ mod tests {
         assert!(refusal.retry_after_ms >= 1_000);
         assert_eq!(response.headers()[CORRELATION_METADATA], id);
         assert_eq!(response.headers()[RATE_REMAINING_METADATA], "0");
+    }
+
+    /// I9, I8: requests have so much room in all. Who finds none hears when to come back, small ones need none, and who
+    /// needs no token takes none from the others.
+    #[tokio::test(start_paused = true)]
+    async fn i9_a_request_without_room_is_told_when_to_come_back() {
+        let (of, token) = gate_and_token();
+        let bearer = format!("Bearer {token}");
+        let ask = |path, bytes| through(&of, path, &bearer, Body::from(vec![0_u8; bytes]));
+        let beyond = REQUEST_BYTES_FREE + 1;
+        for (path, other, room, bytes) in [
+            (CALL, HEALTH, &of.edge.room, REQUESTS_BYTES_MAX),
+            (HEALTH, CALL, &of.edge.open_room, OPEN_REQUESTS_BYTES_MAX),
+        ] {
+            let mut others = room.share();
+            others.take(REQUEST_BYTES_FREE + bytes).expect("all of it");
+            let (code, refusal) = refusal(&ask(path, beyond).await);
+            assert_eq!((code, refusal.effect()), (Code::ResourceExhausted, v1::Effect::NotDone));
+            assert!(refusal.retry_after_ms > 0);
+            for (path, bytes) in [(path, REQUEST_BYTES_FREE), (other, beyond)] {
+                assert!(
+                    Status::from_header_map(ask(path, bytes).await.headers()).is_none(),
+                    "{path}"
+                );
+            }
+            drop(others);
+            assert!(
+                Status::from_header_map(ask(path, beyond).await.headers()).is_none(),
+                "{path}"
+            );
+            assert_eq!(room.share().take(REQUEST_BYTES_FREE + bytes), Ok(()), "all came back");
+        }
+    }
+
+    /// I9: what a stranger sends is not taken in, and they are not waited for.
+    #[tokio::test(start_paused = true)]
+    async fn i9_the_request_of_a_stranger_is_not_taken_in() {
+        let (of, token) = gate_and_token();
+        let good = format!("Bearer {token}");
+        let forged = format!("{}A", &good[..good.len() - 1]);
+        let forged = if forged == good { format!("{forged}A") } else { forged };
+        for (authorization, takes) in [("x", false), ("Bearer x", false), (&*forged, false), (&*good, true)] {
+            let taken = Arc::new(AtomicBool::new(false));
+            let seen = Arc::clone(&taken);
+            let first = stream::once(async move {
+                seen.store(true, Ordering::Relaxed);
+                Ok::<_, Infallible>(Bytes::from_static(b"request"))
+            });
+            let endless = Body::from_stream(first.chain(stream::pending()));
+            let started = stonechat_host::monotonic();
+            let response = through(&of, CALL, authorization, endless).await;
+            let took = if takes { REQUEST_WITHIN.as_secs() } else { 0 };
+            assert_eq!(
+                (taken.load(Ordering::Relaxed), started.elapsed().as_secs()),
+                (takes, took),
+                "{authorization}: {response:?}"
+            );
+        }
     }
 }

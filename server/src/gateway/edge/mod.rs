@@ -1,9 +1,9 @@
 //! The edge: what keeps strangers, and friends in too great a number, from bending the node.
 //!
 //! `addresses` lets a connection in or not, `io` watches its bytes (`frames` finds the floods), `connection` is what its
-//! requests share, `traffic` what it carries, `calls` is the gate of every call, `admission` the queue in front of the work,
-//! `stream_task` the task of a stream, and its end when nobody reads. Whatever is refused is counted (metric
-//! `stonechat_edge_refusals`).
+//! requests share, `traffic` what it carries, `calls` is the gate of every call, `room` bounds the bytes it takes in,
+//! `admission` is the queue in front of the work, `stream_task` the task of a stream, and its end when nobody reads. Whatever
+//! is refused is counted (metric `stonechat_edge_refusals`).
 
 mod addresses;
 mod admission;
@@ -16,6 +16,7 @@ mod frames;
 mod io;
 mod keyed;
 mod refusals;
+mod room;
 mod shared;
 mod stream_task;
 mod traffic;
@@ -25,7 +26,7 @@ pub use frames::check_frame_counter;
 pub use refusals::{Reason, refused};
 
 pub(super) use admission::Admitted;
-pub(super) use calls::gate;
+pub(super) use calls::{Gate, gate};
 pub(super) use connection::{Connection, Fate, Line, Requests};
 pub(super) use io::Watched;
 pub(super) use stream_task::{Bounded, StreamTask};
@@ -41,7 +42,8 @@ use tokio::time::Instant;
 use self::addresses::{Addresses, Source};
 use self::admission::Admission;
 use self::keyed::Keyed;
-use super::limits::RECONNECT_SPREAD_MS;
+use self::room::Room;
+use super::limits::{OPEN_REQUESTS_BYTES_MAX, RECONNECT_SPREAD_MS, REQUESTS_BYTES_MAX};
 use crate::api::{Standing, UserRates};
 use crate::config::Config;
 use crate::domain::{Reason as Why, Refusal, UserId};
@@ -51,6 +53,10 @@ pub struct Edge {
     addresses: Arc<Addresses>,
     users: Keyed<UserId>,
     admission: Admission,
+    /// For the requests of who showed a token.
+    room: Room,
+    /// For those that need none.
+    open_room: Room,
     connection_age: Duration,
     host: Host,
 }
@@ -67,6 +73,8 @@ impl Edge {
             )),
             users: Keyed::new(config.user_requests_per_second),
             admission: Admission::new(config.requests_at_once_max),
+            room: Room::new(REQUESTS_BYTES_MAX),
+            open_room: Room::new(OPEN_REQUESTS_BYTES_MAX),
             connection_age: config.connection_age,
             host,
         })
@@ -105,11 +113,13 @@ impl Edge {
     /// There is none in time; not done.
     pub(super) async fn admit(&self, deadline: Instant) -> Result<Admitted<'_>, Refusal> {
         let admitted = self.admission.enter(deadline).await;
-        admitted.map_err(|_| {
-            let retry_after_ms = 1 + self.host.random.below(RECONNECT_SPREAD_MS);
-            let message = "the node has more to do than it can; not done";
-            Refusal::not_done(Why::RateLimited { retry_after_ms }, message)
-        })
+        admitted.map_err(|_| self.too_much("the node has more to do than it can; not done"))
+    }
+
+    /// What somebody hears whom the node has no place for now: to come back, not all at once.
+    fn too_much(&self, message: &'static str) -> Refusal {
+        let retry_after_ms = 1 + self.host.random.below(RECONNECT_SPREAD_MS);
+        Refusal::not_done(Why::RateLimited { retry_after_ms }, message)
     }
 
     /// Counts a hello of this user.

@@ -1,6 +1,7 @@
 //! The operator's port: what keeps it, and that it is there to the last.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
@@ -58,7 +59,7 @@ async fn i9_rpcs_of_operators_pass_the_gate() {
         admin_on_operator: true,
         ..Config::default()
     };
-    let (_node, port) = node_with_operator(config).await;
+    let (node, port) = node_with_operator(config).await;
     let mut request = Request::new(HealthCheckRequest::default());
     for number in 0..METADATA_ENTRIES_MAX {
         let name = format!("x-{number}").parse::<tonic::metadata::AsciiMetadataKey>();
@@ -71,9 +72,12 @@ async fn i9_rpcs_of_operators_pass_the_gate() {
 
     let (mut here, there) = tokio::io::duplex(64 * 1024);
     port.send(there).await.expect("a port");
-    let head = b"POST /stonechat.admin.v1.UserAdminService/ListUsers HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\
-        content-type: application/grpc\r\nauthorization: Bearer x\r\ncontent-length: 5\r\n\r\n";
-    here.write_all(head).await.expect("written");
+    let head = format!(
+        "POST /stonechat.admin.v1.UserAdminService/ListUsers HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\
+         content-type: application/grpc\r\nauthorization: Bearer {}\r\ncontent-length: 5\r\n\r\n",
+        node.token("alice", Duration::from_hours(1))
+    );
+    here.write_all(head.as_bytes()).await.expect("written");
     let started = stonechat_host::monotonic();
     let mut answer = String::new();
     here.read_to_string(&mut answer).await.expect("an answer");
