@@ -99,23 +99,25 @@ async fn an_address_has_a_rate_of_its_own() {
     }
     // The harness's own look at the page counted, too.
     assert_burst_then_refusal(&answers, Code::Unauthenticated);
-    let page = |from| get(bench.server.authority(), from);
-    let refused = page(Ipv4Addr::LOCALHOST).await;
-    assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
+    let page = |from, more| get(bench.server.authority(), from, more);
+    for more in ["", "content-type: application/grpc\r\n"] {
+        let refused = page(Ipv4Addr::LOCALHOST, more).await;
+        assert!(refused.starts_with("HTTP/1.1 429"), "{more}: {refused}");
+        assert!(
+            refused.contains("retry-after: ") && refused.contains("ratelimit-remaining: 0"),
+            "{refused}"
+        );
+    }
     assert!(
-        refused.contains("retry-after: ") && refused.contains("ratelimit-remaining: 0"),
-        "{refused}"
-    );
-    assert!(
-        page(ELSEWHERE).await.starts_with("HTTP/1.1 200"),
+        page(ELSEWHERE, "").await.starts_with("HTTP/1.1 200"),
         "another address is not held back"
     );
 }
 
-async fn get(authority: String, from: Ipv4Addr) -> String {
+async fn get(authority: String, from: Ipv4Addr, more: &str) -> String {
     let mut stream = connect(&authority, from).await.expect("a connection");
-    let request = b"GET /health HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-    stream.write_all(request).await.expect("written");
+    let request = format!("GET /health HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{more}\r\n");
+    stream.write_all(request.as_bytes()).await.expect("written");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an answer");
     answer

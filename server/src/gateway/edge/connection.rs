@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures_util::future::{Either, Ready, ready};
-use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, Version, header};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -128,7 +128,7 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
         }
         hide_secrets(request.headers_mut());
         if let Some(standing) = self.connection.count() {
-            if standing.retry_after.is_some() && !is_rpc(request.headers()) {
+            if standing.retry_after.is_some() && !is_rpc(&request) {
                 return Either::Left(ready(Ok(too_many(standing))));
             }
             request.extensions_mut().insert(standing);
@@ -147,10 +147,10 @@ fn hide_secrets(headers: &mut HeaderMap) {
     }
 }
 
-/// Rpcs are refused in gRPC, by the gate.
-fn is_rpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+/// Rpcs are refused in gRPC, by the gate. Pages have none before them, and may be asked for with any content type.
+fn is_rpc<B>(request: &Request<B>) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    request.method() == Method::POST && kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
 fn too_many(standing: Standing) -> Response {
@@ -189,6 +189,19 @@ mod tests {
         hide_secrets(&mut headers);
         assert_eq!(headers.len(), 3);
         assert!(!format!("{headers:?}").contains("canary"), "{headers:?}");
+    }
+
+    #[test]
+    fn what_is_got_is_no_rpc() {
+        let is = |method: Method, kind: &str| {
+            let request = Request::builder().method(method).header(header::CONTENT_TYPE, kind);
+            is_rpc(&request.body(()).expect("a request"))
+        };
+        assert!(is(Method::POST, "application/grpc") && is(Method::POST, "application/grpc-web+proto"));
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+            assert!(!is(method, "application/grpc"));
+        }
+        assert!(!is(Method::POST, "text/plain"));
     }
 
     #[tokio::test(start_paused = true)]
