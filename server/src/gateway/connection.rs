@@ -72,7 +72,8 @@ async fn run(io: BoxedIo, app: Router, shared: Arc<Connection>, mut phase: watch
         app,
         connection: Arc::clone(&shared),
     };
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(Watched::new(io)), requests));
+    let io = TokioIo::new(Watched::new(io, Arc::clone(&shared)));
+    let mut connection = pin!(builder.serve_connection(io, requests));
     let mut told = *phase.borrow_and_update() != Phase::Serving;
     if told {
         connection.as_mut().graceful_shutdown();

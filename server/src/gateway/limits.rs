@@ -50,6 +50,10 @@ pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub const CONNECTION_GRACE: Duration = Duration::from_secs(60);
 /// Refused requests above those that passed, on one connection: more is no client that heeds its answers.
 pub const REFUSALS_MAX: u32 = 1_000;
+/// Requests over HTTP/2 on one connection that did not reach the service, above what those that did make good for. Those on
+/// their way count too, so what an honest client may have is 64, and 20 that it took back; but before it knows how many
+/// streams may be open, a client may open as many as it likes: most 100, some proxies 1,024.
+pub const UNREACHED_REQUESTS_MAX: u16 = 1_024;
 
 // Calls.
 

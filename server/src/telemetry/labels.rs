@@ -123,6 +123,8 @@ labels! {
         Idle = "idle",
         /// A connection: a flood of frames that ask for work and carry nothing.
         FrameFlood = "frame_flood",
+        /// A connection: a flood of requests that HTTP/2 answers by itself, too large, malformed, or too many at once.
+        RequestFlood = "request_flood",
         /// A connection: it went on asking after a great many refusals.
         Persistent = "persistent",
         /// A request: its address asks too fast.

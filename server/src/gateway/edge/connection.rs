@@ -29,6 +29,8 @@ pub(in crate::gateway) struct Connection {
     ends: Option<Instant>,
     /// Refused requests above those that passed.
     refused: AtomicU32,
+    /// Requests over HTTP/2 that came here since `take_reached`.
+    reached: AtomicU32,
     traffic: Traffic,
     _place: Place,
 }
@@ -51,6 +53,7 @@ impl Connection {
             source,
             ends,
             refused: AtomicU32::new(0),
+            reached: AtomicU32::new(0),
             traffic: Traffic::new(stonechat_host::monotonic()),
             _place: place,
         }
@@ -59,6 +62,11 @@ impl Connection {
     /// What it carries.
     pub(super) fn traffic(&self) -> &Traffic {
         &self.traffic
+    }
+
+    /// How many requests over HTTP/2 came here since this was last asked.
+    pub(super) fn take_reached(&self) -> u32 {
+        self.reached.swap(0, Ordering::Relaxed)
     }
 
     /// What is to become of it. Somebody looks whenever it wakes up, which keep-alives make it do, so it needs no timer but for
@@ -125,6 +133,8 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
         StreamTask::current().go_on();
         if request.version() < Version::HTTP_2 {
             self.connection.traffic.is_http1();
+        } else {
+            self.connection.reached.fetch_add(1, Ordering::Relaxed);
         }
         hide_secrets(request.headers_mut());
         if let Some(standing) = self.connection.count() {

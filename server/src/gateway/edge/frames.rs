@@ -3,8 +3,14 @@
 //! What costs the server work and carries nothing (PING, SETTINGS, PRIORITY, RST_STREAM, WINDOW_UPDATE, empty DATA …)
 //! draws on an allowance. Time refills it; so do frames of data, in either direction, because clients answer data with
 //! window updates and measure round trips by pings.
+//!
+//! What opens a stream draws on nothing, because requests have limits of their own. But those begin where a request reaches
+//! the service, and HTTP/2 answers some by itself: headers that are too large, malformed ones, streams above the limit. So
+//! what was opened is compared with what got there.
 
 use tokio::time::Instant;
+
+use crate::gateway::limits::UNREACHED_REQUESTS_MAX;
 
 /// What a client says first over HTTP/2 (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -32,6 +38,9 @@ const CONTROL_SAVED_MAX: u32 = 4_096;
 const DATA_BYTES_MIN: u32 = 16;
 /// Bytes of a control frame that cost as much as one more frame.
 const CONTROL_BYTES: u32 = 256;
+/// Each request that reaches the service makes good for itself, and for one more that did not: who is mostly understood is
+/// not cut off for what went wrong over days.
+const MADE_GOOD_BY_REACHING: u16 = 2;
 
 /// A frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +49,22 @@ struct Head {
     length: u32,
     kind: u8,
     flags: u8,
+    /// The stream it is for.
+    stream: u32,
 }
 
 impl Head {
+    fn parse(bytes: [u8; HEAD_BYTES]) -> Self {
+        let [a, b, c, kind, flags, stream @ ..] = bytes;
+        Self {
+            length: u32::from_be_bytes([0, a, b, c]),
+            kind,
+            flags,
+            // The first bit means nothing (RFC 9113, 4.1).
+            stream: u32::from_be_bytes(stream) & (u32::MAX >> 1),
+        }
+    }
+
     fn is(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
@@ -52,18 +74,13 @@ impl Head {
         self.kind == DATA && self.length >= DATA_BYTES_MIN && !self.is(PADDED)
     }
 
-    /// What a frame from the client draws on its allowance.
+    /// The end of a request, by trailers or by data that may be empty.
+    fn ends_request(self) -> bool {
+        matches!(self.kind, DATA | HEADERS) && self.is(END_STREAM) && !self.is(PADDED)
+    }
+
+    /// What it draws on the allowance when nothing makes it free.
     fn cost(self) -> u32 {
-        let opens_or_ends = match self.kind {
-            // Requests have limits of their own.
-            HEADERS => true,
-            // The end of a request; there is one for each.
-            DATA => self.is(END_STREAM) && !self.is(PADDED),
-            _ => false,
-        };
-        if opens_or_ends || self.carries_data() {
-            return 0;
-        }
         1 + self.length / CONTROL_BYTES
     }
 }
@@ -92,18 +109,22 @@ impl Heads {
             self.have += u8::try_from(taken).unwrap_or(0);
             bytes = &bytes[taken..];
             if usize::from(self.have) == HEAD_BYTES {
-                let [a, b, c, kind, flags, ..] = self.partial;
-                let length = u32::from_be_bytes([0, a, b, c]);
-                (self.have, self.body) = (0, length);
-                each(Head { length, kind, flags });
+                let head = Head::parse(self.partial);
+                (self.have, self.body) = (0, head.length);
+                each(head);
             }
         }
     }
 }
 
-/// Too many frames that carry nothing: the connection must end.
+/// Why the connection must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Flooded;
+pub(super) enum Flood {
+    /// Too many frames that carry nothing.
+    Frames,
+    /// Too many requests that do not reach the service.
+    Requests,
+}
 
 /// Control frames that a client may still send.
 #[derive(Debug)]
@@ -119,11 +140,11 @@ impl Allowance {
     }
 
     /// Looks at the clock only when nothing is left.
-    fn spend(&mut self, cost: u32, now: impl FnOnce() -> Instant) -> Result<(), Flooded> {
+    fn spend(&mut self, cost: u32, now: impl FnOnce() -> Instant) -> Result<(), Flood> {
         if self.left < cost {
             self.refill(now());
         }
-        self.left = self.left.checked_sub(cost).ok_or(Flooded)?;
+        self.left = self.left.checked_sub(cost).ok_or(Flood::Frames)?;
         Ok(())
     }
 
@@ -132,6 +153,49 @@ impl Allowance {
         let earned = u32::try_from(millis * u128::from(CONTROL_PER_SECOND) / 1_000).unwrap_or(u32::MAX);
         self.left = self.left.saturating_add(earned).min(CONTROL_BURST).max(self.left);
         self.refilled = now;
+    }
+}
+
+/// The requests of a client, as its frames tell of them.
+#[derive(Debug, Default)]
+struct Opened {
+    /// The stream that was opened last: their numbers only rise (RFC 9113, 5.1.1).
+    newest: u32,
+    /// Those whose end may still come. It counts as far as so many may be open before the client knows how many may be.
+    unended: u16,
+    /// Those that did not reach the service, above what those that did make good for.
+    unreached: u16,
+}
+
+impl Opened {
+    /// Whether this frame opens a stream; a second one with headers is trailers.
+    fn opens(&self, head: Head) -> bool {
+        head.kind == HEADERS && head.stream > self.newest
+    }
+
+    fn open(&mut self, head: Head) -> Result<(), Flood> {
+        self.newest = head.stream;
+        if !head.is(END_STREAM) {
+            self.unended = (self.unended + 1).min(UNREACHED_REQUESTS_MAX);
+        }
+        self.unreached = self.unreached.saturating_add(1);
+        if self.unreached > UNREACHED_REQUESTS_MAX {
+            return Err(Flood::Requests);
+        }
+        Ok(())
+    }
+
+    /// Whether a request is there that this frame may end.
+    fn end(&mut self, head: Head) -> bool {
+        let ends = head.ends_request() && self.unended > 0;
+        self.unended -= u16::from(ends);
+        ends
+    }
+
+    fn reached(&mut self, requests: u32) {
+        let requests = u16::try_from(requests).unwrap_or(u16::MAX);
+        let made_good = requests.saturating_mul(MADE_GOOD_BY_REACHING);
+        self.unreached = self.unreached.saturating_sub(made_good);
     }
 }
 
@@ -151,6 +215,7 @@ pub(super) struct Frames {
     received: Heads,
     sent: Heads,
     allowance: Allowance,
+    opened: Opened,
 }
 
 impl Frames {
@@ -163,25 +228,28 @@ impl Frames {
                 left: CONTROL_BURST,
                 refilled: now,
             },
+            opened: Opened::default(),
         }
     }
 
+    /// So many requests reached the service since that was last said.
+    pub(super) fn reached(&mut self, requests: u32) {
+        self.opened.reached(requests);
+    }
+
     /// Bytes came from the client.
-    pub(super) fn received(&mut self, bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), Flooded> {
+    pub(super) fn received(&mut self, bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), Flood> {
         let frames = self.after_preface(bytes);
         if self.speaks != Speaks::Http2 {
             return Ok(());
         }
-        let (allowance, mut flooded) = (&mut self.allowance, Ok(()));
+        let (allowance, opened, mut counted) = (&mut self.allowance, &mut self.opened, Ok(()));
         self.received.read(frames, |head| {
-            if head.carries_data() {
-                allowance.earn(EARNED_BY_DATA_RECEIVED);
-            }
-            if flooded.is_ok() {
-                flooded = allowance.spend(head.cost(), &now);
+            if counted.is_ok() {
+                counted = count(head, allowance, opened, &now);
             }
         });
-        flooded
+        counted
     }
 
     /// Bytes went to the client.
@@ -214,6 +282,28 @@ impl Frames {
     }
 }
 
+/// Counts a frame from the client.
+fn count(
+    head: Head,
+    allowance: &mut Allowance,
+    opened: &mut Opened,
+    now: impl FnOnce() -> Instant,
+) -> Result<(), Flood> {
+    if opened.opens(head) {
+        return opened.open(head);
+    }
+    let ends = opened.end(head);
+    if head.carries_data() {
+        allowance.earn(EARNED_BY_DATA_RECEIVED);
+        return Ok(());
+    }
+    if ends {
+        Ok(())
+    } else {
+        allowance.spend(head.cost(), now)
+    }
+}
+
 /// What must hold of the frame counter for any bytes in any pieces: the body of a property test and of a fuzz target.
 /// The first byte says how long the pieces are, the rest is what a client sends.
 ///
@@ -237,42 +327,55 @@ pub fn check_frame_counter(input: &[u8]) -> Result<(), String> {
 /// Frame headers of bytes that are there as a whole.
 fn heads_of(bytes: &[u8]) -> Vec<Head> {
     let (mut found, mut at) = (Vec::new(), 0);
-    while let Some([a, b, c, kind, flags, ..]) = bytes.get(at..at + HEAD_BYTES) {
-        let length = u32::from_be_bytes([0, *a, *b, *c]);
-        found.push(Head {
-            length,
-            kind: *kind,
-            flags: *flags,
-        });
-        at += HEAD_BYTES + length as usize;
+    while let Some(head) = bytes.get(at..).and_then(<[u8]>::first_chunk::<HEAD_BYTES>) {
+        let head = Head::parse(*head);
+        found.push(head);
+        at += HEAD_BYTES + head.length as usize;
     }
     found
 }
 
-/// While time stands still a client is struck exactly when it sent more than the burst and what its data earned.
+/// While time stands still and no request reaches the service, a client is struck exactly when it sent more control frames
+/// than the burst and what its data earned, or opened more streams than may be.
 fn check_allowance(bytes: &[u8], piece: usize, heads: &[Head]) -> Result<(), String> {
     let now = stonechat_host::monotonic();
     let mut frames = Frames::new(now);
     let greeted = frames.received(PREFACE, || now);
     let struck = bytes
         .chunks(piece)
-        .any(|piece| frames.received(piece, || now) == Err(Flooded));
-    let mut left = CONTROL_BURST;
-    let over = heads.iter().any(|head| {
-        let earned = if head.carries_data() {
-            EARNED_BY_DATA_RECEIVED
-        } else {
-            0
-        };
-        left = left.max((left + earned).min(CONTROL_SAVED_MAX));
-        let over = head.cost() > left;
-        left = left.saturating_sub(head.cost());
-        over
-    });
+        .find_map(|piece| frames.received(piece, || now).err());
+    let over = first_over(heads);
     if greeted.is_ok() && struck == over {
         return Ok(());
     }
-    Err(format!("struck: {struck}, over its allowance: {over}"))
+    Err(format!("struck: {struck:?}, over: {over:?}"))
+}
+
+/// The same rule in another shape: by all that came so far.
+fn first_over(heads: &[Head]) -> Option<Flood> {
+    let (mut opened, mut unended, mut left) = (0_u32, 0_u32, CONTROL_BURST);
+    let mut newest = 0;
+    for head in heads {
+        let ends = matches!(head.kind, DATA | HEADERS) && head.flags & (END_STREAM | PADDED) == END_STREAM;
+        if head.kind == HEADERS && head.stream > newest {
+            (newest, opened) = (head.stream, opened + 1);
+            unended += u32::from(head.flags & END_STREAM == 0);
+            if opened > u32::from(UNREACHED_REQUESTS_MAX) {
+                return Some(Flood::Requests);
+            }
+            continue;
+        }
+        let free = ends && unended > 0;
+        unended -= u32::from(free);
+        if head.carries_data() {
+            left = left.max((left + EARNED_BY_DATA_RECEIVED).min(CONTROL_SAVED_MAX));
+        } else if !free && head.cost() > left {
+            return Some(Flood::Frames);
+        } else if !free {
+            left -= head.cost();
+        }
+    }
+    None
 }
 
 #[cfg(test)]

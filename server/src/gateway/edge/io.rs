@@ -2,13 +2,15 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use stonechat_host::BoxedIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::frames::Frames;
+use super::connection::Connection;
+use super::frames::{Flood, Frames};
 use super::refusals::{Reason, refused};
 use crate::gateway::limits::{FIRST_BYTES, FIRST_BYTES_WITHIN, FIRST_REQUEST_WITHIN};
 
@@ -17,16 +19,18 @@ use crate::gateway::limits::{FIRST_BYTES, FIRST_BYTES_WITHIN, FIRST_REQUEST_WITH
 pub(in crate::gateway) struct Watched {
     io: BoxedIo,
     frames: Frames,
+    connection: Arc<Connection>,
     read: usize,
     spoke: bool,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Watched {
-    pub(in crate::gateway) fn new(io: BoxedIo) -> Self {
+    pub(in crate::gateway) fn new(io: BoxedIo, connection: Arc<Connection>) -> Self {
         Self {
             io,
             frames: Frames::new(stonechat_host::monotonic()),
+            connection,
             read: 0,
             spoke: false,
             deadline: Some(Box::pin(tokio::time::sleep(FIRST_BYTES_WITHIN))),
@@ -65,10 +69,15 @@ impl Watched {
         if self.read >= FIRST_BYTES {
             self.spoke();
         }
+        self.frames.reached(self.connection.take_reached());
         let counted = self.frames.received(bytes, stonechat_host::monotonic);
-        counted.map_err(|_| {
-            refused(Reason::FrameFlood);
-            io::Error::other("a flood of frames that carry nothing")
+        counted.map_err(|flood| {
+            let (reason, words) = match flood {
+                Flood::Frames => (Reason::FrameFlood, "a flood of frames that carry nothing"),
+                Flood::Requests => (Reason::RequestFlood, "a flood of requests that are none"),
+            };
+            refused(reason);
+            io::Error::other(words)
         })
     }
 

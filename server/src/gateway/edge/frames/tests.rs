@@ -14,7 +14,13 @@ const WINDOW_UPDATE: u8 = 8;
 const ACK: u8 = 0x1;
 
 fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
-    let mut frame = vec![0, 0, length, kind, flags, 0, 0, 0, 1];
+    frame_of(1, kind, flags, length)
+}
+
+/// The same for another stream than the first.
+fn frame_of(stream: u32, kind: u8, flags: u8, length: u8) -> Vec<u8> {
+    let mut frame = vec![0, 0, length, kind, flags];
+    frame.extend(stream.to_be_bytes());
     frame.resize(HEAD_BYTES + usize::from(length), 0);
     frame
 }
@@ -32,7 +38,14 @@ impl Client {
         Self { frames, now }
     }
 
-    fn sends(&mut self, frame: &[u8]) -> Result<(), Flooded> {
+    /// Opens a stream; its request reaches the service, or not.
+    fn opens(&mut self, number: u32, flags: u8, reaches: bool) -> Result<(), Flood> {
+        let opened = self.sends(&frame_of(2 * number + 1, HEADERS, flags, 90));
+        self.frames.reached(u32::from(reaches));
+        opened
+    }
+
+    fn sends(&mut self, frame: &[u8]) -> Result<(), Flood> {
         let now = self.now;
         self.frames.received(frame, || now)
     }
@@ -63,11 +76,16 @@ fn f13_a_flood_is_struck_within_a_second() {
         ("padded end", frame(DATA, PADDED | END_STREAM, 200)),
         ("data of a byte", frame(DATA, 0, 1)),
         ("continuation", frame(9, 0, 0)),
+        ("trailers", frame(HEADERS, 0, 0)),
+        ("empty ends", frame(DATA, END_STREAM, 0)),
+        ("trailers that end", frame(HEADERS, END_STREAM, 0)),
         ("unknown", frame(77, 0, 0)),
     ];
     for (name, flood) in floods {
         for per_second in [251, 1_000, 300_000] {
-            let struck = Client::new().struck_after(&flood, per_second);
+            let mut client = Client::new();
+            client.opens(0, 0, true).expect("one stream");
+            let struck = client.struck_after(&flood, per_second);
             assert!(
                 struck.is_some_and(|sent| sent <= per_second),
                 "{name} at {per_second}/s: {struck:?}"
@@ -118,17 +136,59 @@ fn f13_honest_clients_are_never_struck() {
             assert_eq!(client.sends(&answer), Ok(()));
         }
     }
-    // Unary calls whose end is a frame of its own, and messages whose length is one.
+    // Unary calls whose end is a frame of its own, empty or of trailers, and messages whose length is one.
     let mut client = Client::new();
-    for _ in 0..10_000 {
+    for number in 0..10_000 {
+        assert_eq!(client.opens(number, 0, true), Ok(()));
+        let stream = 2 * number + 1;
+        let end = if number % 2 == 0 { DATA } else { HEADERS };
         for part in [
-            frame(HEADERS, 4, 90),
-            frame(DATA, 0, 5),
-            frame(DATA, 0, 40),
-            frame(DATA, END_STREAM, 0),
+            frame_of(stream, DATA, 0, 5),
+            frame_of(stream, DATA, 0, 40),
+            frame_of(stream, end, END_STREAM, 0),
         ] {
             assert_eq!(client.sends(&part), Ok(()));
         }
+    }
+}
+
+/// F13: what HTTP/2 answers by itself is bounded, at any pace.
+#[test]
+fn f13_requests_that_are_none_are_struck() {
+    let most = u32::from(UNREACHED_REQUESTS_MAX);
+    for flags in [0, END_STREAM, PADDED] {
+        let mut client = Client::new();
+        for number in 0..most {
+            client.now += Duration::from_secs(1);
+            assert_eq!(client.opens(number, flags, false), Ok(()), "{number}");
+        }
+        assert_eq!(client.opens(most, flags, false), Err(Flood::Requests));
+    }
+    // Some calls between them that are none help as far as these are as many.
+    let mut client = Client::new();
+    let struck = (0..).find(|number| client.opens(*number, END_STREAM, number % 4 == 0).is_err());
+    assert!(struck.is_some_and(|number| number < 3 * most), "{struck:?}");
+}
+
+/// F13: who is understood is never struck for what was not: opened before it knew how many streams may be, or too large now
+/// and then.
+#[test]
+fn f13_requests_that_reach_the_service_make_good() {
+    let mut client = Client::new();
+    let most = u32::from(UNREACHED_REQUESTS_MAX);
+    assert!(
+        (0..most).all(|number| client.opens(number, 0, false).is_ok()),
+        "at once"
+    );
+    client.frames.reached(64);
+    for number in most..100 * most {
+        assert_eq!(client.opens(number, END_STREAM, number % 2 == 0), Ok(()), "{number}");
+    }
+    // All streams at once, none of which arrived yet, again and again.
+    let mut client = Client::new();
+    for round in 0..1_000 {
+        assert!((0..84).all(|number| client.opens(84 * round + number, 0, false).is_ok()));
+        client.frames.reached(84);
     }
 }
 
@@ -158,12 +218,13 @@ fn other_protocols_are_passed_over() {
 /// Idle connections are many.
 #[test]
 fn the_counter_is_small() {
-    assert!(size_of::<Frames>() <= 64, "{}", size_of::<Frames>());
+    assert!(size_of::<Frames>() <= 72, "{}", size_of::<Frames>());
 }
 
 /// Frames of every kind, mostly short.
 fn stream_of_frames() -> impl Strategy<Value = Vec<u8>> {
-    let frame = (0..12u8, any::<u8>(), 0..64u8).prop_map(|(kind, flags, length)| frame(kind, flags, length));
+    let parts = (0..200u32, 0..12u8, any::<u8>(), 0..64u8);
+    let frame = parts.prop_map(|(stream, kind, flags, length)| frame_of(stream, kind, flags, length));
     prop::collection::vec(frame, 0..400).prop_map(|frames| frames.concat())
 }
 
@@ -183,6 +244,6 @@ proptest! {
         let mut frames = Frames::new(now);
         let whole = [&PREFACE[..], &frame(PING, 0, 8).repeat(CONTROL_BURST as usize + 1)].concat();
         prop_assert_eq!(frames.received(&whole[..cut], || now), Ok(()));
-        prop_assert_eq!(frames.received(&whole[cut..], || now), Err(Flooded));
+        prop_assert_eq!(frames.received(&whole[cut..], || now), Err(Flood::Frames));
     }
 }
