@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use stonechat_host::{Connector, Host, TcpConnector};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use stonechat_host::Host;
 
 use super::authority::Authority;
 use super::bench::Bench;
+use super::counts::count;
 use super::network::Network;
 use super::process::{ServerProcess, free_port};
 use super::proxy::Proxy;
@@ -265,19 +265,7 @@ impl Fleet {
     /// # Panics
     /// The node does not answer, or has no such counter.
     pub async fn count(&self, node: usize, counter: &str) -> u64 {
-        let mut io = TcpConnector
-            .connect(&self.operators[node])
-            .await
-            .expect("a port for operators");
-        let request = b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
-        io.write_all(request).await.expect("written");
-        let mut page = String::new();
-        io.read_to_string(&mut page).await.expect("an answer");
-        let value = page
-            .lines()
-            .find_map(|line| line.strip_prefix(counter)?.strip_prefix(' '));
-        let value = value.and_then(|value| value.parse().ok());
-        value.unwrap_or_else(|| panic!("{counter} is not in\n{page}"))
+        count(&self.operators[node], counter).await
     }
 }
 

@@ -5,6 +5,7 @@
 mod audit;
 mod authority;
 mod bench;
+mod counts;
 mod cql;
 mod crew;
 mod door;
@@ -27,6 +28,7 @@ mod token;
 pub use audit::Audited;
 pub use authority::Authority;
 pub use bench::{AuthedChannel, Bench, PATIENCE, UNHURRIED, Unary, header, history_after, member, send_frame, text};
+pub use counts::count;
 pub use cql::Cql;
 pub use crew::{BURST, Crew, crewed, crewed_among, crewed_on};
 pub use door::Door;

@@ -1,4 +1,4 @@
-//! The fourteen attacks, one connection at a time, each until the server ends it or answers all of it.
+//! The seventeen attacks, one connection at a time, each until the server ends it or answers all of it.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -14,11 +14,11 @@ pub(crate) const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 /// Frames that an attacker sends before it counts as not having been stopped.
 const FRAMES_MAX: u32 = 200_000;
 /// An rpc that takes streams of messages from anybody who has a token.
-const EXCHANGE: &str = "/stonechat.v1.SessionService/Exchange";
+pub(crate) const EXCHANGE: &str = "/stonechat.v1.SessionService/Exchange";
 /// An rpc that needs a token.
-const UNARY: &str = "/stonechat.v1.UserService/GetUsers";
+pub(crate) const UNARY: &str = "/stonechat.v1.UserService/GetUsers";
 /// An rpc that needs none.
-const HEALTH: &str = "/grpc.health.v1.Health/Check";
+pub(crate) const HEALTH: &str = "/grpc.health.v1.Health/Check";
 /// Streams that an attacker opens on a connection.
 pub(crate) const STREAMS: u32 = 64;
 /// Within this a request is there as a whole, or is answered as late; calls without a body last as long.
@@ -29,11 +29,22 @@ const FRAME_BYTES_MAX: usize = 16 * 1024;
 /// What stops an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The server closes the connection.
-    Closed,
-    /// The server answers or resets every stream.
+    /// HTTP/2 itself closes the connection, with these words of GOAWAY.
+    Http2(&'static str),
+    /// The edge closes it, and counts it by this reason.
+    Edge(&'static str),
+    /// The one or the other: it depends on the pieces in which the attack arrives.
+    Either(&'static str, &'static str),
+    /// The server answers or resets every stream, and the connection stays.
     Answered,
 }
+
+/// How the edge counts who sends too many frames that carry nothing.
+const FRAMES: &str = "frame_flood";
+/// How it counts who sends too many requests that HTTP/2 answers by itself.
+const REQUESTS: &str = "request_flood";
+/// What the edge counts connections by that it ends for what came over them.
+pub(crate) const FLOODS: [&str; 2] = [FRAMES, REQUESTS];
 
 /// An attack: its name, and how it is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,41 +63,47 @@ pub(crate) enum Attack {
     OneByteData,
     GzipBomb,
     NoBody,
+    HeaderReferences,
+    ForbiddenHeader,
+    RefusedStreams,
 }
 
-pub(crate) const ATTACKS: [(Attack, End); 14] = [
-    (Attack::RapidReset, End::Closed),
-    (Attack::PacedReset, End::Closed),
-    (Attack::WindowOverflow, End::Closed),
-    (Attack::DataAfterEnd, End::Closed),
-    (Attack::Continuation, End::Closed),
-    (Attack::HpackBomb, End::Closed),
+pub(crate) const ATTACKS: [(Attack, End); 17] = [
+    (Attack::RapidReset, End::Either("too_many_resets", FRAMES)),
+    (Attack::PacedReset, End::Either("too_many_resets", FRAMES)),
+    (Attack::WindowOverflow, End::Either("too_many_internal_resets", FRAMES)),
+    (Attack::DataAfterEnd, End::Http2("")),
+    (Attack::Continuation, End::Either("too_many_continuations", FRAMES)),
+    (Attack::HpackBomb, End::Http2("header_list_way_too_large")),
     (Attack::Metadata, End::Answered),
-    (Attack::Ping, End::Closed),
-    (Attack::Settings, End::Closed),
+    (Attack::Ping, End::Edge(FRAMES)),
+    (Attack::Settings, End::Edge(FRAMES)),
     (Attack::LengthPrefix, End::Answered),
-    (Attack::EmptyData, End::Closed),
-    (Attack::OneByteData, End::Closed),
+    (Attack::EmptyData, End::Either("too_many_data_frames", FRAMES)),
+    (Attack::OneByteData, End::Edge(FRAMES)),
     (Attack::GzipBomb, End::Answered),
     (Attack::NoBody, End::Answered),
+    (Attack::HeaderReferences, End::Edge(REQUESTS)),
+    (Attack::ForbiddenHeader, End::Http2("too_many_internal_resets")),
+    (Attack::RefusedStreams, End::Edge(REQUESTS)),
 ];
 
 /// A client's stream of this number.
-fn id(number: u32) -> u32 {
+pub(crate) fn id(number: u32) -> u32 {
     2 * number + 1
 }
 
 /// The frame that opens a stream whose body is to come.
-fn open(stream: u32, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn open(stream: u32, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &call(path, more))
 }
 
 /// The frame of a call without a body.
-fn whole(stream: u32, path: &str) -> Vec<u8> {
+pub(crate) fn whole(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, stream, &call(path, &[]))
 }
 
-fn reset(stream: u32) -> Vec<u8> {
+pub(crate) fn reset(stream: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())
 }
 
@@ -126,6 +143,16 @@ impl Attack {
             Self::OneByteData => one_byte_data(wire).await,
             Self::GzipBomb => bodies(wire, HEALTH, &[("grpc-encoding", "gzip")], &gzip_message(), END_STREAM).await,
             Self::NoBody => bodies(wire, HEALTH, &[], &[], 0).await,
+            Self::HeaderReferences => header_references(wire).await,
+            Self::ForbiddenHeader => {
+                let headers = call(HEALTH, &[("connection", "keep-alive")]);
+                requests(wire, 0, |stream| {
+                    frame(HEADERS, END_HEADERS | END_STREAM, stream, &headers)
+                })
+                .await
+            }
+            // The first of them wait for their hello; there may be no more beside them.
+            Self::RefusedStreams => requests(wire, 0, |stream| open(stream, EXCHANGE, &[])).await,
         }
     }
 }
@@ -162,13 +189,42 @@ async fn window_overflow(wire: &mut Wire) -> io::Result<()> {
     Ok(())
 }
 
+/// The same request on a new stream again and again, from this number on.
+async fn requests(wire: &mut Wire, first: u32, request: impl Fn(u32) -> Vec<u8>) -> io::Result<()> {
+    const AT_ONCE: u32 = 20;
+    let mut next = first;
+    while next < FRAMES_MAX {
+        let some = (next..next + AT_ONCE).flat_map(|number| request(id(number)));
+        wire.write(&some.collect::<Vec<u8>>()).await?;
+        next += AT_ONCE;
+    }
+    Ok(())
+}
+
+/// A header of 4,000 bytes that the table keeps: a literal with indexing (RFC 7541, 6.2.1), its name of one byte.
+fn kept_header() -> Vec<u8> {
+    [&[0x40, 1, b'x', 127, 0xa1, 0x1e][..], &[b'y'; 4_000]].concat()
+}
+
+/// A reference to the header that the table keeps.
+const KEPT: u8 = 0x80 | 62;
+
+/// One header in the table, then requests of a few bytes that name it three times: more than headers may have.
+async fn header_references(wire: &mut Wire) -> io::Result<()> {
+    let first = [call(UNARY, &[]), kept_header()].concat();
+    wire.write(&frame(HEADERS, END_HEADERS | END_STREAM, id(0), &first))
+        .await?;
+    // By their places in the static table: POST, http and a path.
+    let headers = [0x80 | 3, 0x80 | 6, 0x80 | 4, KEPT, KEPT, KEPT];
+    requests(wire, 1, |stream| {
+        frame(HEADERS, END_HEADERS | END_STREAM, stream, &headers)
+    })
+    .await
+}
+
 /// One long header in the table, then as many references to it as fit a frame, again and again.
 async fn hpack_bomb(wire: &mut Wire) -> io::Result<()> {
-    let mut headers = call(UNARY, &[]);
-    // A literal with indexing (RFC 7541, 6.2.1): name of one byte, value of 4,000.
-    headers.extend([0x40, 1, b'x', 127, 0xa1, 0x1e]);
-    headers.extend([b'y'; 4_000]);
-    headers.extend([0x80 | 62; 10_000]);
+    let headers = [call(UNARY, &[]), kept_header(), vec![KEPT; 10_000]].concat();
     for number in 0..FRAMES_MAX {
         let bomb = frame(HEADERS, END_HEADERS | END_STREAM, id(number), &headers);
         wire.write(&bomb).await?;
@@ -176,17 +232,12 @@ async fn hpack_bomb(wire: &mut Wire) -> io::Result<()> {
     Ok(())
 }
 
-/// 20 KB of headers in each call.
+/// 15 KB of headers in each call, in one frame: what goes on in a second one would count as a frame that carries nothing.
 async fn large_metadata(wire: &mut Wire) -> io::Result<()> {
-    let value = "y".repeat(1_000);
-    let first = [call(UNARY, &[]), header("x", &value).repeat(10)].concat();
-    let rest = header("x", &value).repeat(10);
+    let headers = [call(UNARY, &[]), header("x", &"y".repeat(1_000)).repeat(15)].concat();
     for number in 0..STREAMS {
-        let parts = [
-            frame(HEADERS, END_STREAM, id(number), &first),
-            frame(CONTINUATION, END_HEADERS, id(number), &rest),
-        ];
-        wire.write(&parts.concat()).await?;
+        wire.write(&frame(HEADERS, END_HEADERS | END_STREAM, id(number), &headers))
+            .await?;
     }
     Ok(())
 }

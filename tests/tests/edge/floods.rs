@@ -3,17 +3,20 @@
 //! Memory, the end of every attacker and an answer to every message are asserted at any length. `STONECHAT_ATTACK_SECONDS=30`
 //! makes each attack last that long, and then the others' p99 is asserted as well; one second is enough to see each rule at work.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Duration;
 
-use stonechat_tests::harness::{Bench, PATIENCE};
+use stonechat_tests::harness::{Bench, PATIENCE, count, free_port};
 use tokio::task::JoinHandle;
 
-use crate::attacks::{ATTACKS, Attack, End, STREAMS, attacker, flood};
+use crate::attacks::{
+    ATTACKS, Attack, EXCHANGE, End, FLOODS, HEALTH, STREAMS, UNARY, attacker, flood, id, open, reset, whole,
+};
 use crate::unhurried;
 use crate::victim::{Notes, Victims};
-use crate::wire::{ACK, CONTINUATION, PING, PRIORITY, RST_STREAM, SETTINGS, Seen, WINDOW_UPDATE, Wire, frame};
+use crate::wire::{ACK, CONTINUATION, PING, PRIORITY, SETTINGS, Seen, WINDOW_UPDATE, Wire, frame};
 
 /// How far the server's memory may grow under one attack, and under all of them together, in MiB.
 const GROWTH_MIB_MAX: u64 = 64;
@@ -43,7 +46,41 @@ struct Attempts {
     begun: u64,
     /// Longest time until the server ended one.
     longest: Duration,
-    words: String,
+    /// Words of GOAWAY, and how often they came. Those that the server said last may be lost with the connection.
+    words: BTreeMap<String, u64>,
+}
+
+/// Connections that the edge ended for what came over them, by reason.
+async fn floods_counted(operators: &str) -> [u64; FLOODS.len()] {
+    let mut counted = [0; FLOODS.len()];
+    for (counted, reason) in counted.iter_mut().zip(FLOODS) {
+        let counter = format!("stonechat_edge_refusals_total{{reason=\"{reason}\"}}");
+        *counted = count(operators, &counter).await;
+    }
+    counted
+}
+
+impl Attempts {
+    /// By whom the connections were ended, of which the edge counted so many meanwhile.
+    fn assert_ended_by(&self, end: End, edge: [u64; FLOODS.len()]) {
+        let (said, by_edge) = match end {
+            End::Http2(words) => (Some(words), None),
+            End::Edge(reason) => (None, Some(reason)),
+            End::Either(words, reason) => (Some(words), Some(reason)),
+            End::Answered => (None, None),
+        };
+        assert!(self.words.keys().all(|words| Some(&**words) == said), "{self:?}");
+        let said: u64 = self.words.values().sum();
+        for (counted, reason) in edge.into_iter().zip(FLOODS) {
+            let most = if by_edge == Some(reason) { self.begun - said } else { 0 };
+            assert!(counted <= most, "{counted} by {reason}: {self:?}");
+        }
+        let by_edge: u64 = edge.iter().sum();
+        assert!(
+            !matches!(end, End::Edge(_)) || by_edge == self.begun,
+            "{edge:?} {self:?}"
+        );
+    }
 }
 
 /// Attacks again and again for so long, and until one attempt began.
@@ -53,30 +90,34 @@ async fn attack(authority: String, attack: Attack, end: End, how_long: Duration)
         let began = stonechat_host::monotonic();
         attempts.count += 1;
         // A connection that the server closes at once is an attack that failed.
-        if let Ok(wire) = attacker(&authority).await {
+        if let Ok(mut wire) = attacker(&authority).await
+            && wire.until(|seen| !seen.settings.is_empty()).await
+        {
             attempts.begun += 1;
-            let words = attempt(wire, attack, end).await;
-            attempts.words = words.unwrap_or(attempts.words);
+            if let Some(words) = attempt(wire, attack, end).await {
+                *attempts.words.entry(words).or_default() += 1;
+            }
         }
         attempts.longest = attempts.longest.max(began.elapsed());
     }
     attempts
 }
 
-/// One connection; what the server said at its end, if it said something.
+/// One connection; what the server said at its end, if that came.
 async fn attempt(mut wire: Wire, attack: Attack, end: End) -> Option<String> {
-    let all_ended = |seen: &Seen| seen.ended >= u64::from(STREAMS) || seen.closed;
+    let all_ended = |seen: &Seen| seen.ended.len() >= STREAMS as usize;
     let ends = async {
         let _closed_meanwhile = attack.run(&mut wire).await;
         match end {
-            End::Closed => wire.closed().await,
-            End::Answered => drop(wire.until(all_ended).await),
+            End::Answered => wire.until(all_ended).await,
+            End::Http2(_) | End::Edge(_) | End::Either(..) => wire.until(|seen| seen.closed).await,
         }
     };
-    let ended = tokio::time::timeout(attack.lasts() + ENDED_WITHIN, ends).await.is_ok();
+    let ended = tokio::time::timeout(attack.lasts() + ENDED_WITHIN, ends).await;
     let seen = wire.seen().clone();
-    assert!(ended, "{attack:?} goes on: {seen:?}");
-    seen.goaway.map(|(code, words)| format!("GOAWAY {code} {words}"))
+    assert!(ended == Ok(true), "{attack:?} ended otherwise, or goes on: {seen:?}");
+    assert_eq!(seen.closed, end != End::Answered, "{attack:?}: {seen:?}");
+    seen.goaway.map(|(_code, words)| words)
 }
 
 /// On a thread and a runtime of its own: what others notice is to be the server's doing, not that of who shares a thread.
@@ -98,7 +139,17 @@ fn assert_unnoticed(kind: Attack, notes: &Notes, calm: &Notes, how_long: Duratio
     );
 }
 
-fn row(table: &mut String, name: &str, attempts: &Attempts, notes: &Notes) {
+/// How an attack ended, for people.
+fn ended_how(attempts: &Attempts, end: Option<End>) -> String {
+    let said = attempts.words.iter().map(|(words, times)| format!("{times} {words:?}"));
+    match end {
+        None => String::new(),
+        Some(End::Answered) => "answered".to_owned(),
+        Some(_) => format!("closed; said {}", said.collect::<Vec<_>>().join(", ")),
+    }
+}
+
+fn row(table: &mut String, name: &str, end: Option<End>, attempts: &Attempts, notes: &Notes) {
     let written = writeln!(
         table,
         "{name:<16} {:>8} {:>9.1?} {:>9} {:>9.1?} {:>9.1?} {:>7} {:>7}  {}",
@@ -109,14 +160,17 @@ fn row(table: &mut String, name: &str, attempts: &Attempts, notes: &Notes) {
         notes.permille(990),
         notes.before_mib(),
         notes.growth_mib(),
-        attempts.words,
+        ended_how(attempts, end),
     );
     written.expect("a row");
 }
 
 #[tokio::test]
 async fn f13_attackers_are_stopped_and_nobody_else_notices() {
-    let mut bench = Bench::start(&unhurried(&[])).await;
+    let operators = format!("127.0.0.1:{}", free_port());
+    // No rate of the attackers' address: what is to stop them is what they do.
+    let flags = ["--operator-listen", &operators, "--address-requests-per-second", "0"];
+    let mut bench = Bench::start(&unhurried(&flags)).await;
     let mut victims = Victims::meet(&mut bench).await;
     let how_long = Duration::from_secs(attack_seconds());
     let mut table = format!(
@@ -124,14 +178,18 @@ async fn f13_attackers_are_stopped_and_nobody_else_notices() {
         "attack", "attempts", "ended in", "messages", "p50", "p99", "RSS MiB", "growth"
     );
     let calm = victims.talk(&bench, how_long).await;
-    row(&mut table, "none", &Attempts::default(), &calm);
+    row(&mut table, "none", None, &Attempts::default(), &calm);
     let mut all = calm.clone();
     for (kind, end) in ATTACKS {
         let how_long = how_long.max(kind.lasts());
+        let before = floods_counted(&operators).await;
         let attacker = in_a_thread(attack(bench.server.authority(), kind, end, how_long));
         let notes = victims.talk(&bench, how_long).await;
         let attempts = attacker.await.expect("an attack that was stopped");
-        row(&mut table, &format!("{kind:?}"), &attempts, &notes);
+        let after = floods_counted(&operators).await;
+        row(&mut table, &format!("{kind:?}"), Some(end), &attempts, &notes);
+        attempts.assert_ended_by(end, std::array::from_fn(|reason| after[reason] - before[reason]));
+        assert!(attempts.longest >= kind.lasts(), "given up too early: {table}");
         assert_unnoticed(kind, &notes, &calm, how_long, &table);
         victims.assert_nothing_is_missing();
         all.also(&notes);
@@ -146,22 +204,32 @@ async fn f13_attackers_are_stopped_and_nobody_else_notices() {
 /// Every frame that asks for work and carries nothing.
 #[tokio::test]
 async fn f13_every_kind_of_control_flood_is_closed() {
-    let bench = Bench::start(&[]).await;
+    let operators = format!("127.0.0.1:{}", free_port());
+    let bench = Bench::start(&["--operator-listen", &operators]).await;
     let floods = [
         ("ping", frame(PING, 0, 0, &[0; 8])),
         ("ping ack", frame(PING, ACK, 0, &[0; 8])),
         ("settings", frame(SETTINGS, 0, 0, &[])),
         ("priority", frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 16])),
         ("window update", frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())),
-        ("reset", frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes())),
+        ("reset", reset(1)),
         ("continuation", frame(CONTINUATION, 0, 1, &[])),
         ("unknown", frame(99, 0, 0, &[])),
     ];
     for (name, frame) in floods {
+        let [before, _] = floods_counted(&operators).await;
         let mut wire = attacker(&bench.server.authority()).await.expect("a connection");
+        // Resets are for streams that were there.
+        wire.write(&whole(1, HEALTH)).await.expect("written");
+        let answered = tokio::time::timeout(PATIENCE, wire.until(|seen| !seen.ended.is_empty())).await;
+        assert_eq!(answered, Ok(true), "{name}");
         let _closed_meanwhile = flood(&mut wire, &frame).await;
         let closed = tokio::time::timeout(PATIENCE, wire.closed()).await;
         assert!(closed.is_ok(), "{name}: {:?}", wire.seen());
+        let [after, _] = floods_counted(&operators).await;
+        // HTTP/2 may be faster with what is against the protocol.
+        let by_edge = after - before == 1 || (name == "continuation" && after == before);
+        assert!(by_edge, "{name}: {:?}", wire.seen());
     }
 }
 
@@ -181,5 +249,60 @@ async fn f13_a_keep_alive_is_never_struck() {
             "closed after {number}"
         );
         tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
+/// Headers that are too large are answered as such (RFC 6585, 5), and the connection stays.
+#[tokio::test]
+async fn f13_headers_that_are_too_large_are_answered() {
+    // :status with the value 431 in Huffman's code (RFC 7541, 6.2.1 and appendix B).
+    const TOO_LARGE: [u8; 5] = [0x48, 0x83, 0x69, 0x90, 0xff];
+    let bench = Bench::start(&[]).await;
+    let mut wire = attacker(&bench.server.authority()).await.expect("a connection");
+    Attack::Metadata.run(&mut wire).await.expect("it stays");
+    let answered = wire.until(|seen| seen.ended.len() >= STREAMS as usize);
+    assert_eq!(tokio::time::timeout(PATIENCE, answered).await, Ok(true));
+    let seen = wire.seen().clone();
+    let first = seen.first_headers.expect("an answer");
+    assert!(first.starts_with(&TOO_LARGE), "{first:x?}");
+    assert!(!seen.closed);
+}
+
+/// What a stranger sends is not waited for: none of the calls comes to its deadline.
+#[tokio::test]
+async fn f13_a_stranger_is_answered_before_the_request_is_there() {
+    let operators = format!("127.0.0.1:{}", free_port());
+    let bench = Bench::start(&["--operator-listen", &operators]).await;
+    let mut wire = attacker(&bench.server.authority()).await.expect("a connection");
+    for number in 0..STREAMS {
+        let call = open(id(number), UNARY, &[("authorization", "Bearer x")]);
+        wire.write(&call).await.expect("written");
+    }
+    let answered = wire.until(|seen| seen.ended.len() >= STREAMS as usize);
+    assert_eq!(tokio::time::timeout(PATIENCE, answered).await, Ok(true));
+    let late = count(&operators, "stonechat_edge_refusals_total{reason=\"deadline\"}").await;
+    assert_eq!(late, 0, "{:?}", wire.seen());
+}
+
+/// A client that opens more streams than may be before it knows, and takes some back, is served for as long as it asks.
+#[tokio::test]
+async fn f13_who_did_not_know_how_many_is_served() {
+    const AT_FIRST: u32 = 100;
+    const CALLS: u32 = 2_000;
+    let bench = Bench::start(&[]).await;
+    let mut wire = attacker(&bench.server.authority()).await.expect("a connection");
+    let many: Vec<u8> = (0..AT_FIRST)
+        .flat_map(|number| open(id(number), EXCHANGE, &[]))
+        .collect();
+    wire.write(&many).await.expect("written");
+    let refused = wire.until(|seen| seen.resets.len() >= (AT_FIRST - STREAMS) as usize);
+    assert_eq!(tokio::time::timeout(PATIENCE, refused).await, Ok(true));
+    let back: Vec<u8> = (0..STREAMS).flat_map(|number| reset(id(number))).collect();
+    wire.write(&back).await.expect("written");
+    for number in AT_FIRST..AT_FIRST + CALLS {
+        wire.write(&whole(id(number), HEALTH)).await.expect("it stays");
+        let answered = wire.until(|seen| seen.ended.contains(&id(number)));
+        let answered = tokio::time::timeout(PATIENCE, answered).await;
+        assert_eq!(answered, Ok(true), "call {number}: {:?}", wire.seen().goaway);
     }
 }

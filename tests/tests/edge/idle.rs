@@ -57,7 +57,7 @@ async fn f13_a_peer_that_does_not_answer_is_cut_off() {
         let open = frame(HEADERS, END_HEADERS, stream, &call(&path, &[]));
         no_hello.write(&open).await.expect("written");
     }
-    let ended = tokio::time::timeout(PATIENCE, no_hello.until(|seen| seen.ended >= 2)).await;
+    let ended = tokio::time::timeout(PATIENCE, no_hello.until(|seen| seen.ended.len() >= 2)).await;
     assert_eq!(ended, Ok(true), "{:?}", no_hello.seen());
     assert!(
         tokio::time::timeout(IDLE, silent.closed()).await.is_ok(),

@@ -1,5 +1,6 @@
 //! HTTP/2 by hand: frames as bytes, so that a test can send what no client would.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -93,7 +94,9 @@ pub(crate) struct Seen {
     /// Frames by kind.
     pub(crate) frames: [u64; 16],
     /// Streams that the server ended, by an end or a reset.
-    pub(crate) ended: u64,
+    pub(crate) ended: BTreeSet<u32>,
+    /// The headers of its first answer, encoded.
+    pub(crate) first_headers: Option<Vec<u8>>,
     /// Streams that it reset, with the code.
     pub(crate) resets: Vec<(u32, u32)>,
     /// What the server's pings carry, those that are no answers.
@@ -238,10 +241,13 @@ fn note(kind: u8, flags: u8, stream: u32, payload: &[u8], seen: &mut Seen) {
         let bytes = payload.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
         bytes.map_or(0, u32::from_be_bytes)
     };
+    if kind == HEADERS {
+        seen.first_headers.get_or_insert_with(|| payload.to_vec());
+    }
     match kind {
-        DATA | HEADERS if flags & END_STREAM != 0 => seen.ended += 1,
+        DATA | HEADERS if flags & END_STREAM != 0 => drop(seen.ended.insert(stream)),
         RST_STREAM => {
-            seen.ended += 1;
+            seen.ended.insert(stream);
             seen.resets.push((stream, word(0)));
         }
         SETTINGS if flags & ACK == 0 => {
