@@ -19,6 +19,10 @@ use super::sight::final_entry;
 use super::token::{Claims, mint};
 use crate::checker::{Bounds, FinalLog, Verdict, What, check};
 
+/// Pause before a conversation that had no room is asked again, and how often: ten seconds.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+const BUSY_TRIES_MAX: usize = 500;
+
 /// Settings of a server without limits on rates: what is measured is not how fast one may be.
 pub const UNHURRIED: [&str; 8] = [
     "--address-connections-per-second",
@@ -252,12 +256,8 @@ impl Bench {
             header: self.header(conversation),
             members: vec![member(user)],
         };
-        let answer = self
-            .conversation_admin()
-            .set_members(request)
-            .await
-            .expect("an answer")
-            .into_inner();
+        let ask = async || self.conversation_admin().set_members(request.clone()).await;
+        let answer = once_there_is_room(ask).await;
         let Some(admin::set_members_response::Outcome::Appended(appended)) = answer.outcome else {
             panic!("{user} was not added: {answer:?}");
         };
@@ -274,12 +274,8 @@ impl Bench {
             header: self.header(conversation),
             user_id: user.to_owned(),
         };
-        let answer = self
-            .conversation_admin()
-            .remove_member(request)
-            .await
-            .expect("an answer")
-            .into_inner();
+        let ask = async || self.conversation_admin().remove_member(request.clone()).await;
+        let answer = once_there_is_room(ask).await;
         let Some(admin::remove_member_response::Outcome::Appended(appended)) = answer.outcome else {
             panic!("{user} was not removed: {answer:?}");
         };
@@ -396,6 +392,17 @@ impl Bench {
         };
         check(&self.recorder.history(), &logs, &bounds)
     }
+}
+
+/// The answer, of the same request again while the conversation is too busy for it.
+async fn once_there_is_room<T>(ask: impl AsyncFn() -> Result<tonic::Response<T>, tonic::Status>) -> T {
+    for _ in 0..BUSY_TRIES_MAX {
+        match ask().await {
+            Err(status) if status.code() == tonic::Code::ResourceExhausted => tokio::time::sleep(BUSY_PAUSE).await,
+            answer => return answer.expect("an answer").into_inner(),
+        }
+    }
+    panic!("the conversation was busy for too long");
 }
 
 /// A plain member.
