@@ -9,7 +9,7 @@ use crate::bus::redis::{RedisFacts, ServerFacts};
 use crate::config::Config;
 use crate::domain::ClockOffset;
 use crate::node::{cql_options, redis_options};
-use crate::storage::cql::{CqlFacts, CqlProduct};
+use crate::storage::cql::{CqlFacts, CqlMisfit, CqlProduct};
 use crate::storage::sql::PostgresFacts;
 
 /// Time for all that is asked of one service.
@@ -239,10 +239,46 @@ fn cql(config: &Config, facts: &CqlFacts) -> Vec<Check> {
         schema("cql", facts.schema, facts.schema_known),
         clock("cql", facts.clock, config),
     ];
+    checks.extend(fitness(config, facts));
     if facts.schema.is_some() {
         checks.push(cql_rights(facts));
     }
     checks
+}
+
+fn fitness(config: &Config, facts: &CqlFacts) -> Vec<Check> {
+    let name = "fitness of cql";
+    let misfits = facts.misfits.iter();
+    let misfits: Vec<Check> = misfits
+        .map(|misfit| Check::fail(name, misfit.to_string(), amends(misfit)))
+        .collect();
+    if !misfits.is_empty() {
+        return misfits;
+    }
+    if facts.homes.len() > 1 {
+        let named = config.cql_datacenter.as_deref().unwrap_or_default();
+        let found = format!("copies in {}, of which {named} is asked", facts.homes.join(", "));
+        let advice =
+            "see that cql_datacenter is the same on all nodes: two could append the same seq in two data centres";
+        return vec![Check::warn(name, found, advice)];
+    }
+    vec![Check::ok(name, "servers and keyspace are as the log needs them")]
+}
+
+/// What to do about servers or a keyspace that a node refuses.
+pub(super) fn amends(misfit: &CqlMisfit) -> String {
+    let advice = match misfit {
+        CqlMisfit::TooOld(_) => "upgrade every server",
+        CqlMisfit::Unnamed(_) => "set cql_datacenter, to the same one on all nodes",
+        CqlMisfit::Elsewhere { .. } => "name one that has copies, or ALTER KEYSPACE and repair",
+        CqlMisfit::Expiring { table, .. } => {
+            return format!(
+                "ALTER TABLE {table} WITH default_time_to_live = 0, then stop all nodes and see by `stonechat audit` what \
+                 is gone"
+            );
+        }
+    };
+    advice.to_owned()
 }
 
 fn cql_rights(facts: &CqlFacts) -> Check {
@@ -335,6 +371,50 @@ mod tests {
         assert_eq!(schema("x", Some(3), 3).status, Status::Ok);
         assert_eq!(schema("x", Some(2), 3).status, Status::Warn);
         assert_eq!(schema("x", Some(4), 3).status, Status::Fail);
+    }
+
+    #[test]
+    fn d4_d8_d18_cql_that_will_not_do_is_told_with_advice() {
+        let mut config = Config::default();
+        let mut facts = CqlFacts {
+            product: CqlProduct::Cassandra,
+            version: "5.0.5".to_owned(),
+            datacenter: "east".to_owned(),
+            servers: 3,
+            homes: vec!["east".to_owned()],
+            misfits: Vec::new(),
+            schema: Some(1),
+            schema_known: 1,
+            clock: ClockOffset::default(),
+            not_made: None,
+            not_written: None,
+        };
+        let judge = |config: &Config, facts: &CqlFacts| {
+            let mut checks = cql(config, facts);
+            checks.retain(|check| check.name == "fitness of cql");
+            checks
+        };
+        assert_eq!(judge(&config, &facts)[0].status, Status::Ok);
+        facts.homes.push("west".to_owned());
+        config.cql_datacenter = Some("east".to_owned());
+        let warned = judge(&config, &facts);
+        assert!(warned[0].status == Status::Warn && warned[0].advice.contains("same on all nodes"));
+        facts.misfits = vec![
+            CqlMisfit::TooOld("3.11.17".to_owned()),
+            CqlMisfit::Unnamed(facts.homes.clone()),
+            CqlMisfit::Expiring {
+                table: "log".to_owned(),
+                seconds: 60,
+            },
+        ];
+        let failed = judge(&config, &facts);
+        let advice: Vec<&str> = failed.iter().map(|check| check.advice.as_str()).collect();
+        assert!(failed.iter().all(|check| check.status == Status::Fail), "{failed:#?}");
+        assert!(
+            advice[0].contains("upgrade") && advice[1].contains("cql_datacenter"),
+            "{advice:?}"
+        );
+        assert!(advice[2].contains("ALTER TABLE log"), "{advice:?}");
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use stonechat_host::Host;
 
-use super::{Check, probe};
+use super::{Check, probe, services};
 use crate::config::Config;
 use crate::node::{StartError, open_backends};
+use crate::storage::cql::CqlError;
 use crate::storage::embedded::OpenError;
 
 const STORES: &str = "stores";
@@ -52,6 +53,9 @@ fn refused(error: &StartError, is_served: bool) -> Check {
         StartError::Store(OpenError::Damaged { .. }) => "restore the folder from a copy; nothing was repaired or cut",
         StartError::Store(OpenError::Unavailable { .. }) => "see what the operating system says",
         StartError::Directory { .. } => "restore directory.sqlite from a copy, or see what it says",
+        StartError::Cql(CqlError::Misfit(misfit)) => {
+            return Check::fail(STORES, error.to_string(), services::amends(misfit));
+        }
         StartError::Contradiction(_) => "set what is named, or take the other away",
         _ => "see that the service answers from this machine, with this user and password",
     };

@@ -64,6 +64,7 @@ async fn healthy_services_pass_before_the_first_start_and_after_it() {
         "scripts in redis",
         "cql",
         "clock of cql",
+        "fitness of cql",
         "rights in cql",
     ] {
         let check = found(&again, name);
@@ -125,6 +126,16 @@ async fn rights_that_are_missing_fail_with_advice() {
     );
     assert!(database.run_inside(&format!("revoke create on schema public from {guest}")));
     assert!(database.run(&format!("drop role {guest}")));
+}
+
+/// D18: a data centre in which no server is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d18_a_data_centre_that_is_not_there_fails() {
+    let Some(mut on) = on_services().await else { return };
+    on.config.cql_datacenter = Some("nowhere".to_owned());
+    let checks = examine(&on.config, &Host::system()).await;
+    let told = broken(&checks, "cql", Status::Fail);
+    assert!(told.found.contains("data centre nowhere"), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@ use scylla::errors::{
 };
 use scylla::statement::Consistency;
 
+use super::CqlMisfit;
 use crate::storage::{AppendError, MarkerError, ReadError};
 
 /// The store cannot be opened, or a request failed.
@@ -31,6 +32,9 @@ pub enum CqlError {
     /// The servers or the keyspace are not fit for the log.
     #[error("these CQL servers cannot be used: {0}")]
     Unfit(String),
+    /// The same, by what they say of themselves.
+    #[error("these CQL servers cannot be used: {0}")]
+    Misfit(#[from] CqlMisfit),
 }
 
 impl CqlError {

@@ -4,7 +4,7 @@ use scylla::value::CqlValue;
 use stonechat_host::{Host, monotonic};
 
 use super::client::Client;
-use super::{CqlError, CqlOptions, probe, schema};
+use super::{CqlError, CqlMisfit, CqlOptions, fitness, probe, schema};
 use crate::domain::{ClockOffset, UnixMillis};
 
 /// Looks at the clock: the surest counts.
@@ -30,6 +30,10 @@ pub struct CqlFacts {
     pub datacenter: String,
     /// Servers of the cluster, this one among them.
     pub servers: usize,
+    /// Data centres in which the keyspace has copies; none without a keyspace.
+    pub homes: Vec<String>,
+    /// Why a node would refuse them.
+    pub misfits: Vec<CqlMisfit>,
     /// Version of the tables; `None` when there is no keyspace yet, or none of ours in it.
     pub schema: Option<u64>,
     /// The newest one that this release knows.
@@ -50,6 +54,7 @@ impl CqlFacts {
     pub async fn ask(options: &CqlOptions, host: &Host) -> Result<Self, CqlError> {
         schema::check_names(options)?;
         let client = Client::connect(options).await?;
+        let fitness::Found { misfits, homes } = fitness::look(&client, options).await?;
         let product = if schema::is_scylla(&client).await? {
             CqlProduct::Scylla
         } else {
@@ -65,6 +70,8 @@ impl CqlFacts {
             version: version(&client, product).await?,
             datacenter: first(&client, "SELECT data_center FROM system.local").await?,
             servers: 1 + client.ask("SELECT peer FROM system.peers").await?.len(),
+            homes,
+            misfits,
             schema,
             schema_known: schema::VERSION,
             clock: clock(&client, host).await?,

@@ -12,6 +12,7 @@ mod driver;
 mod error;
 mod facts;
 mod find;
+mod fitness;
 mod hints;
 mod inbox;
 mod known;
@@ -41,6 +42,7 @@ use stonechat_host::Host;
 
 pub use error::CqlError;
 pub use facts::{CqlFacts, CqlProduct};
+pub use fitness::CqlMisfit;
 
 use client::Client;
 

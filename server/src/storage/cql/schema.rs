@@ -6,13 +6,11 @@ use tracing::info;
 
 use super::client::Client;
 use super::rows::{blob, text};
-use super::{CqlError, CqlOptions};
+use super::{CqlError, CqlOptions, fitness};
 use crate::storage::turns::Turns;
 
 /// Version of the tables below. A keyspace of a higher one belongs to a newer release.
 pub(super) const VERSION: u64 = 2;
-/// Oldest Apache Cassandra: before it, conditional writes and range movements lose each other.
-const CASSANDRA_MAJOR_MIN: u32 = 4;
 
 /// Statements that lead from version `n` to `n + 1`, each of which may be repeated.
 const MIGRATIONS: [&[&str]; 2] = [
@@ -48,10 +46,11 @@ const META: &str = "CREATE TABLE IF NOT EXISTS meta (name text PRIMARY KEY, valu
 const PROBE: &str = "CREATE TABLE IF NOT EXISTS probe (id blob, row tinyint, head bigint static, value blob, \
                      PRIMARY KEY (id, row))";
 
-/// Makes what is missing, and refuses what a newer release made. Servers that make one table twice at a moment may part over it
-/// (CASSANDRA-10699), so nodes take turns, where somebody gives them; with nothing to make nobody waits.
+/// Makes what is missing, and refuses what a newer release made and what will not do. Servers that make one table twice at a
+/// moment may part over it (CASSANDRA-10699), so nodes take turns, where somebody gives them; with nothing to make nobody waits.
 pub(super) async fn prepare(client: &Client, options: &CqlOptions, turns: Option<&dyn Turns>) -> Result<(), CqlError> {
     check_names(options)?;
+    fitness::check(client, options).await?;
     // What cannot be looked at may be half made at this moment, by another node: it is looked at again in turn.
     if matches!(version(client, options).await, Ok(Some(VERSION))) {
         return Ok(());
@@ -63,7 +62,9 @@ pub(super) async fn prepare(client: &Client, options: &CqlOptions, turns: Option
             Some(turn.map_err(|error| CqlError::Turn(error.to_string()))?)
         }
     };
-    make(client, options).await
+    make(client, options).await?;
+    // Another node may have made it meanwhile, by settings of its own.
+    fitness::check(client, options).await
 }
 
 async fn make(client: &Client, options: &CqlOptions) -> Result<(), CqlError> {
@@ -116,18 +117,11 @@ pub(super) fn text_of(row: &Row, column: usize) -> Option<String> {
 }
 
 async fn make_keyspace(client: &Client, options: &CqlOptions) -> Result<(), CqlError> {
-    let local = client
-        .ask("SELECT data_center, release_version FROM system.local")
-        .await?;
-    let local = local.into_iter().next().unwrap_or_default();
-    let found = text_of(&local, 0);
+    let local = client.ask("SELECT data_center FROM system.local").await?;
+    let found = local.first().and_then(|row| text_of(row, 0));
     let datacenter = options.datacenter.clone().or(found).unwrap_or_default();
-    let scylla = is_scylla(client).await?;
-    if !scylla {
-        check_cassandra(&text_of(&local, 1).unwrap_or_default())?;
-    }
     // Conditional statements with tablets hold only on the newest servers (D4); Cassandra does not know the option.
-    let tablets = if scylla {
+    let tablets = if is_scylla(client).await? {
         " AND tablets = {'enabled': false}"
     } else {
         ""
@@ -147,15 +141,6 @@ pub(super) async fn is_scylla(client: &Client) -> Result<bool, CqlError> {
         .await?
         .iter()
         .any(|table| table == "scylla_local"))
-}
-
-fn check_cassandra(version: &str) -> Result<(), CqlError> {
-    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    if major.is_some_and(|major| major >= CASSANDRA_MAJOR_MIN) {
-        return Ok(());
-    }
-    let why = format!("Apache Cassandra {version} is too old; {CASSANDRA_MAJOR_MIN}.0 or newer is needed");
-    Err(CqlError::Unfit(why))
 }
 
 /// Which version of the tables is there; `None` without a keyspace, or without ours in it. It is used afterwards where it is there.

@@ -3,6 +3,7 @@
 mod audit;
 mod buckets;
 mod encrypted;
+mod fitness;
 mod keyspaces;
 mod liar;
 mod markers;
