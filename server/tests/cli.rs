@@ -2,6 +2,8 @@
 
 #[path = "cli/lasting.rs"]
 mod lasting;
+#[path = "cli/migrating.rs"]
+mod migrating;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

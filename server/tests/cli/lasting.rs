@@ -12,7 +12,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LOOKS_MAX: usize = 3_000;
 
 /// Waits until something holds that nothing announces.
-fn awaited(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn awaited(what: &str, mut holds: impl FnMut() -> bool) {
     let (_kept, nothing) = mpsc::channel::<()>();
     for _ in 0..LOOKS_MAX {
         if holds() {

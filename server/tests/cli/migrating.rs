@@ -1,0 +1,210 @@
+//! `migrate` from a data folder to CQL and Postgres and back: everything is the same there, also when it was killed in the middle
+//! (I1, I2). On the real services; `scripts/services` starts them.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use super::lasting::awaited;
+use super::{program, run, stderr, stdout};
+
+/// Conversations of the migration that is killed, and messages in each: it takes seconds to copy them, and of one more than a batch.
+const MANY: usize = 60;
+const MESSAGES: usize = 150;
+/// Begun when it is killed: more than are copied at a time, so that some are whole and some are not.
+const SOME: usize = 20;
+
+/// A database and a keyspace of its own, and settings that name them. The database goes with this.
+struct Services {
+    server: String,
+    name: String,
+    folder: tempfile::TempDir,
+}
+
+/// `None`, and says so, where nobody started the services.
+fn service(variable: &str) -> Option<String> {
+    let address = std::env::var(variable).ok().filter(|address| !address.is_empty());
+    if address.is_none() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{variable} is not set: in CI nothing is skipped"
+        );
+        println!("skipped: {variable} is not set, scripts/services starts what it names");
+    }
+    address
+}
+
+impl Services {
+    fn start() -> Option<Self> {
+        let (server, cql) = (service("STONECHAT_TEST_POSTGRES")?, service("STONECHAT_TEST_CQL")?);
+        let folder = tempfile::tempdir().expect("a folder");
+        // Of the folder: nobody else has it meanwhile. The process tells it apart from what earlier ones left.
+        let own = folder
+            .path()
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .to_lowercase();
+        let own: String = own.chars().filter(char::is_ascii_alphanumeric).collect();
+        let services = Self {
+            server,
+            name: format!("cli_{own}_{}", std::process::id()),
+            folder,
+        };
+        services.ask(&services.server, &format!("create database {}", services.name));
+        let settings = format!(
+            "data_folder = {:?}\ncql = {cql:?}\ncql_keyspace = {:?}\ncql_replication = 1\npostgres = {:?}\n",
+            services.path("unused"),
+            services.name,
+            services.database()
+        );
+        std::fs::write(services.path("services.toml"), settings).expect("written");
+        Some(services)
+    }
+
+    fn path(&self, name: &str) -> String {
+        let path: PathBuf = self.folder.path().join(name);
+        path.to_str().expect("a path in utf-8").to_owned()
+    }
+
+    fn database(&self) -> String {
+        let (address, _) = self.server.rsplit_once('/').expect("an address with a database");
+        format!("{address}/{}", self.name)
+    }
+
+    /// What Postgres says; empty when it refuses.
+    fn ask(&self, database: &str, statement: &str) -> String {
+        let output = Command::new("psql").args([database, "-qtAc", statement]).output();
+        stdout(&output.expect("psql is installed")).trim().to_owned()
+    }
+
+    /// Conversations in the services.
+    fn copied(&self) -> usize {
+        let counted = self.ask(&self.database(), "select count(*) from conversations");
+        counted.parse().unwrap_or(0)
+    }
+
+    /// Runs a command, which is done without complaints.
+    fn done(&self, arguments: &[&str]) -> String {
+        let output = run(arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{arguments:?}: {}\n{}",
+            stdout(&output),
+            stderr(&output)
+        );
+        stdout(&output)
+    }
+
+    /// Copies everything and compares everything; what was done, by name.
+    fn migrate(&self, from: &str, to: &str) -> serde_json::Value {
+        let (from, to) = (self.path(from), self.path(to));
+        let told = self.done(&["migrate", "--from", &from, "--to", &to, "--verify", "all", "--json"]);
+        let last = told.lines().last().expect("a report");
+        let report: serde_json::Value = serde_json::from_str(last).expect("JSON");
+        report["report"].clone()
+    }
+
+    fn export(&self, place: &str) -> String {
+        let path = self.path(place);
+        let flag = if place.ends_with(".toml") {
+            "--config"
+        } else {
+            "--data-folder"
+        };
+        self.done(&["export", flag, &path])
+    }
+
+    /// Nothing contradicts itself there, and all of it is what the first folder has.
+    fn is_the_same(&self, place: &str) {
+        let (first, there) = (self.export("first"), self.export(place));
+        assert!(first.lines().count() > 100 && first == there, "the exports differ");
+        let path = self.path(place);
+        let flag = if place.ends_with(".toml") {
+            "--config"
+        } else {
+            "--data-folder"
+        };
+        let audited = self.done(&["audit", flag, &path]);
+        assert!(audited.contains("0 contradictions"), "{audited}");
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        self.ask(&self.server, &format!("drop database {} with (force)", self.name));
+    }
+}
+
+fn number(report: &serde_json::Value, of: &str) -> u64 {
+    report[of].as_u64().unwrap_or_else(|| panic!("no {of} in {report}"))
+}
+
+/// Many small groups of two.
+fn many() -> String {
+    let mut lines = String::from("{\"type\":\"user\",\"id\":\"one\"}\n{\"type\":\"user\",\"id\":\"two\"}\n");
+    for group in 0..MANY {
+        lines += &format!(
+            "{{\"type\":\"conversation\",\"id\":\"g{group}\",\"user\":\"one\",\"device\":\"d\",\"kind\":\"group\",\"name\":\
+             \"g{group}\",\"members\":[{{\"user\":\"two\",\"role\":\"member\"}}],\"time\":{group}}}\n"
+        );
+        for message in 0..MESSAGES {
+            lines += &format!(
+                "{{\"type\":\"message\",\"id\":\"m{message}\",\"conversation\":\"g{group}\",\"user\":\"two\",\"device\":\"d\",\
+                 \"time\":{},\"text\":\"message {message} of {group}\"}}\n",
+                group + message
+            );
+        }
+    }
+    lines
+}
+
+/// There and back; a second look at both folders finds no id and no seq that differs.
+#[test]
+fn i1_i2_a_store_goes_to_the_services_and_comes_back_the_same() {
+    let Some(services) = Services::start() else { return };
+    let sample = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/sample.jsonl");
+    let sample = sample.to_str().expect("a path in utf-8");
+    services.done(&["import", sample, "--data-folder", &services.path("first")]);
+    let there = services.migrate("first", "services.toml");
+    assert!(
+        number(&there, "entries") > 80 && number(&there, "known") == 0,
+        "{there}"
+    );
+    services.is_the_same("services.toml");
+    let back = services.migrate("services.toml", "second");
+    assert_eq!(back["entries"], there["entries"]);
+    services.is_the_same("second");
+    let compared = services.migrate("first", "second");
+    assert_eq!(
+        (number(&compared, "entries"), &compared["known"]),
+        (0, &there["entries"])
+    );
+    assert_eq!(compared["compared"], there["entries"]);
+}
+
+/// SIGKILL in the middle; the same command goes on, and everything is there once.
+#[test]
+fn i1_i2_a_migration_to_the_services_that_was_killed_goes_on() {
+    let Some(services) = Services::start() else { return };
+    std::fs::write(services.path("many.jsonl"), many()).expect("written");
+    let (input, first) = (services.path("many.jsonl"), services.path("first"));
+    services.done(&["import", &input, "--data-folder", &first]);
+    let mut command = program();
+    command.args(["migrate", "--from", &first, "--to", &services.path("services.toml")]);
+    let mut child = command.stdout(Stdio::null()).spawn().expect("the binary runs");
+    awaited("too little is copied", || services.copied() >= SOME);
+    child.kill().expect("a child of ours");
+    child.wait().expect("a child of ours");
+    let copied = services.copied();
+    assert!(copied < MANY, "all {copied} were begun before it was killed");
+    let went_on = services.migrate("first", "services.toml");
+    let (known, entries) = (number(&went_on, "known"), number(&went_on, "entries"));
+    assert!(known > 0 && entries > 0, "{went_on}");
+    // Each was created by an entry, too.
+    assert_eq!(known + entries, (MANY * (1 + MESSAGES)) as u64, "{went_on}");
+    println!("{known} entries were there when it was killed, {entries} came then");
+    services.is_the_same("services.toml");
+    services.migrate("services.toml", "second");
+    services.is_the_same("second");
+}
