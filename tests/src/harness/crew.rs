@@ -84,6 +84,29 @@ impl Crew {
         }
     }
 
+    /// The same of those who are not at this node.
+    pub async fn pour_elsewhere(&mut self, node: usize, count: u64) {
+        for sender in self.elsewhere(node) {
+            sender.send(count).await;
+        }
+    }
+
+    /// Everything that those who are not at this node sent is acknowledged.
+    ///
+    /// # Panics
+    /// It is refused, or not in time.
+    pub async fn acked_elsewhere(&mut self, node: usize) {
+        for sender in self.elsewhere(node) {
+            sender.answers().await;
+            assert_eq!(sender.acked(), sender.sent(), "acks beside node {node}");
+        }
+    }
+
+    fn elsewhere(&mut self, node: usize) -> impl Iterator<Item = &mut Sender> {
+        let senders = self.senders.iter_mut().enumerate();
+        senders.filter(move |(at, _)| *at != node).map(|(_, sender)| sender)
+    }
+
     /// Bursts, each once the one before has its answers, for so long at least.
     pub async fn keep_sending(&mut self, fleet: &Fleet, how_long: Duration) {
         let started = stonechat_host::monotonic();

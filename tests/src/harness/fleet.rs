@@ -260,6 +260,18 @@ impl Fleet {
         self.nodes.push(bench);
     }
 
+    /// The values of all nodes' counter of this name.
+    ///
+    /// # Panics
+    /// A node does not answer, or has no such counter.
+    pub async fn counts(&self, counter: &str) -> Vec<u64> {
+        let mut counts = Vec::new();
+        for node in 0..self.nodes.len() {
+            counts.push(self.count(node, counter).await);
+        }
+        counts
+    }
+
     /// The value of a node's counter, with its labels as Prometheus reads them.
     ///
     /// # Panics

@@ -18,3 +18,10 @@ fn span(seconds: u64) -> Duration {
     let given = std::env::var("STONECHAT_FAULT_SECONDS").ok();
     Duration::from_secs(given.and_then(|given| given.parse().ok()).unwrap_or(seconds))
 }
+
+/// Rounds of messages, one a second; one that takes longer delays the next, as what a conversation may take in a second is bounded.
+fn rounds() -> tokio::time::Interval {
+    let mut rounds = tokio::time::interval(Duration::from_secs(1));
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    rounds
+}

@@ -3,11 +3,17 @@
 use std::time::Duration;
 
 use stonechat_proto::v1;
-use stonechat_tests::harness::{Authority, Fleet, Ground, Lines, PATIENCE, Role, binary, crewed, crewed_on};
+use stonechat_tests::harness::{
+    Authority, BURST, Crew, Fleet, Ground, Lines, PATIENCE, Role, binary, crewed, crewed_on,
+};
 use tokio::process::Command;
 
 /// A dead node is noticed, and what it left behind is taken over, by then (I5).
 const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
+/// How long a node is frozen, at least: the others forget it meanwhile (5 s), and so does Redis.
+const FROZEN: Duration = Duration::from_secs(12);
+/// Appends that a node took from others.
+const TAKEN: &str = "stonechat_forwards_taken_total";
 
 #[tokio::test]
 async fn people_talk_through_all_nodes_of_a_fleet() {
@@ -76,16 +82,49 @@ async fn i1_i2_killed_nodes_take_nothing_with_them() {
     crew.judge(&mut fleet).await;
 }
 
-/// F11, T4: a frozen node is passed by, and when it thaws its late appends lose or are the first try of what was sent again.
+/// The node that takes the crew's messages from the others: the owner of their room.
+async fn owner(fleet: &Fleet, crew: &mut Crew) -> usize {
+    let found = async {
+        loop {
+            let before = fleet.counts(TAKEN).await;
+            crew.burst(fleet).await;
+            crew.answers().await;
+            let after = fleet.counts(TAKEN).await;
+            let took: Vec<usize> = (0..fleet.nodes.len())
+                .filter(|node| after[*node] > before[*node])
+                .collect();
+            if let [owner] = took[..] {
+                return owner;
+            }
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, found).await;
+    found.expect("one node that takes what all others have")
+}
+
+/// F11, T4: a frozen owner is passed by, and when it thaws its late appends lose or are the first try of what was sent again.
 #[tokio::test]
-async fn i1_i3_a_frozen_node_is_passed_by() {
+async fn i1_i3_a_frozen_owner_is_passed_by() {
     let Some((mut fleet, mut crew)) = crewed(&[Role::Both; 3]).await else {
         return;
     };
+    let owner = owner(&fleet, &mut crew).await;
+    let beside = (owner + 1) % fleet.nodes.len();
+    let mut reader = crew.reader(&fleet.nodes[beside], "phone").await;
+    // What is on its way to it as it freezes, and from its own people.
     crew.burst(&fleet).await;
-    fleet.nodes[1].server.signal("STOP").await;
-    tokio::time::sleep(Duration::from_secs(12)).await;
-    fleet.nodes[1].server.signal("CONT").await;
+    let since = fleet.nodes[beside].recorder.now();
+    fleet.nodes[owner].server.signal("STOP").await;
+    let frozen = stonechat_host::monotonic();
+    let mut rounds = crate::rounds();
+    while frozen.elapsed() < FROZEN {
+        rounds.tick().await;
+        crew.pour_elsewhere(owner, BURST).await;
+        crew.acked_elsewhere(owner).await;
+    }
+    crew.hears_all(&fleet.nodes[beside], &mut reader, VISIBLE_WITHIN).await;
+    println!("F11: acks while the owner is frozen {}", crew.ack_waits(&fleet, since));
+    fleet.nodes[owner].server.signal("CONT").await;
     crew.answers().await;
     crew.judge(&mut fleet).await;
 }
