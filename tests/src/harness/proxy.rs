@@ -1,23 +1,38 @@
 //! A TCP proxy that stands between a node and a service, and does to its connections what networks do.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use stonechat_host::{BoxedIo, Connector, Listener, TcpConnector, TcpListener};
+use stonechat_host::{BoxedIo, Connector, Listener, TcpConnector, TcpListener, monotonic};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::pushes::Pushes;
 
 /// Bytes carried at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
+/// Chunks of one connection on their way at a time, 16 MiB: what is late is not held back.
+const CHUNKS_MAX: usize = 1024;
+
+/// A direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// What the service is asked.
+    Asked,
+    /// What it answers.
+    Answered,
+}
 
 /// What happens to connections, those that are open among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weather {
     /// Everything passes.
     Clear,
-    /// Everything passes, this much later.
-    Slow(Duration),
+    /// What the service is asked arrives at once, what it answers this much later, also after the weather has changed.
+    Late(Duration),
     /// Open connections are cut, new ones are closed at once.
     Cut,
     /// Nothing passes and nothing ends: both sides wait.
@@ -25,6 +40,12 @@ pub enum Weather {
     /// What the service answers is lost, what it is asked arrives: outcomes are unknown. Connections are cut after a moment,
     /// as nobody waits for ever.
     AnswersLost,
+    /// What goes this way vanishes, and nobody is told. A connection that lost something carries nothing that way any more, in
+    /// no weather, since what came next would make no sense: it is for its ends to give it up.
+    HalfOpen(Way),
+    /// Of a Redis: what it tells its subscribers is lost, and nobody is told; answers pass. To be turned to and from when it
+    /// tells nothing, as it is told apart from there on.
+    PushesLost,
 }
 
 /// A proxy to one address. Dropping it cuts everything.
@@ -32,6 +53,8 @@ pub struct Proxy {
     host: String,
     port: u16,
     weather: watch::Sender<Weather>,
+    /// Pushes that were lost.
+    lost: Arc<AtomicU64>,
     accepting: JoinHandle<()>,
 }
 
@@ -51,16 +74,21 @@ impl Proxy {
         let listener = TcpListener::bind(&format!("{host}:0")).await.expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
         let (weather, seen) = watch::channel(Weather::Clear);
-        let target: Arc<str> = target.into();
+        let (target, lost) = (Arc::from(target), Arc::new(AtomicU64::new(0)));
+        let sky = Sky {
+            weather: seen,
+            lost: Arc::clone(&lost),
+        };
         let accepting = tokio::spawn(async move {
             while let Ok((io, _)) = listener.accept().await {
-                tokio::spawn(carry(io, Arc::clone(&target), seen.clone()));
+                tokio::spawn(carry(io, Arc::clone(&target), sky.clone()));
             }
         });
         Self {
             host: host.to_owned(),
             port,
             weather,
+            lost,
             accepting,
         }
     }
@@ -75,68 +103,133 @@ impl Proxy {
     pub fn turn(&self, weather: Weather) {
         self.weather.send_replace(weather);
     }
+
+    /// How many pushes were lost.
+    #[must_use]
+    pub fn pushes_lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+/// What connections of one proxy share.
+#[derive(Clone)]
+struct Sky {
+    weather: watch::Receiver<Weather>,
+    lost: Arc<AtomicU64>,
 }
 
 /// How long a connection whose answers are lost goes on.
 const LOST_FOR: Duration = Duration::from_secs(1);
 
-async fn carry(near: BoxedIo, target: Arc<str>, mut weather: watch::Receiver<Weather>) {
-    if *weather.borrow_and_update() == Weather::Cut {
+async fn carry(near: BoxedIo, target: Arc<str>, mut sky: Sky) {
+    if *sky.weather.borrow_and_update() == Weather::Cut {
         return;
     }
     let Ok(far) = TcpConnector.connect(&target).await else {
         return;
     };
     let ((near_in, near_out), (far_in, far_out)) = (tokio::io::split(near), tokio::io::split(far));
-    let asking = copy(near_in, far_out, weather.clone(), false);
-    let answering = copy(far_in, near_out, weather.clone(), true);
-    let ended = async {
-        loop {
-            let now = *weather.borrow_and_update();
-            match now {
-                Weather::Cut => return,
-                Weather::AnswersLost => {
-                    tokio::time::sleep(LOST_FOR).await;
-                    return;
-                }
-                _ => {}
-            }
-            if weather.changed().await.is_err() {
-                return;
-            }
-        }
-    };
+    let asking = copy(near_in, far_out, Stretch::new(Way::Asked, &sky));
+    let answering = copy(far_in, near_out, Stretch::new(Way::Answered, &sky));
     tokio::select! { biased;
-        () = ended => {}
+        () = ended(sky.weather) => {}
         () = asking => {}
         () = answering => {}
     }
 }
 
-async fn copy(
-    mut from: ReadHalf<BoxedIo>,
-    mut to: WriteHalf<BoxedIo>,
-    mut weather: watch::Receiver<Weather>,
-    answers: bool,
-) {
-    let mut chunk = vec![0; CHUNK_BYTES];
+/// Waits until connections are cut.
+async fn ended(mut weather: watch::Receiver<Weather>) {
     loop {
-        let read = match from.read(&mut chunk).await {
-            Ok(0) | Err(_) => return,
-            Ok(read) => read,
-        };
-        let passable = weather
-            .wait_for(|weather| *weather != Weather::Held)
-            .await
-            .map(|seen| *seen);
-        match passable {
-            Err(_) => return,
-            Ok(Weather::AnswersLost) if answers => continue,
-            Ok(Weather::Slow(delay)) => tokio::time::sleep(delay).await,
-            Ok(_) => {}
+        let now = *weather.borrow_and_update();
+        match now {
+            Weather::Cut => return,
+            Weather::AnswersLost => {
+                tokio::time::sleep(LOST_FOR).await;
+                return;
+            }
+            _ => {}
         }
-        if to.write_all(&chunk[..read]).await.is_err() || to.flush().await.is_err() {
+        if weather.changed().await.is_err() {
             return;
+        }
+    }
+}
+
+/// Bytes, and when they are to arrive.
+type Chunk = (Instant, Vec<u8>);
+
+async fn copy(from: ReadHalf<BoxedIo>, to: WriteHalf<BoxedIo>, stretch: Stretch) {
+    let (ahead, behind) = mpsc::channel(CHUNKS_MAX);
+    let giving = give(to, behind);
+    tokio::pin!(giving);
+    tokio::select! { biased;
+        () = &mut giving => return,
+        () = stretch.take(from, ahead) => {}
+    }
+    giving.await;
+}
+
+async fn give(mut to: WriteHalf<BoxedIo>, mut behind: mpsc::Receiver<Chunk>) {
+    while let Some((due, chunk)) = behind.recv().await {
+        tokio::time::sleep_until(due).await;
+        if to.write_all(&chunk).await.is_err() || to.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// One direction of one connection.
+struct Stretch {
+    way: Way,
+    sky: Sky,
+    /// Something vanished.
+    broken: bool,
+    pushes: Pushes,
+}
+
+impl Stretch {
+    fn new(way: Way, sky: &Sky) -> Self {
+        Self {
+            way,
+            sky: sky.clone(),
+            broken: false,
+            pushes: Pushes::default(),
+        }
+    }
+
+    async fn take(mut self, mut from: ReadHalf<BoxedIo>, ahead: mpsc::Sender<Chunk>) {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        loop {
+            let read = match from.read(&mut chunk).await {
+                Ok(0) | Err(_) => return,
+                Ok(read) => read,
+            };
+            let passes = |weather: &Weather| *weather != Weather::Held;
+            let Ok(weather) = self.sky.weather.wait_for(passes).await.map(|seen| *seen) else {
+                return;
+            };
+            let (delay, kept) = self.through(weather, &chunk[..read]);
+            if !kept.is_empty() && ahead.send((monotonic() + delay, kept)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// What is left of a chunk, and how late it is.
+    fn through(&mut self, weather: Weather, chunk: &[u8]) -> (Duration, Vec<u8>) {
+        self.broken |= weather == Weather::HalfOpen(self.way);
+        let answered = self.way == Way::Answered;
+        match weather {
+            _ if self.broken => (Duration::ZERO, Vec::new()),
+            Weather::AnswersLost if answered => (Duration::ZERO, Vec::new()),
+            Weather::Late(delay) if answered => (delay, chunk.to_vec()),
+            Weather::PushesLost if answered => {
+                let (kept, lost) = self.pushes.take_out(chunk);
+                self.sky.lost.fetch_add(lost, Ordering::Relaxed);
+                (Duration::ZERO, kept)
+            }
+            _ => (Duration::ZERO, [self.pushes.rest(), chunk.to_vec()].concat()),
         }
     }
 }
