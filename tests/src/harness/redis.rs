@@ -91,13 +91,26 @@ impl Redis {
         assert!(came_up.is_ok(), "redis does not answer");
     }
 
-    async fn answers(&self) -> bool {
+    /// Whether it answers a command with this.
+    async fn says(&self, command: &str, wanted: &str) -> bool {
         let Ok(mut io) = TcpConnector.connect(&format!("127.0.0.1:{}", self.port)).await else {
             return false;
         };
-        let mut answer = [0; 5];
-        let asked = io.write_all(b"PING\r\n").await.is_ok();
-        asked && io.read_exact(&mut answer).await.is_ok() && &answer == b"+PONG"
+        let mut answer = vec![0; wanted.len()];
+        let asked = io.write_all(format!("{command}\r\n").as_bytes()).await.is_ok();
+        asked && io.read_exact(&mut answer).await.is_ok() && answer == wanted.as_bytes()
+    }
+
+    async fn answers(&self) -> bool {
+        self.says("PING", "+PONG").await
+    }
+
+    /// It forgets everything, and goes on.
+    ///
+    /// # Panics
+    /// It does not.
+    pub async fn forget(&self) {
+        assert!(self.says("FLUSHALL", "+OK").await, "redis forgets nothing");
     }
 
     /// SIGKILL: everything it knew is gone.

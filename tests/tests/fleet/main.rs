@@ -5,6 +5,7 @@ use std::time::Duration;
 
 mod counted;
 mod damage;
+mod forgetful;
 mod groups;
 mod hot;
 mod network;
