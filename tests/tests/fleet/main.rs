@@ -13,6 +13,7 @@ mod nodes;
 mod presence;
 mod rolling;
 mod services;
+mod tails;
 
 /// How long a measurement goes on: by `STONECHAT_FAULT_SECONDS`, or this.
 fn span(seconds: u64) -> Duration {
