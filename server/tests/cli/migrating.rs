@@ -7,10 +7,12 @@ use std::process::{Command, Stdio};
 use super::lasting::awaited;
 use super::{program, run, stderr, stdout};
 
-/// Conversations of the migration that is killed, and messages in each: it takes seconds to copy them, and of one more than a batch.
-const MANY: usize = 60;
-const MESSAGES: usize = 150;
-/// Begun when it is killed: more than are copied at a time, so that some are whole and some are not.
+/// Conversations of the migration that is killed: it takes seconds to copy them.
+const MANY: usize = 36;
+/// Their entries are this times one to six: of different lengths, so that they do not end together, and more than the 64 of a batch,
+/// so that what was copied of one is no multiple of it until all of it was.
+const LENGTH: usize = 67;
+/// Begun when it is killed: more than the 16 that are copied at a time, so that some are whole and some are not.
 const SOME: usize = 20;
 
 /// A database and a keyspace of its own, and settings that name them. The database goes with this.
@@ -140,7 +142,12 @@ fn number(report: &serde_json::Value, of: &str) -> u64 {
     report[of].as_u64().unwrap_or_else(|| panic!("no {of} in {report}"))
 }
 
-/// Many small groups of two.
+/// Entries of a conversation, the one that created it among them.
+fn length(group: usize) -> usize {
+    LENGTH * (1 + group % 6)
+}
+
+/// Many groups of two.
 fn many() -> String {
     let mut lines = String::from("{\"type\":\"user\",\"id\":\"one\"}\n{\"type\":\"user\",\"id\":\"two\"}\n");
     for group in 0..MANY {
@@ -148,7 +155,7 @@ fn many() -> String {
             "{{\"type\":\"conversation\",\"id\":\"g{group}\",\"user\":\"one\",\"device\":\"d\",\"kind\":\"group\",\"name\":\
              \"g{group}\",\"members\":[{{\"user\":\"two\",\"role\":\"member\"}}],\"time\":{group}}}\n"
         );
-        for message in 0..MESSAGES {
+        for message in 1..length(group) {
             lines += &format!(
                 "{{\"type\":\"message\",\"id\":\"m{message}\",\"conversation\":\"g{group}\",\"user\":\"two\",\"device\":\"d\",\
                  \"time\":{},\"text\":\"message {message} of {group}\"}}\n",
@@ -201,8 +208,13 @@ fn i1_i2_a_migration_to_the_services_that_was_killed_goes_on() {
     let went_on = services.migrate("first", "services.toml");
     let (known, entries) = (number(&went_on, "known"), number(&went_on, "entries"));
     assert!(known > 0 && entries > 0, "{went_on}");
-    // Each was created by an entry, too.
-    assert_eq!(known + entries, (MANY * (1 + MESSAGES)) as u64, "{went_on}");
+    let all: usize = (0..MANY).map(length).sum();
+    assert_eq!(known + entries, all as u64, "{went_on}");
+    assert_ne!(
+        known % LENGTH as u64,
+        0,
+        "it was killed between two conversations: {went_on}"
+    );
     println!("{known} entries were there when it was killed, {entries} came then");
     services.is_the_same("services.toml");
     services.migrate("services.toml", "second");
