@@ -111,9 +111,9 @@ async fn i1_i3_a_frozen_owner_is_passed_by() {
     let owner = owner(&fleet, &mut crew).await;
     let beside = (owner + 1) % fleet.nodes.len();
     let mut reader = crew.reader(&fleet.nodes[beside], "phone").await;
+    let since = fleet.nodes[beside].recorder.now();
     // What is on its way to it as it freezes, and from its own people.
     crew.burst(&fleet).await;
-    let since = fleet.nodes[beside].recorder.now();
     fleet.nodes[owner].server.signal("STOP").await;
     let frozen = stonechat_host::monotonic();
     let mut rounds = crate::rounds();
@@ -123,7 +123,9 @@ async fn i1_i3_a_frozen_owner_is_passed_by() {
         crew.acked_elsewhere(owner).await;
     }
     crew.hears_all(&fleet.nodes[beside], &mut reader, VISIBLE_WITHIN).await;
-    println!("F11: acks while the owner is frozen {}", crew.ack_waits(&fleet, since));
+    let waits = crew.ack_waits(&fleet, since);
+    println!("F11: acks while the owner is frozen {waits}");
+    assert!(waits.longest() <= VISIBLE_WITHIN, "{waits}");
     fleet.nodes[owner].server.signal("CONT").await;
     crew.answers().await;
     crew.judge(&mut fleet).await;
