@@ -1,7 +1,7 @@
 //! A TCP proxy that stands between a node and a service, and does to its connections what networks do.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use stonechat_host::{BoxedIo, Connector, Listener, TcpConnector, TcpListener, monotonic};
@@ -52,15 +52,13 @@ pub enum Weather {
 pub struct Proxy {
     host: String,
     port: u16,
-    weather: watch::Sender<Weather>,
-    /// Pushes that were lost.
-    lost: Arc<AtomicU64>,
+    sky: Sky,
     accepting: JoinHandle<()>,
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.weather.send_replace(Weather::Cut);
+        self.turn(Weather::Cut);
         self.accepting.abort();
     }
 }
@@ -73,22 +71,23 @@ impl Proxy {
     pub async fn before(host: &str, target: &str) -> Self {
         let listener = TcpListener::bind(&format!("{host}:0")).await.expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
-        let (weather, seen) = watch::channel(Weather::Clear);
-        let (target, lost) = (Arc::from(target), Arc::new(AtomicU64::new(0)));
+        let (turn, weather) = watch::channel(Weather::Clear);
         let sky = Sky {
-            weather: seen,
-            lost: Arc::clone(&lost),
+            turn,
+            weather,
+            armed: Arc::default(),
+            lost: Arc::default(),
         };
+        let (target, over): (Arc<str>, _) = (target.into(), sky.clone());
         let accepting = tokio::spawn(async move {
             while let Ok((io, _)) = listener.accept().await {
-                tokio::spawn(carry(io, Arc::clone(&target), sky.clone()));
+                tokio::spawn(carry(io, Arc::clone(&target), over.clone()));
             }
         });
         Self {
             host: host.to_owned(),
             port,
-            weather,
-            lost,
+            sky,
             accepting,
         }
     }
@@ -101,21 +100,50 @@ impl Proxy {
 
     /// Changes the weather for all connections.
     pub fn turn(&self, weather: Weather) {
-        self.weather.send_replace(weather);
+        *self.sky.armed() = None;
+        self.sky.turn.send_replace(weather);
+    }
+
+    /// Changes it when the next logged batch of CQL passes, which is how messages are appended: its answer is the first that
+    /// meets the weather.
+    pub fn turn_at_append(&self, weather: Weather) {
+        *self.sky.armed() = Some(weather);
     }
 
     /// How many pushes were lost.
     #[must_use]
     pub fn pushes_lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.sky.lost.load(Ordering::Relaxed)
     }
 }
 
 /// What connections of one proxy share.
 #[derive(Clone)]
 struct Sky {
+    turn: watch::Sender<Weather>,
     weather: watch::Receiver<Weather>,
+    /// What it turns to at the next append.
+    armed: Arc<Mutex<Option<Weather>>>,
+    /// Pushes that were lost.
     lost: Arc<AtomicU64>,
+}
+
+impl Sky {
+    fn armed(&self) -> MutexGuard<'_, Option<Weather>> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether frames of CQL (version 4) have a logged batch among them: by version and opcode of each, and the kind of batch.
+fn has_append(mut bytes: &[u8]) -> bool {
+    while let [4, _, _, _, opcode, a, b, c, d, rest @ ..] = bytes {
+        if *opcode == 0x0d && rest.first() == Some(&0) {
+            return true;
+        }
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        bytes = rest.get(length..).unwrap_or_default();
+    }
+    false
 }
 
 /// How long a connection whose answers are lost goes on.
@@ -218,6 +246,12 @@ impl Stretch {
 
     /// What is left of a chunk, and how late it is.
     fn through(&mut self, weather: Weather, chunk: &[u8]) -> (Duration, Vec<u8>) {
+        if self.way == Way::Asked && has_append(chunk) {
+            let turned = self.sky.armed().take();
+            if let Some(weather) = turned {
+                self.sky.turn.send_replace(weather);
+            }
+        }
         self.broken |= weather == Weather::HalfOpen(self.way);
         let answered = self.way == Way::Answered;
         match weather {
