@@ -77,6 +77,7 @@ impl Proxy {
             weather,
             armed: Arc::default(),
             lost: Arc::default(),
+            broken: watch::Sender::new(0),
         };
         let (target, over): (Arc<str>, _) = (target.into(), sky.clone());
         let accepting = tokio::spawn(async move {
@@ -110,6 +111,16 @@ impl Proxy {
         *self.sky.armed() = Some(weather);
     }
 
+    /// Waits until no line is left that lost something on one way: their ends have given them up.
+    ///
+    /// # Panics
+    /// They do not in time.
+    pub async fn mended(&self, within: Duration) {
+        let mut broken = self.sky.broken.subscribe();
+        let none = tokio::time::timeout(within, broken.wait_for(|broken| *broken == 0)).await;
+        assert!(none.is_ok(), "half-open lines are kept for {within:?}");
+    }
+
     /// How many pushes were lost.
     #[must_use]
     pub fn pushes_lost(&self) -> u64 {
@@ -126,6 +137,8 @@ struct Sky {
     armed: Arc<Mutex<Option<Weather>>>,
     /// Pushes that were lost.
     lost: Arc<AtomicU64>,
+    /// Ways of open lines on which something vanished.
+    broken: watch::Sender<usize>,
 }
 
 impl Sky {
@@ -216,6 +229,14 @@ struct Stretch {
     pushes: Pushes,
 }
 
+impl Drop for Stretch {
+    fn drop(&mut self) {
+        if self.broken {
+            self.sky.broken.send_modify(|broken| *broken -= 1);
+        }
+    }
+}
+
 impl Stretch {
     fn new(way: Way, sky: &Sky) -> Self {
         Self {
@@ -252,7 +273,9 @@ impl Stretch {
                 self.sky.turn.send_replace(weather);
             }
         }
-        self.broken |= weather == Weather::HalfOpen(self.way);
+        if weather == Weather::HalfOpen(self.way) && !std::mem::replace(&mut self.broken, true) {
+            self.sky.broken.send_modify(|broken| *broken += 1);
+        }
         let answered = self.way == Way::Answered;
         match weather {
             _ if self.broken => (Duration::ZERO, Vec::new()),

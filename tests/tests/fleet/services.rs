@@ -205,6 +205,8 @@ async fn unknown_outcomes(weather: Weather, wanted: usize) {
         };
         let _in_time = tokio::time::timeout(DOUBTED_WITHIN, doubted).await;
         fleet.to_cql.turn(Weather::Clear);
+        // Whoever connects before finds a store that cannot answer yet.
+        fleet.to_cql.mended(PATIENCE).await;
         crew.answers().await;
     }
     let told: u64 = fleet.counts("stonechat_append_unknowns_total").await.iter().sum();
@@ -225,6 +227,23 @@ async fn t1_lost_answers_of_the_log_double_and_lose_nothing() {
 #[tokio::test]
 async fn t1_answers_of_the_log_that_come_too_late_double_and_lose_nothing() {
     unknown_outcomes(Weather::Late(TOO_LATE), 2).await;
+}
+
+/// T1: lines to the log that carry one way only, and nobody is told.
+#[tokio::test]
+async fn t1_half_open_lines_to_the_log_double_and_lose_nothing() {
+    unknown_outcomes(Weather::HalfOpen(Way::Answered), 1).await;
+    let Some((mut fleet, mut crew)) = crewed(&TWO).await else {
+        return;
+    };
+    crew.burst(&fleet).await;
+    crew.answers().await;
+    fleet.to_cql.turn_at_append(Weather::HalfOpen(Way::Asked));
+    crew.pour(BURST).await;
+    crew.answers().await;
+    fleet.to_cql.turn(Weather::Clear);
+    fleet.to_cql.mended(PATIENCE).await;
+    crew.judge(&mut fleet).await;
 }
 
 /// T1, D12: a log that answers slowly, but in time: owners answer later than the others wait for them, so that two nodes append.
