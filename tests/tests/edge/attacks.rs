@@ -29,12 +29,12 @@ const FRAME_BYTES_MAX: usize = 16 * 1024;
 /// What stops an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// HTTP/2 itself closes the connection, with these words of GOAWAY.
-    Http2(&'static str),
+    /// HTTP/2 itself closes the connection, with any of these words of GOAWAY.
+    Http2(&'static [&'static str]),
     /// The edge closes it, and counts it by this reason.
     Edge(&'static str),
-    /// The one or the other: it depends on the pieces in which the attack arrives.
-    Either(&'static str, &'static str),
+    /// The one, with any of these words, or the other: it depends on the pieces in which the attack arrives.
+    Either(&'static [&'static str], &'static str),
     /// The server answers or resets every stream, and the connection stays.
     Answered,
 }
@@ -69,23 +69,33 @@ pub(crate) enum Attack {
 }
 
 pub(crate) const ATTACKS: [(Attack, End); 17] = [
-    (Attack::RapidReset, End::Either("too_many_resets", FRAMES)),
-    (Attack::PacedReset, End::Either("too_many_resets", FRAMES)),
-    (Attack::WindowOverflow, End::Either("too_many_internal_resets", FRAMES)),
-    (Attack::DataAfterEnd, End::Http2("")),
-    (Attack::Continuation, End::Either("too_many_continuations", FRAMES)),
-    (Attack::HpackBomb, End::Http2("header_list_way_too_large")),
+    (Attack::RapidReset, End::Either(&["too_many_resets"], FRAMES)),
+    (Attack::PacedReset, End::Either(&["too_many_resets"], FRAMES)),
+    (
+        Attack::WindowOverflow,
+        End::Either(&["too_many_internal_resets"], FRAMES),
+    ),
+    // Without words for what comes on a stream that has ended; unless there is too much of it before that is looked at.
+    (Attack::DataAfterEnd, End::Http2(&["", "too_many_data_frames"])),
+    (Attack::Continuation, End::Either(&["too_many_continuations"], FRAMES)),
+    (Attack::HpackBomb, End::Http2(&["header_list_way_too_large"])),
     (Attack::Metadata, End::Answered),
     (Attack::Ping, End::Edge(FRAMES)),
     (Attack::Settings, End::Edge(FRAMES)),
     (Attack::LengthPrefix, End::Answered),
-    (Attack::EmptyData, End::Either("too_many_data_frames", FRAMES)),
+    (Attack::EmptyData, End::Either(&["too_many_data_frames"], FRAMES)),
     (Attack::OneByteData, End::Edge(FRAMES)),
     (Attack::GzipBomb, End::Answered),
     (Attack::NoBody, End::Answered),
-    (Attack::HeaderReferences, End::Edge(REQUESTS)),
-    (Attack::ForbiddenHeader, End::Http2("too_many_internal_resets")),
-    (Attack::RefusedStreams, End::Edge(REQUESTS)),
+    (
+        Attack::HeaderReferences,
+        End::Either(&["too_many_internal_resets"], REQUESTS),
+    ),
+    (Attack::ForbiddenHeader, End::Http2(&["too_many_internal_resets"])),
+    (
+        Attack::RefusedStreams,
+        End::Either(&["too_many_internal_resets"], REQUESTS),
+    ),
 ];
 
 /// A client's stream of this number.

@@ -62,23 +62,26 @@ async fn floods_counted(operators: &str) -> [u64; FLOODS.len()] {
 
 impl Attempts {
     /// By whom the connections were ended, of which the edge counted so many meanwhile.
-    fn assert_ended_by(&self, end: End, edge: [u64; FLOODS.len()]) {
+    fn assert_ended_by(&self, kind: Attack, end: End, edge: [u64; FLOODS.len()]) {
         let (said, by_edge) = match end {
-            End::Http2(words) => (Some(words), None),
-            End::Edge(reason) => (None, Some(reason)),
-            End::Either(words, reason) => (Some(words), Some(reason)),
-            End::Answered => (None, None),
+            End::Http2(words) => (words.to_vec(), None),
+            End::Edge(reason) => (Vec::new(), Some(reason)),
+            End::Either(words, reason) => (words.to_vec(), Some(reason)),
+            End::Answered => (Vec::new(), None),
         };
-        assert!(self.words.keys().all(|words| Some(&**words) == said), "{self:?}");
+        assert!(
+            self.words.keys().all(|words| said.contains(&&**words)),
+            "{kind:?}: {self:?}"
+        );
         let said: u64 = self.words.values().sum();
         for (counted, reason) in edge.into_iter().zip(FLOODS) {
             let most = if by_edge == Some(reason) { self.begun - said } else { 0 };
-            assert!(counted <= most, "{counted} by {reason}: {self:?}");
+            assert!(counted <= most, "{kind:?}: {counted} by {reason}: {self:?}");
         }
         let by_edge: u64 = edge.iter().sum();
         assert!(
             !matches!(end, End::Edge(_)) || by_edge == self.begun,
-            "{edge:?} {self:?}"
+            "{kind:?}: {edge:?} {self:?}"
         );
     }
 }
@@ -188,7 +191,7 @@ async fn f13_attackers_are_stopped_and_nobody_else_notices() {
         let attempts = attacker.await.expect("an attack that was stopped");
         let after = floods_counted(&operators).await;
         row(&mut table, &format!("{kind:?}"), Some(end), &attempts, &notes);
-        attempts.assert_ended_by(end, std::array::from_fn(|reason| after[reason] - before[reason]));
+        attempts.assert_ended_by(kind, end, std::array::from_fn(|reason| after[reason] - before[reason]));
         assert!(attempts.longest >= kind.lasts(), "given up too early: {table}");
         assert_unnoticed(kind, &notes, &calm, how_long, &table);
         victims.assert_nothing_is_missing();
@@ -288,6 +291,7 @@ async fn f13_a_stranger_is_answered_before_the_request_is_there() {
 #[tokio::test]
 async fn f13_who_did_not_know_how_many_is_served() {
     const AT_FIRST: u32 = 100;
+    const TAKEN_BACK: u32 = 16;
     const CALLS: u32 = 2_000;
     let bench = Bench::start(&[]).await;
     let mut wire = attacker(&bench.server.authority()).await.expect("a connection");
@@ -297,7 +301,8 @@ async fn f13_who_did_not_know_how_many_is_served() {
     wire.write(&many).await.expect("written");
     let refused = wire.until(|seen| seen.resets.len() >= (AT_FIRST - STREAMS) as usize);
     assert_eq!(tokio::time::timeout(PATIENCE, refused).await, Ok(true));
-    let back: Vec<u8> = (0..STREAMS).flat_map(|number| reset(id(number))).collect();
+    // Fewer than HTTP/2 takes for an attack when none of them was looked at yet.
+    let back: Vec<u8> = (0..TAKEN_BACK).flat_map(|number| reset(id(number))).collect();
     wire.write(&back).await.expect("written");
     for number in AT_FIRST..AT_FIRST + CALLS {
         wire.write(&whole(id(number), HEALTH)).await.expect("it stays");
