@@ -259,6 +259,24 @@ pub(crate) async fn fanout_pending_keeps_the_oldest_seq_until_done(log: AnyLog) 
     assert!(pending().await.is_empty());
 }
 
+/// I5: what is adopted is this process's to see to up to the head, and nothing is left to who is responsible for nothing.
+pub(crate) async fn i5_fanout_is_adopted_up_to_the_head(log: AnyLog) {
+    let here = conversation(1);
+    append(&*log, here, &[message("a"), message("b")])
+        .await
+        .expect("appended");
+    assert_eq!(log.adopt_fanout(here, Seq(1)).await.expect("adopted"), Seq(2));
+    assert_eq!(log.fanout_own(here).await.expect("readable"), Some(Seq(1)));
+    log.fanout_adopted(here, Seq(2)).await;
+    assert!(log.fanout_left(&|_| false).await.expect("readable").is_empty());
+    log.fanout_done(here, Seq(2)).await;
+    log.retire().await;
+    assert!(log.fanout_pending().await.expect("readable").is_empty());
+    assert_eq!(log.fanout_own(here).await.expect("readable"), None);
+    let nothing = log.adopt_fanout(conversation(2), Seq(1)).await;
+    assert_eq!(nothing.expect("nothing to adopt"), Seq::ZERO);
+}
+
 /// I3: whoever wins a head, the order has no hole and every id is there once.
 pub(crate) async fn racing_appends_make_one_order_without_holes(log: AnyLog) {
     const TASKS: usize = 8;

@@ -51,6 +51,7 @@ macro_rules! message_log_contract {
                     pages_end_at_entries_or_bytes_and_hold_at_least_one
                     pages_stay_within_their_conversation_and_head
                     fanout_pending_keeps_the_oldest_seq_until_done
+                    i5_fanout_is_adopted_up_to_the_head
                     racing_appends_make_one_order_without_holes
                     many_conversations_append_at_once;
                 log_redaction:

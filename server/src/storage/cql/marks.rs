@@ -168,11 +168,18 @@ impl Inner {
             }
         };
         let covered = self.marks.rounds().is_covered(flight.round, id, first);
-        if !covered && let Err(error) = self.write_mark(flight.round, id, first).await {
-            flight.missed();
-            return Err(error);
+        if covered {
+            return Ok(flight);
         }
-        Ok(flight)
+        let since = monotonic();
+        let error = match self.write_mark(flight.round, id, first).await {
+            // Who slept for so long that others may have deleted it relies on nothing.
+            Ok(()) if since.elapsed() < LANDED_WITHIN => return Ok(flight),
+            Ok(()) => CqlError::Answer("a mark of fan-out was written long ago".to_owned()),
+            Err(error) => error,
+        };
+        flight.missed();
+        Err(error)
     }
 
     async fn write_mark(&self, round: Round, id: ConversationId, from: Seq) -> Result<(), CqlError> {
