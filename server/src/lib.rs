@@ -7,6 +7,8 @@ pub mod node;
 pub mod telemetry;
 pub mod tls;
 
+mod room;
+
 pub mod gateway;
 
 pub mod operator;

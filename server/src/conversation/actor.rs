@@ -23,12 +23,12 @@ use super::limits::{
 };
 use super::moved::Moved;
 use super::rate::RateLimit;
-use super::room::Room;
 use super::sequencer::{Append, Plan, Verdict, appended, doubted, plan, unasked};
 use super::state::{State, append_refusal, followed, is_blocked, load, read_refusal, unavailable};
 use super::{fanout, receipts};
 use crate::domain::authorization::Actor as Who;
 use crate::domain::{ConversationId, Effect, Kind, Reason, Refusal, Seq};
+use crate::room::Room;
 use crate::storage::{AppendBatch, AppendError, StoredEntry};
 use crate::telemetry::meters::{Outcome, Shed, meters};
 

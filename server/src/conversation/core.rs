@@ -10,10 +10,10 @@ use super::actor::{ActorHandle, spawn};
 use super::barrier::FanoutBarrier;
 use super::known::KnownMarkers;
 use super::limits::{LOADED_MAX, Limits, WAITING_BYTES_MAX};
-use super::room::Room;
 use super::state::{State, unavailable};
 use super::{Backends, Peers};
 use crate::domain::{ConversationId, Refusal, UnixMillis};
+use crate::room::Room;
 use crate::telemetry::meters::{Shed, meters};
 
 /// Shared by the facade, the actors and the fan-out workers.

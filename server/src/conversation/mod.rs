@@ -20,7 +20,6 @@ mod people;
 mod projection;
 mod rate;
 mod receipts;
-mod room;
 mod sequencer;
 mod state;
 mod sync;

@@ -12,13 +12,13 @@ use tokio::sync::oneshot;
 use super::change::Target;
 use super::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
 use super::membership::check_joining;
-use super::room::Share;
 use super::state::{State, read_refusal};
 use super::{AppendRequest, Appended, Backends, Caller, Limits};
 use crate::domain::payload::canonical_bytes;
 use crate::domain::{
     Body, Change, ClientMsgId, Effect, Entry, Member, Reason, Refusal, Sender, Seq, UnixMillis, UserId,
 };
+use crate::room::Share;
 use crate::storage::{
     AppendBatch, Directory, Head, MessageLog, PageLimit, PayloadHash, PendingAppend, Prior, ReadError, StoredEntry,
 };

@@ -15,49 +15,30 @@ const LENGTH: usize = 67;
 /// Begun when it is killed: more than the 16 that are copied at a time, so that some are whole and some are not.
 const SOME: usize = 20;
 
+/// The services of the server's own suites, and how they are skipped.
+#[path = "../../src/storage/contract/services.rs"]
+#[expect(dead_code, reason = "those suites use more of it")]
+mod services;
+
+use services::{CQL, Database, service, unique};
+
 /// A database and a keyspace of its own, and settings that name them. The database goes with this.
 struct Services {
-    server: String,
-    name: String,
+    database: Database,
     folder: tempfile::TempDir,
-}
-
-/// `None`, and says so, where nobody started the services.
-fn service(variable: &str) -> Option<String> {
-    let address = std::env::var(variable).ok().filter(|address| !address.is_empty());
-    if address.is_none() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "{variable} is not set: in CI nothing is skipped"
-        );
-        println!("skipped: {variable} is not set, scripts/services starts what it names");
-    }
-    address
 }
 
 impl Services {
     fn start() -> Option<Self> {
-        let (server, cql) = (service("STONECHAT_TEST_POSTGRES")?, service("STONECHAT_TEST_CQL")?);
-        let folder = tempfile::tempdir().expect("a folder");
-        // Of the folder: nobody else has it meanwhile. The process tells it apart from what earlier ones left.
-        let own = folder
-            .path()
-            .file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .to_lowercase();
-        let own: String = own.chars().filter(char::is_ascii_alphanumeric).collect();
         let services = Self {
-            server,
-            name: format!("cli_{own}_{}", std::process::id()),
-            folder,
+            database: Database::create()?,
+            folder: tempfile::tempdir().expect("a folder"),
         };
-        services.ask(&services.server, &format!("create database {}", services.name));
+        let (cql, keyspace) = (service(CQL)?, unique());
         let settings = format!(
-            "data_folder = {:?}\ncql = {cql:?}\ncql_keyspace = {:?}\ncql_replication = 1\npostgres = {:?}\n",
+            "data_folder = {:?}\ncql = {cql:?}\ncql_keyspace = {keyspace:?}\ncql_replication = 1\npostgres = {:?}\n",
             services.path("unused"),
-            services.name,
-            services.database()
+            services.database.url()
         );
         std::fs::write(services.path("services.toml"), settings).expect("written");
         Some(services)
@@ -68,20 +49,17 @@ impl Services {
         path.to_str().expect("a path in utf-8").to_owned()
     }
 
-    fn database(&self) -> String {
-        let (address, _) = self.server.rsplit_once('/').expect("an address with a database");
-        format!("{address}/{}", self.name)
-    }
-
     /// What Postgres says; empty when it refuses.
-    fn ask(&self, database: &str, statement: &str) -> String {
-        let output = Command::new("psql").args([database, "-qtAc", statement]).output();
+    fn ask(&self, statement: &str) -> String {
+        let output = Command::new("psql")
+            .args([&*self.database.url(), "-qtAc", statement])
+            .output();
         stdout(&output.expect("psql is installed")).trim().to_owned()
     }
 
     /// Conversations in the services.
     fn copied(&self) -> usize {
-        let counted = self.ask(&self.database(), "select count(*) from conversations");
+        let counted = self.ask("select count(*) from conversations");
         counted.parse().unwrap_or(0)
     }
 
@@ -129,12 +107,6 @@ impl Services {
         };
         let audited = self.done(&["audit", flag, &path]);
         assert!(audited.contains("0 contradictions"), "{audited}");
-    }
-}
-
-impl Drop for Services {
-    fn drop(&mut self) {
-        self.ask(&self.server, &format!("drop database {} with (force)", self.name));
     }
 }
 

@@ -7,8 +7,8 @@ use stonechat_proto::v1::client_frame::Body as Asked;
 use stonechat_proto::v1::server_frame::Body as Seen;
 use stonechat_tests::harness::{BURST, Crew, Fleet, Ground, PATIENCE, RawSession, Role, crewed_among};
 
-/// Without any live delivery everybody has the head by then (I5).
-const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
+use crate::VISIBLE_WITHIN;
+
 /// Records of Redis are whole again by then.
 const HEALS_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks at somebody's presence.

@@ -1,11 +1,9 @@
 //! A large group, which is told once for each gateway, while Redis and the nodes come and go (I5, I7, I10, C12, C13).
 
-use std::time::Duration;
-
 use stonechat_tests::harness::{Fleet, Ground, PATIENCE, Role, crewed_among};
 
-/// A dead node is noticed, and what it left behind is taken over, by then (I5).
-const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
+use crate::VISIBLE_WITHIN;
+
 /// Members beside those who write and read.
 const OTHERS: usize = 100;
 const NODES: [Role; 3] = [Role::Both; 3];

@@ -15,6 +15,9 @@ mod rolling;
 mod services;
 mod tails;
 
+/// Without any live delivery, and with the time in which a dead node is noticed, everybody has the head by then (I5).
+const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
+
 /// How long a measurement goes on: by `STONECHAT_FAULT_SECONDS`, or this.
 fn span(seconds: u64) -> Duration {
     let given = std::env::var("STONECHAT_FAULT_SECONDS").ok();

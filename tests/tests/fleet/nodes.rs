@@ -8,8 +8,8 @@ use stonechat_tests::harness::{
 };
 use tokio::process::Command;
 
-/// A dead node is noticed, and what it left behind is taken over, by then (I5).
-const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
+use crate::VISIBLE_WITHIN;
+
 /// How long a node is frozen, at least: the others forget it meanwhile (5 s), and so does Redis.
 const FROZEN: Duration = Duration::from_secs(12);
 /// Appends that a node took from others.

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use stonechat_tests::harness::{BURST, Fleet, Ground, OwnPostgres, PATIENCE, Role, Way, Weather, crewed, crewed_on};
+use stonechat_tests::harness::{
+    BURST, Crew, Fleet, Ground, OwnPostgres, PATIENCE, Role, Way, Weather, crewed, crewed_on,
+};
 
-/// Without any live delivery everybody has the head by then (I5).
-const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
+use crate::VISIBLE_WITHIN;
+
 /// How long a service stalls.
 const STALLED: Duration = Duration::from_secs(10);
 /// Longer than a node waits for an answer of a CQL server (8 s).
@@ -22,6 +24,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Each round should do.
 const ROUNDS_MAX: u32 = 5;
 const TWO: [Role; 2] = [Role::Both; 2];
+
+/// Two nodes, and people who have talked through both.
+async fn talking() -> Option<(Fleet, Crew)> {
+    let (fleet, mut crew) = crewed(&TWO).await?;
+    crew.burst(&fleet).await;
+    crew.answers().await;
+    Some((fleet, crew))
+}
 
 /// F8, T15: Redis dies under load, and comes back having forgotten everything.
 #[tokio::test]
@@ -80,11 +90,9 @@ async fn i10_redis_may_stall() {
 /// I1: who has a conversation open goes on while Postgres is away.
 #[tokio::test]
 async fn i1_postgres_may_be_away_for_a_while() {
-    let Some((mut fleet, mut crew)) = crewed(&TWO).await else {
+    let Some((mut fleet, mut crew)) = talking().await else {
         return;
     };
-    crew.burst(&fleet).await;
-    crew.answers().await;
     fleet.to_postgres.turn(Weather::Cut);
     tokio::time::sleep(Duration::from_secs(3)).await;
     fleet.to_postgres.turn(Weather::Clear);
@@ -139,11 +147,9 @@ async fn i1_postgres_may_be_killed() {
 /// I1: a Postgres that neither answers nor hangs up holds up no open conversation, and what it holds up is done afterwards.
 #[tokio::test]
 async fn i1_postgres_may_stall() {
-    let Some((mut fleet, mut crew)) = crewed(&TWO).await else {
+    let Some((mut fleet, mut crew)) = talking().await else {
         return;
     };
-    crew.burst(&fleet).await;
-    crew.answers().await;
     let mut reader = crew.reader(&fleet.nodes[1], "phone").await;
     let since = fleet.nodes[0].recorder.now();
     crew.pour(BURST).await;
@@ -233,11 +239,9 @@ async fn t1_answers_of_the_log_that_come_too_late_double_and_lose_nothing() {
 #[tokio::test]
 async fn t1_half_open_lines_to_the_log_double_and_lose_nothing() {
     unknown_outcomes(Weather::HalfOpen(Way::Answered), 1).await;
-    let Some((mut fleet, mut crew)) = crewed(&TWO).await else {
+    let Some((mut fleet, mut crew)) = talking().await else {
         return;
     };
-    crew.burst(&fleet).await;
-    crew.answers().await;
     fleet.to_cql.turn_at_append(Weather::HalfOpen(Way::Asked));
     crew.pour(BURST).await;
     crew.answers().await;
@@ -249,11 +253,9 @@ async fn t1_half_open_lines_to_the_log_double_and_lose_nothing() {
 /// T1, D12: a log that answers slowly, but in time: owners answer later than the others wait for them, so that two nodes append.
 #[tokio::test]
 async fn t1_slow_answers_of_the_log_double_and_lose_nothing() {
-    let Some((mut fleet, mut crew)) = crewed(&TWO).await else {
+    let Some((mut fleet, mut crew)) = talking().await else {
         return;
     };
-    crew.burst(&fleet).await;
-    crew.answers().await;
     fleet.to_cql.turn(Weather::Late(SLOW));
     crew.pour(BURST).await;
     crew.answers().await;

@@ -7,8 +7,8 @@ use stonechat_tests::harness::{
     send_frame,
 };
 
-/// Without any live delivery everybody has the head by then.
-const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
+use crate::VISIBLE_WITHIN;
+
 const CONVERSATIONS: usize = 200;
 /// Messages of one stream on their way at a time: below what a session may have.
 const AT_ONCE: usize = 50;

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use crate::source::{Source, code_only, words};
 
 /// A module of the server, and the modules it may name.
-const MAY_NAME: [(&str, &[&str]); 20] = [
+const MAY_NAME: [(&str, &[&str]); 21] = [
     // What tests share.
     ("tests", &[]),
     ("domain", &[]),
+    ("room", &[]),
     ("telemetry", &["domain", "config"]),
     ("config", &["domain", "telemetry"]),
     ("tls", &["telemetry"]),
@@ -20,7 +21,14 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
     ("bus", &["domain", "storage", "wire::entry", "telemetry::meters", "tls"]),
     (
         "conversation",
-        &["domain", "storage", "bus", "telemetry::meters", "telemetry::traces"],
+        &[
+            "domain",
+            "room",
+            "storage",
+            "bus",
+            "telemetry::meters",
+            "telemetry::traces",
+        ],
     ),
     ("presence", &["domain", "storage", "bus"]),
     ("auth", &["domain", "storage", "telemetry"]),
@@ -52,6 +60,7 @@ const MAY_NAME: [(&str, &[&str]); 20] = [
         "gateway",
         &[
             "domain",
+            "room",
             "storage",
             "bus",
             "conversation",

@@ -7,7 +7,8 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::room::Share;
+use crate::gateway::limits::REQUEST_BYTES_FREE;
+use crate::room::Share;
 
 /// Pieces up to this many bytes go out as they are: 64 streams of a connection with one each are a MiB.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -23,25 +24,30 @@ pub(super) enum Incomplete {
     Broken,
 }
 
-/// All bytes of a body. Most come in one piece, which is not copied.
+/// All bytes of a body. Most come in one piece, which is not copied. What is beyond [`REQUEST_BYTES_FREE`] takes room.
 ///
 /// # Errors
 /// They do not come, or there are more than `bytes_max` or than there is room for.
 pub(super) async fn collect<B: Body<Data = Bytes>>(
     body: B,
     bytes_max: usize,
-    share: &mut Share<'_>,
+    share: &mut Share,
 ) -> Result<Bytes, Incomplete> {
     let mut body = pin!(body);
+    let beyond = |bytes: usize| bytes.saturating_sub(REQUEST_BYTES_FREE);
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {
         let Ok(piece) = frame.map_err(|_| Incomplete::Broken)?.into_data() else {
             continue;
         };
-        if first.len() + all.len() + piece.len() > bytes_max {
+        let had = first.len() + all.len();
+        let has = had + piece.len();
+        if has > bytes_max {
             return Err(Incomplete::TooLarge);
         }
-        share.take(piece.len()).map_err(|_| Incomplete::NoRoom)?;
+        if !share.grow(beyond(has) - beyond(had)) {
+            return Err(Incomplete::NoRoom);
+        }
         if first.is_empty() && all.is_empty() {
             first = piece;
             continue;
@@ -116,8 +122,7 @@ mod tests {
     use futures_util::StreamExt;
 
     use super::*;
-    use crate::gateway::edge::room::Room;
-    use crate::gateway::limits::REQUEST_BYTES_FREE;
+    use crate::room::Room;
 
     struct Pieces(Vec<Bytes>);
 

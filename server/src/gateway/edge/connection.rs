@@ -66,7 +66,11 @@ impl Connection {
 
     /// How many requests over HTTP/2 came here since this was last asked.
     pub(super) fn take_reached(&self) -> u32 {
-        self.reached.swap(0, Ordering::Relaxed)
+        // Asked at each reading, while a stream makes no new requests: then a look is enough.
+        match self.reached.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.reached.swap(0, Ordering::Relaxed),
+        }
     }
 
     /// What is to become of it. Somebody looks whenever it wakes up, which keep-alives make it do, so it needs no timer but for

@@ -1,7 +1,7 @@
 //! The edge: what keeps strangers, and friends in too great a number, from bending the node.
 //!
 //! `addresses` lets a connection in or not, `io` watches its bytes (`frames` finds the floods), `connection` is what its
-//! requests share, `traffic` what it carries, `calls` is the gate of every call, `room` bounds the bytes it takes in,
+//! requests share, `traffic` what it carries, `calls` is the gate of every call, `body` takes in what it asks,
 //! `admission` is the queue in front of the work, `stream_task` the task of a stream, and its end when nobody reads. Whatever
 //! is refused is counted (metric `stonechat_edge_refusals`).
 
@@ -16,7 +16,6 @@ mod frames;
 mod io;
 mod keyed;
 mod refusals;
-mod room;
 mod shared;
 mod stream_task;
 mod traffic;
@@ -42,11 +41,11 @@ use tokio::time::Instant;
 use self::addresses::{Addresses, Source};
 use self::admission::Admission;
 use self::keyed::Keyed;
-use self::room::Room;
 use super::limits::{OPEN_REQUESTS_BYTES_MAX, RECONNECT_SPREAD_MS, REQUESTS_BYTES_MAX};
 use crate::api::{Standing, UserRates};
 use crate::config::Config;
 use crate::domain::{Reason as Why, Refusal, UserId};
+use crate::room::Room;
 
 /// The limits of a node, and how far they are used.
 pub struct Edge {
@@ -54,9 +53,9 @@ pub struct Edge {
     users: Keyed<UserId>,
     admission: Admission,
     /// For the requests of who showed a token.
-    room: Room,
+    room: Arc<Room>,
     /// For those that need none.
-    open_room: Room,
+    open_room: Arc<Room>,
     connection_age: Duration,
     host: Host,
 }

@@ -2,14 +2,13 @@
 //! I5, I7).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use stonechat_host::Host;
 use stonechat_proto::v1;
 use stonechat_proto::v1::conversation_service_client::ConversationServiceClient;
 
 use super::harness::{Peer, TestNode, appended, grounds, node_among, send, until};
-use super::nodes::acquainted;
+use super::nodes::{VISIBLE_WITHIN, acquainted};
 use crate::bus::redis::{RedisBus, RedisOptions};
 use crate::bus::{Bus, Event};
 use crate::config::Config;
@@ -18,9 +17,6 @@ use crate::domain::{ConversationId, CorrelationId, UserId};
 use crate::node::Grounds;
 use crate::storage::contract::samples;
 use crate::storage::contract::services::{REDIS, service};
-
-/// With the time in which a dead node is noticed, what it left must be visible within 15 s (I5).
-const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
 
 /// Two nodes on the same stores, each with its own connection to one Redis.
 struct Pair {

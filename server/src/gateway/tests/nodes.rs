@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use stonechat_host::{Clock, Host, ShiftedClock};
@@ -12,12 +13,16 @@ use crate::bus::embedded::EmbeddedBus;
 use crate::bus::redis::{RedisBus, RedisOptions};
 use crate::config::{Config, Roles};
 use crate::conversation::Backends;
+use crate::domain::{ConversationId, Seq};
 use crate::node::Grounds;
+use crate::storage::contract::doubled_log::{Doubled, LogDouble};
+use crate::storage::contract::samples;
 use crate::storage::contract::services::{REDIS, service, unique};
+use crate::storage::{LeftFanout, MessageLog, ReadError};
 use crate::telemetry::meters::meters;
 
 /// With the time in which a dead node is noticed, what it left must be visible within 15 s (I5).
-const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
+pub(super) const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
 
 fn with_role(gateway: bool, core: bool) -> Config {
     Config {
@@ -175,7 +180,6 @@ async fn i1_i2_an_owner_that_dies_costs_time_alone() {
 /// I5: an entry that nobody fanned out, because who appended it died, is visible within 15 s to who is connected elsewhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i5_what_a_dead_node_left_is_fanned_out_by_another() {
-    use crate::storage::contract::samples;
     let grounds = shared();
     let one = node_among(grounds.clone(), Config::default()).await;
     let other = node_among(grounds, Config::default()).await;
@@ -190,6 +194,65 @@ async fn i5_what_a_dead_node_left_is_fanned_out_by_another() {
         .expect("appended");
     let heard = tokio::time::timeout(VISIBLE_WITHIN, hears(&mut bob, &conversation, 2, 2)).await;
     heard.expect("it stayed hidden");
+}
+
+/// The log as it shows to one node who is responsible for all that was left, or for none of it.
+struct Responsible {
+    log: Arc<dyn MessageLog>,
+    is: bool,
+    /// Whether the node adopted something.
+    adopted: Arc<AtomicBool>,
+}
+
+#[async_trait::async_trait]
+impl LogDouble for Responsible {
+    fn inner(&self) -> &dyn MessageLog {
+        &*self.log
+    }
+
+    async fn fanout_left(
+        &self,
+        _ours: &(dyn Fn([u8; 16]) -> bool + Send + Sync),
+    ) -> Result<Vec<LeftFanout>, ReadError> {
+        self.log.fanout_left(&|_| self.is).await
+    }
+
+    async fn adopt_fanout(&self, conversation: ConversationId, from: Seq) -> Result<Seq, ReadError> {
+        self.adopted.store(true, Ordering::Relaxed);
+        self.log.adopt_fanout(conversation, from).await
+    }
+}
+
+/// I5: who finds what was left asks its owner to take it over, over the line between them: only a gateway finds anything here, and a
+/// gateway owns nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_the_owner_is_asked_to_take_over_what_was_left() {
+    let grounds = shared();
+    let adopted = [Arc::<AtomicBool>::default(), Arc::default()];
+    let seen_by = |is: bool| {
+        let log = Arc::clone(&grounds.backends.log);
+        let adopted = Arc::clone(&adopted[usize::from(is)]);
+        Grounds {
+            backends: Backends {
+                log: Arc::new(Doubled(Responsible { log, is, adopted })),
+                ..grounds.backends.clone()
+            },
+            authenticator: Arc::clone(&grounds.authenticator),
+        }
+    };
+    let _core = node_among(seen_by(false), with_role(false, true)).await;
+    let gateway = node_among(seen_by(true), with_role(true, false)).await;
+    acquainted(&[(&gateway, 1)]).await;
+    let conversation = gateway.direct("alice", "bob").await;
+    let mut bob = gateway.live("bob", "b").await;
+    bob.ack(&conversation, 1).await;
+    let id = conversation.parse().expect("an id");
+    samples::append(&*grounds.backends.log, id, &[samples::message("left")])
+        .await
+        .expect("appended");
+    let heard = tokio::time::timeout(VISIBLE_WITHIN, hears(&mut bob, &conversation, 2, 2)).await;
+    heard.expect("it stayed hidden");
+    assert_eq!(adopted.map(|adopted| adopted.load(Ordering::Relaxed)), [true, false]);
 }
 
 /// I8: who goes in order hands over: every send through another node is acknowledged meanwhile.

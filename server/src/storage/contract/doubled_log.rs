@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::domain::{ClientMsgId, ConversationId, Sender, Seq};
 use crate::storage::{
-    AppendBatch, AppendError, Durability, Head, MessageLog, PageLimit, Prior, ReadError, StoredEntry,
+    AppendBatch, AppendError, Durability, Head, LeftFanout, MessageLog, PageLimit, Prior, ReadError, StoredEntry,
 };
 
 /// What a test changes; see [`MessageLog`] for the calls.
@@ -49,6 +49,14 @@ pub(crate) trait LogDouble: Send + Sync {
 
     async fn fanout_pending_from(&self, conversation: ConversationId) -> Result<Option<Seq>, ReadError> {
         self.inner().fanout_pending_from(conversation).await
+    }
+
+    async fn fanout_left(&self, ours: &(dyn Fn([u8; 16]) -> bool + Send + Sync)) -> Result<Vec<LeftFanout>, ReadError> {
+        self.inner().fanout_left(ours).await
+    }
+
+    async fn adopt_fanout(&self, conversation: ConversationId, from: Seq) -> Result<Seq, ReadError> {
+        self.inner().adopt_fanout(conversation, from).await
     }
 }
 
@@ -103,6 +111,14 @@ impl<D: LogDouble> MessageLog for Doubled<D> {
 
     async fn fanout_own(&self, conversation: ConversationId) -> Result<Option<Seq>, ReadError> {
         self.0.fanout_pending_from(conversation).await
+    }
+
+    async fn fanout_left(&self, ours: &(dyn Fn([u8; 16]) -> bool + Send + Sync)) -> Result<Vec<LeftFanout>, ReadError> {
+        self.0.fanout_left(ours).await
+    }
+
+    async fn adopt_fanout(&self, conversation: ConversationId, from: Seq) -> Result<Seq, ReadError> {
+        self.0.adopt_fanout(conversation, from).await
     }
 
     async fn fanout_done(&self, conversation: ConversationId, up_to: Seq) {

@@ -28,7 +28,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// A writer's name, as it lies in the table.
 type Writer = Vec<u8>;
 /// What a mark says: which conversation, from where on.
-type Mark = (ConversationId, Seq);
+pub(super) type Mark = (ConversationId, Seq);
 
 pub(super) struct Left {
     writers: PreparedStatement,
@@ -117,18 +117,18 @@ impl Inner {
                 .filter(|(writer, ..)| name_of(writer).is_some_and(ours))
                 .collect()
         };
-        let mut left = self.stuck().await?;
-        let mut marked = Vec::new();
+        let stuck = self.stuck().await?;
+        let mut left: Vec<LeftFanout> = stuck.into_iter().map(|mark| left_of(mark, true)).collect();
+        let mut marked = BTreeSet::new();
         for (writer, row, silence) in silent {
             let marks = self.marks_left_by(&writer, row).await?;
-            let pending = self.pending_of_all(&marks, now).await?;
+            let pending = self.pending_and_due(&marks, now).await?;
             if pending.is_empty() && silence >= LANDED_WITHIN {
                 self.forget_writer(&writer, row).await?;
             }
             marked.extend(marks.into_keys());
-            left.extend(pending);
+            left.extend(pending.into_iter().map(|mark| left_of(mark, false)));
         }
-        let marked: BTreeSet<ConversationId> = marked.into_iter().collect();
         self.left.seen().taken.retain(|id, _| marked.contains(id));
         Ok(left)
     }
@@ -167,45 +167,43 @@ impl Inner {
         let rows: Vec<Vec<_>> = stream::iter(rounds).buffered(REQUESTS_AT_ONCE).try_collect().await?;
         let mut marks = BTreeMap::new();
         for (id, from) in rows.into_iter().flatten() {
-            let (id, from) = (read_conversation(&id)?, Seq(read_number(from, "a mark of fan-out")?));
-            let lowest = marks.entry(id).or_insert(from);
-            *lowest = from.min(*lowest);
+            let from = Seq(read_number(from, "a mark of fan-out")?);
+            add(&mut marks, (read_conversation(&id)?, from));
         }
         Ok(marks)
     }
 
-    async fn pending_of_all(
+    /// What of these is pending, but for what somebody took over a moment ago.
+    async fn pending_and_due(
         &self,
         marks: &BTreeMap<ConversationId, Seq>,
         now: Instant,
-    ) -> Result<Vec<LeftFanout>, CqlError> {
+    ) -> Result<Vec<Mark>, CqlError> {
         let due: Vec<Mark> = {
             let seen = self.left.seen();
-            marks
-                .iter()
-                .filter_map(|(id, from)| seen.due((*id, *from), now))
-                .collect()
+            let marks = marks.iter().map(|(id, from)| (*id, *from));
+            marks.filter_map(|mark| seen.due(mark, now)).collect()
         };
-        let looks = due.into_iter().map(async |(id, from)| {
-            let pending = self.still_pending(id, from).await?;
-            if pending.is_none() {
-                self.look_again(id, now);
+        let pending = self.pending_among(&due).await?;
+        let still = ids_of(&pending);
+        let mut seen = self.left.seen();
+        for (id, _) in due.iter().filter(|(id, _)| !still.contains(id)) {
+            // Nothing landed behind what was taken over, up to now.
+            if let Some((_, again)) = seen.taken.get_mut(id) {
+                *again = now + AGAIN_AFTER;
             }
-            Ok::<_, CqlError>(pending.map(|from| LeftFanout {
-                conversation: id,
-                from,
-                own: false,
-            }))
+        }
+        Ok(pending)
+    }
+
+    /// Those of these marks that still count, from where on they do.
+    pub(super) async fn pending_among(&self, marks: &[Mark]) -> Result<Vec<Mark>, CqlError> {
+        let looks = marks.iter().copied().map(async |(id, from)| {
+            let from = self.still_pending(id, from).await?;
+            Ok::<_, CqlError>(from.map(|from| (id, from)))
         });
         let found: Vec<_> = stream::iter(looks).buffered(REQUESTS_AT_ONCE).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
-    }
-
-    /// Nothing landed behind what was taken over, up to now.
-    fn look_again(&self, id: ConversationId, now: Instant) {
-        if let Some((_, again)) = self.left.seen().taken.get_mut(&id) {
-            *again = now + AGAIN_AFTER;
-        }
     }
 
     /// Nothing of this writer can come any more. Should it live all the same, its next sign of life, which is newer, stands.
@@ -220,19 +218,13 @@ impl Inner {
 
     /// Every conversation with marks of anybody, with its oldest seq that may not have been fanned out.
     pub(super) async fn all_pending(&self) -> Result<Vec<(ConversationId, Seq)>, CqlError> {
-        let mut oldest: BTreeMap<ConversationId, Seq> = BTreeMap::new();
+        let mut oldest = BTreeMap::new();
         for (writer, row) in self.writers().await? {
-            for (id, from) in self.marks_left_by(&writer, row).await? {
-                let lowest = oldest.entry(id).or_insert(from);
-                *lowest = from.min(*lowest);
-            }
+            let marks = self.marks_left_by(&writer, row).await?;
+            marks.into_iter().for_each(|mark| add(&mut oldest, mark));
         }
-        let checks = oldest.into_iter().map(async |(id, from)| {
-            let from = self.still_pending(id, from).await?;
-            Ok::<_, CqlError>(from.map(|from| (id, from)))
-        });
-        let checked: Vec<_> = stream::iter(checks).buffered(REQUESTS_AT_ONCE).try_collect().await?;
-        Ok(checked.into_iter().flatten().collect())
+        let oldest: Vec<Mark> = oldest.into_iter().collect();
+        self.pending_among(&oldest).await
     }
 
     /// The same of one conversation: a request for each round of each writer.
@@ -248,6 +240,24 @@ impl Inner {
         };
         self.still_pending(id, Seq(read_number(from, "a mark of fan-out")?))
             .await
+    }
+}
+
+/// Of several marks of a conversation the lowest covers all.
+fn add(marks: &mut BTreeMap<ConversationId, Seq>, (id, from): Mark) {
+    let lowest = marks.entry(id).or_insert(from);
+    *lowest = from.min(*lowest);
+}
+
+pub(super) fn ids_of(marks: &[Mark]) -> BTreeSet<ConversationId> {
+    marks.iter().map(|(id, _)| *id).collect()
+}
+
+fn left_of((conversation, from): Mark, own: bool) -> LeftFanout {
+    LeftFanout {
+        conversation,
+        from,
+        own,
     }
 }
 

@@ -9,17 +9,17 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use scylla::statement::prepared::PreparedStatement;
 use stonechat_host::{Host, monotonic};
 use tracing::warn;
 
 use super::client::{Client, Values};
-use super::rounds::{Round, Rounds};
+use super::left::{Mark, ids_of};
+use super::rounds::{Round, Rounds, WriterRow};
 use super::rows::{blob, conversation, kind, number};
 use super::{CqlError, Inner};
 use crate::domain::{ConversationId, Seq};
-use crate::storage::LeftFanout;
 
 /// Partitions of `writers`: each core reads them all every few seconds.
 pub(super) const SHARDS: u8 = 16;
@@ -171,10 +171,11 @@ impl Inner {
         if covered {
             return Ok(flight);
         }
-        let since = monotonic();
-        let error = match self.write_mark(flight.round, id, first).await {
-            // Who slept for so long that others may have deleted it relies on nothing.
-            Ok(()) if since.elapsed() < LANDED_WITHIN => return Ok(flight),
+        let written = self.write_mark(flight.round, id, first).await;
+        // Who slept meanwhile for so long that others may have deleted it relies on nothing.
+        let stands = self.marks.rounds().is_younger(flight.round, monotonic(), LANDED_WITHIN);
+        let error = match written {
+            Ok(()) if stands => return Ok(flight),
             Ok(()) => CqlError::Answer("a mark of fan-out was written long ago".to_owned()),
             Err(error) => error,
         };
@@ -214,7 +215,7 @@ impl Inner {
         self.tell(row).await
     }
 
-    async fn tell(&self, row: super::rounds::WriterRow) -> Result<(), CqlError> {
+    async fn tell(&self, row: WriterRow) -> Result<(), CqlError> {
         let writer = &self.marks.writer;
         let values = vec![
             kind(shard_of(writer)),
@@ -307,21 +308,16 @@ impl Inner {
     }
 
     /// What of this process makes no progress.
-    pub(super) async fn stuck(&self) -> Result<Vec<LeftFanout>, CqlError> {
+    pub(super) async fn stuck(&self) -> Result<Vec<Mark>, CqlError> {
         let stuck = self.marks.rounds().stuck(monotonic(), STUCK_AFTER);
-        let looks = stuck.into_iter().map(async |(id, from, landed)| {
-            let pending = self.still_pending(id, from).await?;
-            if pending.is_none() && landed >= LANDED_WITHIN {
-                self.marks.rounds().never_landed(id);
-            }
-            Ok::<_, CqlError>(pending.map(|from| LeftFanout {
-                conversation: id,
-                from,
-                own: true,
-            }))
-        });
-        let found: Vec<_> = stream::iter(looks).buffered(REQUESTS_AT_ONCE).try_collect().await?;
-        Ok(found.into_iter().flatten().collect())
+        let marks: Vec<Mark> = stuck.iter().map(|(id, from, _)| (*id, *from)).collect();
+        let pending = self.pending_among(&marks).await?;
+        let still = ids_of(&pending);
+        let lost = stuck
+            .into_iter()
+            .filter(|(id, _, ago)| *ago >= LANDED_WITHIN && !still.contains(id));
+        lost.for_each(|(id, ..)| self.marks.rounds().never_landed(id));
+        Ok(pending)
     }
 
     /// What of a mark still counts: not what was fanned out since, and nothing above the head, where an append was

@@ -124,8 +124,12 @@ impl Rounds {
     }
 
     pub(super) fn is_fresh(&self, now: Instant, fresh_for: Duration) -> bool {
-        let present = self.present.and_then(|round| self.open.get(&round));
-        present.is_some_and(|open| now < open.since + fresh_for)
+        self.present.is_some_and(|round| self.is_younger(round, now, fresh_for))
+    }
+
+    /// Whether a round was opened no longer than so ago.
+    pub(super) fn is_younger(&self, round: Round, now: Instant, than: Duration) -> bool {
+        self.open.get(&round).is_some_and(|open| now < open.since + than)
     }
 
     pub(super) fn next(&self) -> Round {
@@ -345,6 +349,9 @@ mod tests {
         assert!(rounds.enter(id(1), at(start, 10), LONG).is_none());
         assert!(rounds.turn(at(start, 10), FOR), "somebody uses rounds");
         assert!(!rounds.turn(at(start, 11), FOR), "and now nobody does");
+        let (first, long) = (Round(1), Duration::from_secs(300));
+        assert!(rounds.is_younger(first, at(start, 299), long));
+        assert!(!rounds.is_younger(first, at(start, 300), long), "who slept so long");
         assert!(rounds.enter(id(1), at(start, 9), LONG).is_none(), "it has ended");
     }
 
