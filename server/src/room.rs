@@ -48,11 +48,17 @@ impl Share {
         self.bytes += if grown.is_ok() { bytes } else { 0 };
         grown.is_ok()
     }
+
+    /// Gives all of it back.
+    pub(crate) fn clear(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.room.taken.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.room.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.clear();
     }
 }
 

@@ -66,6 +66,11 @@ pub const REQUEST_BYTES_MAX: usize = FRAME_BYTES_MAX + WRAPPER_BYTES + 5;
 pub const REQUESTS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The same for requests that anybody may make without a token: a name each, so that most need nothing of it.
 pub const OPEN_REQUESTS_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of all connections on which nobody has shown a good token, while streams are open there: their windows let a MiB through
+/// on each, and there may be as many as descriptors.
+pub const UNPROVEN_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The first bytes of such a connection, for which there is always room: a head and a hello with the largest token, twice.
+pub const UNPROVEN_BYTES_FREE: usize = 16 * 1024;
 /// The first bytes of a request, for which there is always room: its stream costs more than these, and most requests are
 /// not longer.
 pub const REQUEST_BYTES_FREE: usize = 1024;

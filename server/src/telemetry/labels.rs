@@ -125,6 +125,8 @@ labels! {
         FrameFlood = "frame_flood",
         /// A connection: a flood of requests that HTTP/2 answers by itself, too large, malformed, or too many at once.
         RequestFlood = "request_flood",
+        /// A connection: nobody on it showed a good token, and there is no room for what it sends.
+        UnprovenBytes = "unproven_bytes",
         /// A connection: it went on asking after a great many refusals.
         Persistent = "persistent",
         /// A request: its address asks too fast.

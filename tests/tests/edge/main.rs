@@ -6,6 +6,7 @@ mod idle;
 mod moving;
 mod rates;
 mod strangers;
+mod unproven;
 mod victim;
 mod wire;
 

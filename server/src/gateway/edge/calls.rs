@@ -12,6 +12,7 @@ use tonic::Status;
 
 use super::Edge;
 use super::body::{Incomplete, LastByteLast, collect};
+use super::connection::Connection;
 use super::deadline::timeout;
 use super::refusals::{Reason, refused};
 use super::stream_task::StreamTask;
@@ -116,6 +117,9 @@ async fn proves(gate: &Gate, request: &mut Request, deadline: Instant) -> Result
     let proof = tokio::time::timeout_at(deadline, Proof::of(request.headers(), &gate.authenticator)).await;
     let proof = proof.map_err(|_| late("the token was not checked in time; not done"))?;
     let is_good = proof.as_ref().is_some_and(Proof::is_good);
+    if let Some(connection) = request.extensions().get::<Arc<Connection>>().filter(|_| is_good) {
+        connection.prove();
+    }
     if let Some(proof) = proof {
         request.extensions_mut().insert(proof);
     }

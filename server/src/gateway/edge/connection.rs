@@ -1,8 +1,8 @@
 //! What the requests of one connection share, and what becomes of it.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
 use axum::Router;
 use axum::body::Body;
@@ -19,6 +19,7 @@ use super::addresses::{Place, Source};
 use super::refusals::{Reason, refused};
 use super::stream_task::StreamTask;
 use super::traffic::Traffic;
+use super::unproven::Unproven;
 use crate::api::Standing;
 use crate::gateway::limits::{CONNECTION_GRACE, REFUSALS_MAX};
 
@@ -32,6 +33,8 @@ pub(in crate::gateway) struct Connection {
     /// Requests over HTTP/2 that came here since `take_reached`.
     reached: AtomicU32,
     traffic: Traffic,
+    /// Somebody on it showed a good token.
+    proven: AtomicBool,
     _place: Place,
 }
 
@@ -55,8 +58,24 @@ impl Connection {
             refused: AtomicU32::new(0),
             reached: AtomicU32::new(0),
             traffic: Traffic::new(stonechat_host::monotonic()),
+            proven: AtomicBool::new(false),
             _place: place,
         }
+    }
+
+    /// What was sent by nobody known so far.
+    pub(super) fn unproven(&self) -> Unproven {
+        Unproven::new(&self.edge.unproven_room)
+    }
+
+    /// Somebody on it showed a good token.
+    pub(super) fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody did.
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
     }
 
     /// What it carries.
@@ -108,6 +127,7 @@ pub(in crate::gateway) struct Line {
     pub(in crate::gateway) ends: Option<Instant>,
     /// The task of its stream.
     pub(in crate::gateway) stream: StreamTask,
+    connection: Weak<Connection>,
 }
 
 impl Line {
@@ -117,6 +137,14 @@ impl Line {
         Self {
             ends: connection.and_then(|connection| connection.ends),
             stream: StreamTask::current(),
+            connection: connection.map(Arc::downgrade).unwrap_or_default(),
+        }
+    }
+
+    /// Somebody on it showed a good token.
+    pub(in crate::gateway) fn prove(&self) {
+        if let Some(connection) = self.connection.upgrade() {
+            connection.prove();
         }
     }
 }

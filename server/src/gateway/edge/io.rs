@@ -12,6 +12,7 @@ use tokio::time::Sleep;
 use super::connection::Connection;
 use super::frames::{Flood, Frames};
 use super::refusals::{Reason, refused};
+use super::unproven::Unproven;
 use crate::gateway::limits::{FIRST_BYTES, FIRST_BYTES_WITHIN, FIRST_REQUEST_WITHIN};
 
 /// A byte stream that fails when its peer has not spoken in time (it neither sent its first bytes nor was answered), and
@@ -20,6 +21,8 @@ pub(in crate::gateway) struct Watched {
     io: BoxedIo,
     frames: Frames,
     connection: Arc<Connection>,
+    /// Until somebody on it showed a good token.
+    unproven: Option<Box<Unproven>>,
     read: usize,
     spoke: bool,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -30,6 +33,7 @@ impl Watched {
         Self {
             io,
             frames: Frames::new(stonechat_host::monotonic()),
+            unproven: Some(Box::new(connection.unproven())),
             connection,
             read: 0,
             spoke: false,
@@ -69,6 +73,7 @@ impl Watched {
         if self.read >= FIRST_BYTES {
             self.spoke();
         }
+        self.take_in(bytes.len())?;
         self.frames.reached(self.connection.take_reached());
         let counted = self.frames.received(bytes, stonechat_host::monotonic);
         counted.map_err(|flood| {
@@ -79,6 +84,24 @@ impl Watched {
             refused(reason);
             io::Error::other(words)
         })
+    }
+
+    /// Counts what nobody known sent.
+    fn take_in(&mut self, bytes: usize) -> io::Result<()> {
+        if self.connection.is_proven() {
+            self.unproven = None;
+        }
+        let Some(unproven) = &mut self.unproven else {
+            return Ok(());
+        };
+        if self.connection.traffic().is_quiet() {
+            unproven.clear();
+        }
+        if unproven.sent(bytes) {
+            return Ok(());
+        }
+        refused(Reason::UnprovenBytes);
+        Err(io::Error::other("no room for what strangers send"))
     }
 
     /// Bytes of these were written. Only who has sent a request, or the whole preface of HTTP/2, is answered.

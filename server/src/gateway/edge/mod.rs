@@ -1,7 +1,7 @@
 //! The edge: what keeps strangers, and friends in too great a number, from bending the node.
 //!
 //! `addresses` lets a connection in or not, `io` watches its bytes (`frames` finds the floods), `connection` is what its
-//! requests share, `traffic` what it carries, `calls` is the gate of every call, `body` takes in what it asks,
+//! requests share, `traffic` what it carries, `calls` is the gate of every call, `body` takes in what it asks, `unproven` what strangers send,
 //! `admission` is the queue in front of the work, `stream_task` the task of a stream, and its end when nobody reads. Whatever
 //! is refused is counted (metric `stonechat_edge_refusals`).
 
@@ -19,6 +19,7 @@ mod refusals;
 mod shared;
 mod stream_task;
 mod traffic;
+mod unproven;
 
 pub use descriptors::room_for_connections;
 pub use frames::check_frame_counter;
@@ -41,7 +42,7 @@ use tokio::time::Instant;
 use self::addresses::{Addresses, Source};
 use self::admission::Admission;
 use self::keyed::Keyed;
-use super::limits::{OPEN_REQUESTS_BYTES_MAX, RECONNECT_SPREAD_MS, REQUESTS_BYTES_MAX};
+use super::limits::{OPEN_REQUESTS_BYTES_MAX, RECONNECT_SPREAD_MS, REQUESTS_BYTES_MAX, UNPROVEN_BYTES_MAX};
 use crate::api::{Standing, UserRates};
 use crate::config::Config;
 use crate::domain::{Reason as Why, Refusal, UserId};
@@ -56,6 +57,8 @@ pub struct Edge {
     room: Arc<Room>,
     /// For those that need none.
     open_room: Arc<Room>,
+    /// For streams on which nobody showed one yet.
+    unproven_room: Arc<Room>,
     connection_age: Duration,
     host: Host,
 }
@@ -74,6 +77,7 @@ impl Edge {
             admission: Admission::new(config.requests_at_once_max),
             room: Room::new(REQUESTS_BYTES_MAX),
             open_room: Room::new(OPEN_REQUESTS_BYTES_MAX),
+            unproven_room: Room::new(UNPROVEN_BYTES_MAX),
             connection_age: config.connection_age,
             host,
         })

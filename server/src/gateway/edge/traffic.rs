@@ -57,9 +57,14 @@ impl Traffic {
         self.open.fetch_sub(1, Ordering::Release);
     }
 
+    /// Whether no stream is open. Over HTTP/1 none is counted.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.open.load(Ordering::Acquire) == 0
+    }
+
     /// What becomes of the connection for what it carries.
     pub(super) fn fate(&self, now: Instant) -> Fate {
-        if self.is_http1.load(Ordering::Relaxed) || self.open.load(Ordering::Acquire) > 0 {
+        if self.is_http1.load(Ordering::Relaxed) || !self.is_quiet() {
             return Fate::Stay;
         }
         let (patience, reason) = if self.asked.load(Ordering::Relaxed) {

@@ -35,7 +35,6 @@ use futures_util::stream::FuturesUnordered;
 use stonechat_proto::v1;
 use stonechat_proto::v1::server_frame::Body as Reply;
 use tokio::sync::watch as channel;
-use tokio::time::Instant;
 use tonic::Streaming;
 use tracing::Instrument;
 
@@ -171,14 +170,15 @@ fn start(
     input: Input,
     hello: Option<v1::Hello>,
 ) -> OutgoingStream {
-    let (out, stream) = outgoing(line.stream.clone());
+    let own_task = line.stream.clone();
+    let (out, stream) = outgoing(own_task.clone());
     let gateway = Arc::clone(gateway);
     let task = async move {
         let _open = gateway.sessions.open();
-        run(gateway, context, line.ends, input, hello, out).await;
+        run(gateway, context, line, input, hello, out).await;
     };
     let span = tracing::info_span!("session", id = tracing::field::Empty);
-    line.stream.run_beside(task.instrument(span));
+    own_task.run_beside(task.instrument(span));
     stream
 }
 
@@ -186,7 +186,7 @@ fn start(
 async fn run(
     gateway: Arc<Gateway>,
     context: Option<CallContext>,
-    ends: Option<Instant>,
+    line: Line,
     input: Input,
     hello: Option<v1::Hello>,
     out: Outgoing,
@@ -194,7 +194,9 @@ async fn run(
     // Boxed, because hello and life take turns: what one needs must not be kept while the other runs.
     match Box::pin(hello::open(&gateway, context, input, hello, out)).await {
         Ok(mut session) => {
-            session.timers.moves(ends);
+            session.timers.moves(line.ends);
+            line.prove();
+            drop(line);
             tracing::Span::current().record("id", session.who.id.as_str());
             tracing::debug!(user = %session.who.user, "session open");
             Box::pin(session.run()).await;
