@@ -4,7 +4,7 @@ use stonechat_proto::node::v1::forward_request::Change;
 use stonechat_proto::node::v1::forward_response::Outcome;
 use stonechat_proto::node::v1::{
     ForwardRequest, ForwardResponse, ForwardedAppend, ForwardedEdit, ForwardedMembers, ForwardedPin, ForwardedReaction,
-    ForwardedRedaction,
+    ForwardedRedaction, ForwardedTakeOver, ForwardedTaken,
 };
 use stonechat_proto::v1::{Member, MemberRole, Refusal};
 
@@ -69,6 +69,10 @@ pub(crate) fn requests() -> Vec<(&'static str, ForwardRequest)> {
         ("members", request(Change::Members(members))),
         ("remove_member", request(Change::RemoveMember("bob".to_owned()))),
         ("rename", request(Change::Rename("Crew".to_owned()))),
+        (
+            "take_over",
+            request(Change::TakeOver(ForwardedTakeOver { from_seq: 12 })),
+        ),
         ("system", by_the_system(Change::Rename("Crew".to_owned()))),
     ]
 }
@@ -92,5 +96,6 @@ pub(crate) fn responses() -> Vec<(&'static str, ForwardResponse)> {
     vec![
         ("appended", response(Outcome::Appended(appended))),
         ("refusal", response(Outcome::Refusal(refusal))),
+        ("taken", response(Outcome::Taken(ForwardedTaken { up_to_seq: 18 }))),
     ]
 }

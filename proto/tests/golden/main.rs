@@ -3,6 +3,7 @@
 //! `proto/golden/<message>.<arm>.hex` is only ever added. `STONECHAT_WRITE_GOLDEN=1 cargo test -p stonechat-proto` writes
 //! the missing ones and never touches one that exists.
 
+mod bus;
 mod client_frames;
 mod entries;
 mod forwards;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use prost::Message;
+use stonechat_proto::node::v1::{BusEvent, NodeRecord, StatusRecord};
 use stonechat_proto::v1::{ClientFrame, Entry, ServerFrame};
 
 fn folder() -> PathBuf {
@@ -81,6 +83,9 @@ fn entries_have_their_golden_bytes() {
 fn what_nodes_say_has_its_golden_bytes() {
     holds("forward_request", forwards::requests());
     holds("forward_response", forwards::responses());
+    holds("bus_event", bus::events());
+    holds("status_record", bus::statuses());
+    holds("node_record", bus::nodes());
 }
 
 /// Arms of a message's oneof `body`, from the contract itself.
@@ -103,38 +108,57 @@ fn rows<M>(rows: &[(&'static str, M)]) -> BTreeSet<String> {
     rows.iter().map(|(name, _)| arm(name)).collect()
 }
 
+/// The same of what nodes tell each other, which no client sees by reflection: the oneof of a message in the text of its file.
+fn arms_between_nodes(file: &str, message: &str) -> BTreeSet<String> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("stonechat/node/v1")
+        .join(file);
+    let text = fs::read_to_string(path).expect("the contract");
+    let (_, of_message) = text.split_once(&format!("message {message} {{")).expect("the message");
+    let (_, of_oneof) = of_message.split_once("oneof ").expect("a oneof");
+    let lines = of_oneof.lines().skip(1).map(str::trim).take_while(|line| *line != "}");
+    let arms = lines.filter(|line| !line.starts_with("//"));
+    let name = |line: &str| line.split_whitespace().nth(1).expect("a name").to_owned();
+    arms.map(name).collect()
+}
+
 #[test]
 fn every_arm_has_a_golden_row() {
     assert_eq!(arms("ClientFrame"), rows(&client_frames::client_frames()));
     assert_eq!(arms("ServerFrame"), rows(&server_frames::server_frames()));
     assert_eq!(arms("Entry"), rows(&entries::entries()));
+    assert_eq!(arms_between_nodes("bus.proto", "BusEvent"), rows(&bus::events()));
+    assert_eq!(
+        arms_between_nodes("forward.proto", "ForwardResponse"),
+        rows(&forwards::responses())
+    );
+    // Of what the system asks for there is a row as well, which is no arm.
+    let requests = rows(&forwards::requests());
+    assert!(arms_between_nodes("forward.proto", "ForwardRequest").is_subset(&requests));
+}
+
+/// The name and the bytes of each row.
+fn all_rows() -> Vec<(String, Vec<u8>)> {
+    fn of<M: Message>(message: &str, rows: Vec<(&'static str, M)>) -> Vec<(String, Vec<u8>)> {
+        let row = |(arm, value): (&str, M)| (format!("{message}.{arm}"), value.encode_to_vec());
+        rows.into_iter().map(row).collect()
+    }
+    [
+        of("client_frame", client_frames::client_frames()),
+        of("server_frame", server_frames::server_frames()),
+        of("entry", entries::entries()),
+        of("forward_request", forwards::requests()),
+        of("forward_response", forwards::responses()),
+        of("bus_event", bus::events()),
+        of("status_record", bus::statuses()),
+        of("node_record", bus::nodes()),
+    ]
+    .concat()
 }
 
 #[test]
 fn every_golden_file_is_of_a_row() {
-    let names = |message: &str, arms: Vec<&'static str>| {
-        arms.into_iter()
-            .map(move |arm| format!("{message}.{arm}.hex"))
-            .collect::<Vec<_>>()
-    };
-    let mut known: BTreeSet<String> = BTreeSet::new();
-    known.extend(names(
-        "client_frame",
-        client_frames::client_frames().iter().map(|row| row.0).collect(),
-    ));
-    known.extend(names(
-        "server_frame",
-        server_frames::server_frames().iter().map(|row| row.0).collect(),
-    ));
-    known.extend(names("entry", entries::entries().iter().map(|row| row.0).collect()));
-    known.extend(names(
-        "forward_request",
-        forwards::requests().iter().map(|row| row.0).collect(),
-    ));
-    known.extend(names(
-        "forward_response",
-        forwards::responses().iter().map(|row| row.0).collect(),
-    ));
+    let known: BTreeSet<String> = all_rows().into_iter().map(|(name, _)| format!("{name}.hex")).collect();
     for file in fs::read_dir(folder()).expect("golden folder") {
         let name = file.expect("a file").file_name().to_string_lossy().into_owned();
         assert!(
@@ -144,22 +168,14 @@ fn every_golden_file_is_of_a_row() {
     }
 }
 
-fn all_bytes() -> Vec<Vec<u8>> {
-    let clients = client_frames::client_frames()
-        .into_iter()
-        .map(|row| row.1.encode_to_vec());
-    let servers = server_frames::server_frames()
-        .into_iter()
-        .map(|row| row.1.encode_to_vec());
-    let entries = entries::entries().into_iter().map(|row| row.1.encode_to_vec());
-    clients.chain(servers).chain(entries).collect()
-}
-
 /// Decodes as every message; what decodes must encode again to something that decodes to the same.
 fn decode_all(bytes: &[u8]) {
     decode_one::<ClientFrame>(bytes);
     decode_one::<ServerFrame>(bytes);
     decode_one::<Entry>(bytes);
+    decode_one::<BusEvent>(bytes);
+    decode_one::<StatusRecord>(bytes);
+    decode_one::<NodeRecord>(bytes);
 }
 
 fn decode_one<M: Message + Default + PartialEq + Debug>(bytes: &[u8]) {
@@ -178,8 +194,7 @@ proptest! {
         cut in any::<prop::sample::Index>(),
         tail in prop::collection::vec(any::<u8>(), 0..8),
     ) {
-        let all = all_bytes();
-        let mut bytes = row.get(&all).clone();
+        let mut bytes = row.get(&all_rows()).1.clone();
         for (place, value) in edits {
             let place = place.index(bytes.len());
             bytes[place] = value;

@@ -3,6 +3,7 @@
 mod breaks;
 mod facts;
 mod groups;
+mod newer;
 mod rates;
 mod two_nodes;
 
