@@ -234,14 +234,14 @@ fn cql(config: &Config, facts: &CqlFacts) -> Vec<Check> {
     } else {
         Check::ok("cql", found)
     };
-    let mut checks = vec![
-        answers,
-        schema("cql", facts.schema, facts.schema_known),
-        clock("cql", facts.clock, config),
-    ];
+    let mut checks = vec![answers, clock("cql", facts.clock, config)];
+    // Whoever may not read it cannot tell.
+    if facts.schema.is_some() || facts.not_read.is_none() {
+        checks.push(schema("cql", facts.schema, facts.schema_known));
+    }
     checks.extend(fitness(config, facts));
-    if facts.schema.is_some() {
-        checks.push(cql_rights(facts));
+    if facts.schema.is_some() || facts.not_read.is_some() {
+        checks.push(cql_rights(config, facts));
     }
     checks
 }
@@ -281,19 +281,42 @@ pub(super) fn amends(misfit: &CqlMisfit) -> String {
     advice.to_owned()
 }
 
-fn cql_rights(facts: &CqlFacts) -> Check {
+/// Rights that a node needs of CQL servers, by the names that they have there: the last two for making tables alone.
+const CQL_RIGHTS: [&str; 4] = ["SELECT", "MODIFY", "CREATE", "ALTER"];
+
+fn cql_rights(config: &Config, facts: &CqlFacts) -> Check {
     let name = "rights in cql";
+    if let Some(why) = &facts.not_read {
+        return Check::fail(name, format!("not everything may be read: {why}"), grant(config, why));
+    }
     if let Some(why) = &facts.not_written {
-        let advice = "GRANT SELECT and MODIFY on the keyspace to this user; see also what the servers say";
-        return Check::fail(name, format!("conditional batches do not work: {why}"), advice);
+        return Check::fail(
+            name,
+            format!("conditional batches do not work: {why}"),
+            grant(config, why),
+        );
     }
     match &facts.not_made {
-        None => Check::ok(name, "conditional batches hold, and tables may be made"),
+        None => Check::ok(
+            name,
+            "all tables are read, conditional batches hold, and tables may be made",
+        ),
         Some(why) => {
             let found = format!("no table can be made ({why}): enough for now, not for the next release");
-            Check::warn(name, found, "GRANT CREATE and ALTER on the keyspace to this user")
+            Check::warn(name, found, grant(config, why))
         }
     }
+}
+
+/// What to give the user, by what the servers say that they lack.
+fn grant(config: &Config, why: &str) -> String {
+    let lacks = |right: &&&str| why.contains(&format!("no {right} permission"));
+    let Some(right) = CQL_RIGHTS.iter().find(lacks) else {
+        return "see what the servers say; this user needs SELECT and MODIFY on the keyspace, CREATE and ALTER to make tables"
+            .to_owned();
+    };
+    let user = config.cql_user.as_deref().unwrap_or("this user");
+    format!("GRANT {right} ON KEYSPACE {} TO {user}", config.cql_keyspace)
 }
 
 /// What is there, against what this release knows.
@@ -343,108 +366,5 @@ pub(super) fn clock(service: &str, offset: ClockOffset, config: &Config) -> Chec
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn d14_clocks_are_judged_by_what_is_certain() {
-        let config = Config::default();
-        let judge = |ahead_ms, unsure_ms| clock("x", ClockOffset { ahead_ms, unsure_ms }, &config).status;
-        assert_eq!(judge(100, 3), Status::Ok);
-        assert_eq!(judge(-150, 3), Status::Warn);
-        assert_eq!(judge(150, 80), Status::Ok, "the way there took long");
-        assert_eq!(judge(-600, 3), Status::Fail);
-        let config = Config {
-            clock_offset_max: Duration::ZERO,
-            ..config
-        };
-        let far = ClockOffset {
-            ahead_ms: 9_000,
-            unsure_ms: 1,
-        };
-        assert_eq!(clock("x", far, &config).status, Status::Warn, "nobody judges it");
-    }
-
-    #[test]
-    fn a_schema_of_a_newer_release_fails_and_an_older_one_is_told() {
-        assert_eq!(schema("x", None, 3).status, Status::Ok);
-        assert_eq!(schema("x", Some(3), 3).status, Status::Ok);
-        assert_eq!(schema("x", Some(2), 3).status, Status::Warn);
-        assert_eq!(schema("x", Some(4), 3).status, Status::Fail);
-    }
-
-    #[test]
-    fn d4_d8_d18_cql_that_will_not_do_is_told_with_advice() {
-        let mut config = Config::default();
-        let mut facts = CqlFacts {
-            product: CqlProduct::Cassandra,
-            version: "5.0.5".to_owned(),
-            datacenter: "east".to_owned(),
-            servers: 3,
-            homes: vec!["east".to_owned()],
-            misfits: Vec::new(),
-            schema: Some(1),
-            schema_known: 1,
-            clock: ClockOffset::default(),
-            not_made: None,
-            not_written: None,
-        };
-        let judge = |config: &Config, facts: &CqlFacts| {
-            let mut checks = cql(config, facts);
-            checks.retain(|check| check.name == "fitness of cql");
-            checks
-        };
-        assert_eq!(judge(&config, &facts)[0].status, Status::Ok);
-        facts.homes.push("west".to_owned());
-        config.cql_datacenter = Some("east".to_owned());
-        let warned = judge(&config, &facts);
-        assert!(warned[0].status == Status::Warn && warned[0].advice.contains("same on all nodes"));
-        facts.misfits = vec![
-            CqlMisfit::TooOld("3.11.17".to_owned()),
-            CqlMisfit::Unnamed(facts.homes.clone()),
-            CqlMisfit::Expiring {
-                table: "log".to_owned(),
-                seconds: 60,
-            },
-        ];
-        let failed = judge(&config, &facts);
-        let advice: Vec<&str> = failed.iter().map(|check| check.advice.as_str()).collect();
-        assert!(failed.iter().all(|check| check.status == Status::Fail), "{failed:#?}");
-        assert!(
-            advice[0].contains("upgrade") && advice[1].contains("cql_datacenter"),
-            "{advice:?}"
-        );
-        assert!(advice[2].contains("ALTER TABLE log"), "{advice:?}");
-    }
-
-    #[test]
-    fn a_redis_that_will_not_do_is_told() {
-        let clock = ClockOffset::default();
-        let judge = |version: &str, cluster, set| {
-            let config = Config {
-                redis_cluster: set,
-                ..Config::default()
-            };
-            let server = ServerFacts {
-                version: version.to_owned(),
-                cluster,
-                clock,
-            };
-            redis_server(&config, "a:1", &server)[0].status
-        };
-        assert_eq!(judge("redis 7.0.15", false, false), Status::Ok);
-        assert_eq!(judge("valkey 8.1.0", true, true), Status::Ok);
-        assert_eq!(judge("redis 6.2.14", false, false), Status::Fail);
-        assert_eq!(judge("redis of no version", false, false), Status::Fail);
-        assert_eq!(judge("redis 7.4.1", true, false), Status::Fail);
-        assert_eq!(judge("redis 7.4.1", false, true), Status::Fail);
-        let mute = RedisFacts {
-            servers: Vec::new(),
-            events_cross: false,
-            writes_cross: false,
-            scripts_run: false,
-        };
-        let statuses = redis_uses(&mute).map(|check| check.status);
-        assert_eq!(statuses, [Status::Fail, Status::Fail, Status::Warn]);
-    }
-}
+#[path = "tests/judged.rs"]
+mod tests;

@@ -26,6 +26,9 @@ pub enum CqlError {
     /// Other nodes make the schema, or nobody can say whether they do.
     #[error("no turn at making the schema: {0}")]
     Turn(String),
+    /// The user may not do what was asked; nothing was done.
+    #[error("the CQL servers let this user not do all that is needed: {0}")]
+    Right(String),
     /// What is stored contradicts itself.
     #[error("damaged: {0}")]
     Damaged(String),
@@ -41,7 +44,11 @@ impl CqlError {
     /// Whether a conditional statement that failed with this has certainly had no effect: it was never sent, or refused
     /// before anything was proposed. Everything else leaves the outcome open (D1, D2).
     pub(super) fn is_refusal(&self) -> bool {
-        let Self::Request(error) = self else { return false };
+        let error = match self {
+            Self::Request(error) => error,
+            Self::Right(_) => return true,
+            _ => return false,
+        };
         match &**error {
             ExecutionError::BadQuery(_)
             | ExecutionError::EmptyPlan
@@ -76,15 +83,34 @@ impl From<NewSessionError> for CqlError {
     }
 }
 
+/// In the servers' words, which name the right and what it is for.
+fn missing_right(attempt: &RequestAttemptError) -> Option<CqlError> {
+    match attempt {
+        RequestAttemptError::DbError(DbError::Unauthorized, why) => Some(CqlError::Right(why.clone())),
+        _ => None,
+    }
+}
+
 impl From<ExecutionError> for CqlError {
     fn from(error: ExecutionError) -> Self {
-        Self::Request(Box::new(error))
+        let right = match &error {
+            ExecutionError::LastAttemptError(attempt) => missing_right(attempt),
+            ExecutionError::PrepareError(PrepareError::AllAttemptsFailed { first_attempt }) => {
+                missing_right(first_attempt)
+            }
+            _ => None,
+        };
+        right.unwrap_or_else(|| Self::Request(Box::new(error)))
     }
 }
 
 impl From<PrepareError> for CqlError {
     fn from(error: PrepareError) -> Self {
-        Self::Prepare(Box::new(error))
+        let right = match &error {
+            PrepareError::AllAttemptsFailed { first_attempt } => missing_right(first_attempt),
+            _ => None,
+        };
+        right.unwrap_or_else(|| Self::Prepare(Box::new(error)))
     }
 }
 
@@ -128,5 +154,29 @@ impl From<CqlError> for AppendError {
             CqlError::Damaged(why) => Self::Corrupt(why),
             other => Self::NotDone(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever a server refuses for want of a right was not done, and is told as that, in its words.
+    #[test]
+    fn a_missing_right_is_told_as_one_and_has_no_effect() {
+        let words = "User ada has no MODIFY permission on <table chat.log> or any of its parents";
+        let attempt = || RequestAttemptError::DbError(DbError::Unauthorized, words.to_owned());
+        let executed = CqlError::from(ExecutionError::LastAttemptError(attempt()));
+        let prepared = CqlError::from(PrepareError::AllAttemptsFailed {
+            first_attempt: attempt(),
+        });
+        for error in [executed, prepared] {
+            assert!(matches!(&error, CqlError::Right(why) if why == words), "{error:?}");
+            assert!(error.is_refusal() && error.to_string().contains(words));
+            assert!(matches!(AppendError::from(error), AppendError::NotDone(_)));
+        }
+        let other = RequestAttemptError::DbError(DbError::ServerError, words.to_owned());
+        let other = CqlError::from(ExecutionError::LastAttemptError(other));
+        assert!(!matches!(other, CqlError::Right(_)) && !other.is_refusal());
     }
 }

@@ -40,6 +40,8 @@ pub struct CqlFacts {
     pub schema_known: u64,
     /// This machine's clock against that of the server that was asked.
     pub clock: ClockOffset,
+    /// Which table may not be read, and why, in their words; `None` when all may, or there is no keyspace yet.
+    pub not_read: Option<String>,
     /// Why no table may be made in the keyspace, in their words; `None` when one may, or there is no keyspace yet.
     pub not_made: Option<String>,
     /// Why no conditional batch was done there; `None` when some were, or there is no keyspace yet.
@@ -60,7 +62,12 @@ impl CqlFacts {
         } else {
             CqlProduct::Cassandra
         };
-        let schema = schema::version(&client, options).await?;
+        let (schema, not_read) = match schema::version(&client, options).await {
+            Ok(None) => (None, None),
+            Ok(version) => (version, schema::cannot_read(&client, options).await?),
+            Err(CqlError::Right(why)) => (None, Some(why)),
+            Err(error) => return Err(error),
+        };
         let (not_made, not_written) = match schema {
             None => (None, None),
             Some(_) => (schema::cannot_define(&client).await, cannot_write(&client, host).await),
@@ -75,6 +82,7 @@ impl CqlFacts {
             schema,
             schema_known: schema::VERSION,
             clock: clock(&client, host).await?,
+            not_read,
             not_made,
             not_written,
         })

@@ -58,7 +58,7 @@ async fn expect(client: &Client, steps: Steps<'_>, wanted: bool, otherwise: &str
 }
 
 fn unfit(error: CqlError) -> CqlError {
-    if error.is_refusal() {
+    if error.is_refusal() && !matches!(error, CqlError::Right(_)) {
         let why = format!("conditional batches are not supported in this keyspace (tablets without them?): {error}");
         return CqlError::Unfit(why);
     }

@@ -157,6 +157,17 @@ pub(super) async fn version(client: &Client, options: &CqlOptions) -> Result<Opt
     meta_number(client, "schema").await
 }
 
+/// Why a table may not be read, of the first that may not: each is asked for a row, whichever it has.
+pub(super) async fn cannot_read(client: &Client, options: &CqlOptions) -> Result<Option<String>, CqlError> {
+    for table in tables(client, &options.keyspace).await? {
+        match client.ask(&format!("SELECT * FROM \"{table}\" LIMIT 1")).await {
+            Err(CqlError::Right(why)) => return Ok(Some(why)),
+            answered => answered?,
+        };
+    }
+    Ok(None)
+}
+
 /// Why tables may not be made, when they may not. Servers look at the right before they look whether there is anything to do,
 /// and here there is nothing.
 pub(super) async fn cannot_define(client: &Client) -> Option<String> {
