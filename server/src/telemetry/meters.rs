@@ -187,6 +187,8 @@ meters! {
         "Questions put to log and markers of the embedded store, and its reads of many rows once more", Counter::default();
     store_operations: CounterBy<Service> = "stonechat_store_operations",
         "Statements of CQL and SQL, those that begin a transaction among them, and commands of Redis", CounterBy::default();
+    foreign_writes: Counter = "stonechat_foreign_writes",
+        "Registers of markers and inboxes on CQL found that nobody wrote through this release: each hides what is written later", Counter::default();
     store_queue: Gauge = "stonechat_store_queue_jobs",
         "Jobs that waited for the embedded store's writer when it took its last group", Gauge::default();
 }

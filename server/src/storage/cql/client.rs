@@ -122,6 +122,7 @@ impl Client {
 
     pub(super) fn count_foreign_write(&self) {
         self.foreign_writes.fetch_add(1, Ordering::Relaxed);
+        meters().foreign_writes.inc();
     }
 
     fn count(&self) {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use scylla::statement::prepared::PreparedStatement;
+use tracing::error;
 
 use super::client::{Client, Steps};
 use super::rows::{conversation, number, read_conversation, read_number, signed, text};
@@ -25,19 +26,20 @@ pub(super) struct Inbox {
     raise_change: PreparedStatement,
 }
 
-type HeadColumns = (Option<i64>, Option<i64>, Option<i64>, Option<i64>);
-type Row = (Vec<u8>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+/// Head, ordinal, time, change; and when head and change were written.
+type Number = Option<i64>;
+type HeadColumns = (Number, Number, Number, Number, Number, Number);
+type Row = (Vec<u8>, Number, Number, Number, Number, Number, Number);
 
 impl Inbox {
     pub(super) async fn prepare(client: &Client) -> Result<Self, CqlError> {
         const HERE: &str = "WHERE user = ? AND conversation = ?";
+        const COLUMNS: &str = "head, ordinal, time, change, WRITETIME(head), WRITETIME(change)";
         // Two registers, each written at its own value: the highest head and the latest change stay.
         Ok(Self {
-            one: client
-                .prepare(&format!("SELECT head, ordinal, time, change FROM inbox {HERE}"))
-                .await?,
+            one: client.prepare(&format!("SELECT {COLUMNS} FROM inbox {HERE}")).await?,
             all: client
-                .prepare("SELECT conversation, head, ordinal, time, change FROM inbox WHERE user = ?")
+                .prepare(&format!("SELECT conversation, {COLUMNS} FROM inbox WHERE user = ?"))
                 .await?,
             raise_head: client
                 .prepare(&format!(
@@ -53,7 +55,7 @@ impl Inbox {
 
 /// A row is there once it has a change.
 fn row_of(id: ConversationId, columns: HeadColumns) -> Result<Option<InboxRow>, CqlError> {
-    let (head, ordinal, time, Some(change)) = columns else {
+    let (head, ordinal, time, Some(change), ..) = columns else {
         return Ok(None);
     };
     let number = |value: Option<i64>, what| read_number(value.unwrap_or(0), what);
@@ -69,18 +71,32 @@ fn row_of(id: ConversationId, columns: HeadColumns) -> Result<Option<InboxRow>, 
 }
 
 impl Inner {
+    /// Looks whether a row's registers were written at their own values: else by a clock, or by hand (D15).
+    fn look_at_times(&self, user: &UserId, &(head, _, _, change, head_at, change_at): &HeadColumns) {
+        for (at, should_be) in [(head_at, head.map(|head| head + 1)), (change_at, change)] {
+            if at != should_be {
+                self.client.count_foreign_write();
+                error!(%user, ?at, "an inbox row was written past this store; later changes stay hidden");
+            }
+        }
+    }
+
     pub(super) async fn inbox_row_of(&self, user: &UserId, id: ConversationId) -> Result<Option<InboxRow>, CqlError> {
         let key = vec![text(user.as_str()), conversation(id)];
         let row: Option<HeadColumns> = self.client.row(&self.inbox.one, key).await?;
-        row.map_or(Ok(None), |columns| row_of(id, columns))
+        let Some(columns) = row else { return Ok(None) };
+        self.look_at_times(user, &columns);
+        row_of(id, columns)
     }
 
     /// All rows of a user, oldest change first.
     pub(super) async fn inbox_of(&self, user: &UserId) -> Result<Vec<InboxRow>, CqlError> {
         let rows: Vec<Row> = self.client.rows(&self.inbox.all, vec![text(user.as_str())]).await?;
         let mut all = Vec::with_capacity(rows.len());
-        for (id, head, ordinal, time, change) in rows {
-            all.extend(row_of(read_conversation(&id)?, (head, ordinal, time, change))?);
+        for (id, head, ordinal, time, change, head_at, change_at) in rows {
+            let columns = (head, ordinal, time, change, head_at, change_at);
+            self.look_at_times(user, &columns);
+            all.extend(row_of(read_conversation(&id)?, columns)?);
         }
         // Two nodes may have given out the same stamp: then the id decides, alike in every reading.
         all.sort_unstable_by_key(|row| (row.change, row.conversation));

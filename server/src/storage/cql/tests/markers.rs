@@ -5,6 +5,7 @@ use super::*;
 use crate::domain::{Counted, MarkerSet, Ordinal, Seq, UnixMillis};
 use crate::storage::contract::samples::{conversation, device, user};
 use crate::storage::{ChangeStamp, FanoutRecord, InboxHead, InboxRaise, MarkerRaise};
+use crate::telemetry::meters::meters;
 use stonechat_host::{Clock, SystemClock};
 
 fn head(seq: u64) -> InboxHead {
@@ -52,6 +53,33 @@ async fn a_marker_written_by_hand_is_noticed() {
     store.raise(vec![raise(9)]).await.expect("raised");
     let positions = store.device_positions(&ada, &device("phone"), &[here]).await;
     assert_eq!(positions.expect("readable"), [Seq(9)], "a position heals by itself");
+}
+
+/// D15: the same of a row of an inbox, by whichever way it is read.
+#[tokio::test]
+async fn an_inbox_row_written_by_hand_is_noticed() {
+    let Some(store) = fresh(BUCKET_SEQS).await else { return };
+    let (ada, here) = (user("ada"), conversation(1));
+    let head = InboxHead {
+        seq: Seq(3),
+        ..InboxHead::default()
+    };
+    let users = std::slice::from_ref(&ada);
+    store.raise_inbox(users, here, head, false).await.expect("raised");
+    let look = async || {
+        store.inbox_row(&ada, here).await.expect("readable").expect("a row");
+        store.foreign_writes()
+    };
+    assert_eq!(look().await, 0);
+    let by_hand = "UPDATE inbox SET head = 4 WHERE user = 'ada' AND conversation = ?";
+    store.by_hand(by_hand, vec![key(here)]).await;
+    assert_eq!(look().await, 1);
+    let before = meters().foreign_writes.get();
+    let by_hand = "UPDATE inbox USING TIMESTAMP 9000000000000000000 SET change = 4 \
+                   WHERE user = 'ada' AND conversation = ?";
+    store.by_hand(by_hand, vec![key(here)]).await;
+    assert_eq!(look().await, 3);
+    assert!(meters().foreign_writes.get() >= before + 2, "operators see it");
 }
 
 /// No register is written at the time of a clock, whichever way it came.
