@@ -95,6 +95,10 @@ pub struct Config {
     pub redis_cluster: bool,
     /// PEM file with the authorities of the certificates that Redis shows at `rediss://`. Default none: the public ones.
     pub redis_ca: Option<PathBuf>,
+    /// PEM file with the certificate that this node shows to Redis. Default none: a user and a password, if any, say who it is.
+    pub redis_certificate: Option<PathBuf>,
+    /// PEM file with the private key of that. Default none.
+    pub redis_key: Option<PathBuf>,
     /// Postgres, `postgres://user:password@host:port/database`, with `sslmode` as it is used there. Default none: the directory
     /// lies in the data folder.
     pub postgres: Option<String>,
@@ -117,6 +121,10 @@ pub struct Config {
     /// Subject alternative names (DNS names or URIs) of which a CQL server's certificate must have one; comma-separated outside
     /// of a file. Default none: it must have the address at which the server is reached.
     pub cql_names: Vec<String>,
+    /// PEM file with the certificate that this node shows to the CQL servers. Default none: `cql_user`, if any, says who it is.
+    pub cql_certificate: Option<PathBuf>,
+    /// PEM file with the private key of that. Default none.
+    pub cql_key: Option<PathBuf>,
     /// What this node does: `gateway` holds streams, `core` owns conversations; comma-separated outside of a file. Default both.
     pub roles: Roles,
     /// Address and port for other nodes. Default none: a node alone.
@@ -197,6 +205,8 @@ impl Default for Config {
             redis: Vec::new(),
             redis_cluster: false,
             redis_ca: None,
+            redis_certificate: None,
+            redis_key: None,
             postgres: None,
             postgres_connections_max: 16,
             cql: Vec::new(),
@@ -207,6 +217,8 @@ impl Default for Config {
             cql_password: None,
             cql_ca: None,
             cql_names: Vec::new(),
+            cql_certificate: None,
+            cql_key: None,
             roles: Roles::default(),
             node_listen: None,
             node_advertise: None,

@@ -4,6 +4,7 @@ mod backends;
 mod listeners;
 mod membership;
 
+pub(crate) use backends::shown_pairs;
 pub use backends::{check_trust, cql_options, open_backends, redis_options};
 pub use listeners::{Listeners, tls_files};
 

@@ -151,6 +151,16 @@ pub struct ConfigFlags {
     /// Who runs Redis within a network of its own signs its certificates, too.
     #[arg(long, value_name = "FILE")]
     pub redis_ca: Option<String>,
+    /// Certificate that this node shows to Redis, a PEM file; needs redis_ca [default: none]
+    ///
+    /// Only where Redis asks for one (`tls-auth-clients`); a password in the address does without.
+    #[arg(long, value_name = "FILE")]
+    pub redis_certificate: Option<String>,
+    /// Private key of that certificate, a PEM file [default: none]
+    ///
+    /// It belongs to the certificate; readable by the server's user alone.
+    #[arg(long, value_name = "FILE")]
+    pub redis_key: Option<String>,
     /// Postgres for users, devices, conversations, as postgres://user:password@host/database [default: none, in the data
     /// folder]
     ///
@@ -202,6 +212,16 @@ pub struct ConfigFlags {
     /// Servers are found by address, and many a cluster has certificates of one name.
     #[arg(long, value_name = "NAMES")]
     pub cql_names: Option<String>,
+    /// Certificate that this node shows to the CQL servers, a PEM file; needs cql_ca [default: none]
+    ///
+    /// Only where they ask for one (`require_client_auth`); it is beside user and password, not in their place.
+    #[arg(long, value_name = "FILE")]
+    pub cql_certificate: Option<String>,
+    /// Private key of that certificate, a PEM file [default: none]
+    ///
+    /// It belongs to the certificate; readable by the server's user alone.
+    #[arg(long, value_name = "FILE")]
+    pub cql_key: Option<String>,
     /// Roles of this node, of gateway, core; comma-separated [default: none, which is both]
     ///
     /// One process that does everything is right until streams or conversations alone need more machines.
@@ -300,6 +320,8 @@ impl ConfigFlags {
             "redis" => &self.redis,
             "redis_cluster" => &self.redis_cluster,
             "redis_ca" => &self.redis_ca,
+            "redis_certificate" => &self.redis_certificate,
+            "redis_key" => &self.redis_key,
             "postgres" => &self.postgres,
             "postgres_connections_max" => &self.postgres_connections_max,
             "cql" => &self.cql,
@@ -310,6 +332,8 @@ impl ConfigFlags {
             "cql_password" => &self.cql_password,
             "cql_ca" => &self.cql_ca,
             "cql_names" => &self.cql_names,
+            "cql_certificate" => &self.cql_certificate,
+            "cql_key" => &self.cql_key,
             "roles" => &self.roles,
             "node_listen" => &self.node_listen,
             "node_advertise" => &self.node_advertise,

@@ -117,7 +117,7 @@ macro_rules! options {
 }
 
 /// Every option there is.
-pub(super) const OPTIONS: [OptionRow; 50] = options! {
+pub(super) const OPTIONS: [OptionRow; 54] = options! {
     "data_folder" => data_folder = |given| given.path()?;
     "listen" => listen = |given| given.address()?;
     "issuer" => issuer = |given| given.text()?;
@@ -145,6 +145,8 @@ pub(super) const OPTIONS: [OptionRow; 50] = options! {
     "redis" => redis = |given| given.urls(&["redis", "rediss"])?;
     "redis_cluster" => redis_cluster = |given| given.boolean()?;
     "redis_ca" => redis_ca = |given| given.optional_path()?;
+    "redis_certificate" => redis_certificate = |given| given.optional_path()?;
+    "redis_key" => redis_key = |given| given.optional_path()?;
     "postgres" => postgres = |given| given.urls(&["postgres", "postgresql"])?.pop();
     "postgres_connections_max" => postgres_connections_max = |given| given.number(2, POSTGRES_CONNECTIONS_MAX)?;
     "cql" => cql = |given| given.hosts()?;
@@ -155,6 +157,8 @@ pub(super) const OPTIONS: [OptionRow; 50] = options! {
     "cql_password" => cql_password = |given| given.optional_text()?;
     "cql_ca" => cql_ca = |given| given.optional_path()?;
     "cql_names" => cql_names = |given| given.names()?;
+    "cql_certificate" => cql_certificate = |given| given.optional_path()?;
+    "cql_key" => cql_key = |given| given.optional_path()?;
     "roles" => roles = |given| given.roles()?;
     "node_listen" => node_listen = |given| given.optional_address()?;
     "node_advertise" => node_advertise = |given| given.hosts()?.pop();

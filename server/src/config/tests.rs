@@ -12,7 +12,7 @@ use super::{Config, ConfigError, ConfigFlags};
 
 /// For each option three values, all different from each other and from the default, as flags and environment spell
 /// them, and whether a file spells them as text.
-const VALUES: [(&str, [&str; 3], bool); 50] = [
+const VALUES: [(&str, [&str; 3], bool); 54] = [
     ("data_folder", ["/a", "/b", "/c"], true),
     ("listen", ["0.0.0.0:1", "[::1]:2", "127.0.0.1:0"], true),
     ("issuer", ["a", "b", "c"], true),
@@ -60,6 +60,8 @@ const VALUES: [(&str, [&str; 3], bool); 50] = [
     ("redis", ["redis://a", "redis://b", "redis://c:1,rediss://d:2"], true),
     ("redis_cluster", ["true", "true", "true"], false),
     ("redis_ca", ["/a", "/b", "/c"], true),
+    ("redis_certificate", ["/a", "/b", "/c"], true),
+    ("redis_key", ["/a", "/b", "/c"], true),
     (
         "postgres",
         ["postgres://a/b", "postgres://c/d", "postgresql://e/f"],
@@ -74,6 +76,8 @@ const VALUES: [(&str, [&str; 3], bool); 50] = [
     ("cql_password", ["a", "b", "c"], true),
     ("cql_ca", ["/a", "/b", "/c"], true),
     ("cql_names", ["a", "b", "c,d"], true),
+    ("cql_certificate", ["/a", "/b", "/c"], true),
+    ("cql_key", ["/a", "/b", "/c"], true),
     ("roles", ["gateway", "core", "core"], true),
     ("node_listen", ["127.0.0.1:1", "127.0.0.1:2", "[::1]:3"], true),
     ("node_advertise", ["a:1", "b:2", "c:3"], true),

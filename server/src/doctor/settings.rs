@@ -8,8 +8,8 @@ use stonechat_host::{Host, TcpConnector};
 use super::Check;
 use crate::auth::{JwksFile, JwksUrl, KeyError, Secret};
 use crate::config::Config;
-use crate::node::{StartError, check_trust, tls_files};
-use crate::tls;
+use crate::node::{StartError, check_trust, shown_pairs, tls_files};
+use crate::tls::{self, TlsFiles, TlsPair};
 
 const SETTINGS: &str = "settings";
 /// Days before its end from which a certificate is worth a word: two weeks are enough to find out why nobody renewed it.
@@ -137,28 +137,47 @@ pub(super) fn listeners(config: &Config) -> Vec<Check> {
 pub(super) async fn certificates(config: &Config, host: &Host) -> Vec<Check> {
     let mut checks = Vec::new();
     for files in tls_files(config).unwrap_or_default() {
-        let name = "certificate";
-        let path = files.certificate.display();
-        checks.push(match tls::examine(&files, host).await {
-            Err(error) => Check::fail(
-                name,
-                error.to_string(),
-                "put a certificate and the key that belongs to it there",
-            ),
-            Ok(expires) => {
-                let days = expires.saturating_mul(1_000).saturating_sub(host.clock.unix_ms()) / DAY_MS;
-                if days < 0 {
-                    Check::fail(name, format!("{path} has expired: no client connects"), "renew it")
-                } else if days < CERTIFICATE_DAYS {
-                    let advice = "renew it; the new files are read without a restart";
-                    Check::warn(name, format!("{path} expires in {days} days"), advice)
-                } else {
-                    Check::ok(name, format!("{path} is good for {days} days"))
-                }
-            }
-        });
+        let (expired, renewed) = ("no client connects", "the new files are read without a restart");
+        checks.push(certificate(&files, expired, renewed, host).await);
+    }
+    for TlsPair {
+        certificate: shown,
+        key,
+    } in shown_pairs(config)
+    {
+        let files = TlsFiles {
+            certificate: shown,
+            key,
+            clients: None,
+        };
+        let (expired, renewed) = (
+            "the store that asks for it refuses this node",
+            "and start the node again",
+        );
+        checks.push(certificate(&files, expired, renewed, host).await);
     }
     checks
+}
+
+/// A certificate and its key; what it means when it has expired, and when a new one is in use.
+async fn certificate(files: &TlsFiles, expired: &str, renewed: &str, host: &Host) -> Check {
+    let (name, path) = ("certificate", files.certificate.display());
+    let expires = match tls::examine(files, host).await {
+        Ok(expires) => expires,
+        Err(error) => {
+            let advice = "put a certificate and the key that belongs to it there";
+            return Check::fail(name, error.to_string(), advice);
+        }
+    };
+    let days = expires.saturating_mul(1_000).saturating_sub(host.clock.unix_ms()) / DAY_MS;
+    if days < 0 {
+        Check::fail(name, format!("{path} has expired: {expired}"), "renew it")
+    } else if days < CERTIFICATE_DAYS {
+        let advice = format!("renew it; {renewed}");
+        Check::warn(name, format!("{path} expires in {days} days"), advice)
+    } else {
+        Check::ok(name, format!("{path} is good for {days} days"))
+    }
 }
 
 /// What tokens are checked with.

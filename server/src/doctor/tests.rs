@@ -274,3 +274,40 @@ async fn somebody_of_the_probes_name_is_left_alone() {
     assert!(!backends.directory.users(&[user]).await.unwrap()[0].deactivated);
     assert!(backends.log.head(PROBE_CONVERSATION).await.unwrap().is_none());
 }
+
+/// A certificate for a store that would not be shown, or could not.
+#[test]
+fn certificates_for_stores_that_nobody_would_see_fail() {
+    let file = || Some(PathBuf::from("/nowhere.pem"));
+    let half = Config {
+        redis_certificate: file(),
+        ..Config::default()
+    };
+    let in_the_open = Config {
+        cql_certificate: file(),
+        cql_key: file(),
+        ..Config::default()
+    };
+    let wrong = [
+        (half, "redis_certificate and redis_key belong together"),
+        (in_the_open, "cql_certificate needs cql_ca"),
+    ];
+    for (config, said) in wrong {
+        let checks = super::settings::contradictions(&config);
+        let check = broken(&checks, "settings", Status::Fail);
+        assert!(check.found.contains(said), "{check:?}");
+    }
+}
+
+/// A pair for a store is examined as those of the own ports are.
+#[tokio::test]
+async fn a_certificate_for_a_store_that_cannot_be_read_fails() {
+    let config = Config {
+        redis_certificate: Some(PathBuf::from("/nowhere.pem")),
+        redis_key: Some(PathBuf::from("/nowhere.key")),
+        ..Config::default()
+    };
+    let checks = super::settings::certificates(&config, &Host::system()).await;
+    let check = broken(&checks, "certificate", Status::Fail);
+    assert!(check.found.contains("/nowhere.pem cannot be read"), "{check:?}");
+}

@@ -1,6 +1,6 @@
 //! Picks the backends that the settings name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::storage::remembered::RememberedDirectory;
 use crate::storage::sql::{PostgresDirectory, PostgresTurns};
 use crate::storage::turns::Turns;
 use crate::storage::{Directory, Markers, MessageLog};
-use crate::tls::{TlsError, Trust};
+use crate::tls::{TlsError, TlsPair, Trust};
 
 /// File of the directory in the data folder.
 const DIRECTORY_FILE: &str = "directory.sqlite";
@@ -87,7 +87,41 @@ pub fn check_trust(config: &Config) -> Result<(), StartError> {
     if config.redis_ca.is_some() && (config.redis.is_empty() || config.redis.iter().any(open)) {
         return contradiction("redis_ca needs addresses that begin with rediss://: other lines are plain");
     }
+    let pairs = [
+        ("redis", &config.redis_ca, &config.redis_certificate, &config.redis_key),
+        ("cql", &config.cql_ca, &config.cql_certificate, &config.cql_key),
+    ];
+    for (service, authorities, certificate, key) in pairs {
+        if certificate.is_some() != key.is_some() {
+            return contradiction(&format!("{service}_certificate and {service}_key belong together"));
+        }
+        if certificate.is_some() && authorities.is_none() {
+            let why = format!("{service}_certificate needs {service}_ca: it is shown to a server that is known alone");
+            return contradiction(&why);
+        }
+    }
     Ok(())
+}
+
+/// What this node shows to stores that ask who it is.
+pub(crate) fn shown_pairs(config: &Config) -> Vec<TlsPair> {
+    let pairs = [shown_to_redis(config), shown_to_cql(config)];
+    pairs.into_iter().flatten().collect()
+}
+
+fn shown_to_redis(config: &Config) -> Option<TlsPair> {
+    shown(config.redis_certificate.as_ref(), config.redis_key.as_ref())
+}
+
+fn shown_to_cql(config: &Config) -> Option<TlsPair> {
+    shown(config.cql_certificate.as_ref(), config.cql_key.as_ref())
+}
+
+fn shown(certificate: Option<&PathBuf>, key: Option<&PathBuf>) -> Option<TlsPair> {
+    Some(TlsPair {
+        certificate: certificate?.clone(),
+        key: key?.clone(),
+    })
 }
 
 async fn open_log(config: &Config, host: &Host) -> Result<(Arc<dyn MessageLog>, Arc<dyn Markers>), StartError> {
@@ -109,7 +143,7 @@ async fn open_log(config: &Config, host: &Host) -> Result<(Arc<dyn MessageLog>, 
 /// Where the settings say that the CQL servers are, and how to keep data there.
 ///
 /// # Errors
-/// The file of their authorities cannot be used.
+/// The file of their authorities cannot be used, or what is shown to them.
 pub async fn cql_options(config: &Config, host: &Host) -> Result<CqlOptions, TlsError> {
     Ok(CqlOptions {
         servers: config.cql.clone(),
@@ -118,7 +152,7 @@ pub async fn cql_options(config: &Config, host: &Host) -> Result<CqlOptions, Tls
         replication: config.cql_replication,
         user: config.cql_user.clone(),
         password: config.cql_password.clone(),
-        trust: trust(config.cql_ca.as_deref(), &config.cql_names, host).await?,
+        trust: trust(config.cql_ca.as_deref(), &config.cql_names, shown_to_cql(config), host).await?,
         bucket_seqs: BUCKET_SEQS,
     })
 }
@@ -126,19 +160,24 @@ pub async fn cql_options(config: &Config, host: &Host) -> Result<CqlOptions, Tls
 /// Where the settings say that Redis is.
 ///
 /// # Errors
-/// The file of its authorities cannot be used.
+/// The file of its authorities cannot be used, or what is shown to it.
 pub async fn redis_options(config: &Config, host: &Host) -> Result<RedisOptions, TlsError> {
     Ok(RedisOptions {
-        trust: trust(config.redis_ca.as_deref(), &[], host).await?,
+        trust: trust(config.redis_ca.as_deref(), &[], shown_to_redis(config), host).await?,
         addresses: config.redis.clone(),
         cluster: config.redis_cluster,
         prefix: DEFAULT_PREFIX.to_owned(),
     })
 }
 
-async fn trust(authorities: Option<&Path>, names: &[String], host: &Host) -> Result<Option<Trust>, TlsError> {
+async fn trust(
+    authorities: Option<&Path>,
+    names: &[String],
+    pair: Option<TlsPair>,
+    host: &Host,
+) -> Result<Option<Trust>, TlsError> {
     match authorities {
-        Some(authorities) => Ok(Some(Trust::read(authorities, names, host).await?)),
+        Some(authorities) => Ok(Some(Trust::read(authorities, names, pair.as_ref(), host).await?)),
         None => Ok(None),
     }
 }

@@ -101,7 +101,7 @@ pub(super) async fn authorities(path: &Path) -> Result<RootCertStore, TlsError> 
 /// The same of what a file holds.
 pub(super) fn roots(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in parsed(path, pem)? {
+    for certificate in certificates_in(path, pem)? {
         roots
             .add(certificate)
             .map_err(|error| TlsError::unusable(path, format!("not an authority: {error}")))?;
@@ -110,15 +110,20 @@ pub(super) fn roots(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> 
 }
 
 pub(super) async fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let key = PrivateKeyDer::from_pem_slice(&read(path).await?);
-    key.map_err(|error| TlsError::unusable(path, format!("no private key: {error}")))
+    private_key_in(path, &read(path).await?)
+}
+
+/// The same of what a file holds.
+pub(super) fn private_key_in(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| TlsError::unusable(path, format!("no private key: {error}")))
 }
 
 pub(super) async fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    parsed(path, &read(path).await?)
+    certificates_in(path, &read(path).await?)
 }
 
-fn parsed(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The same of what a file holds.
+pub(super) fn certificates_in(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|error| TlsError::unusable(path, format!("no certificates: {error}")))?;
     if found.is_empty() {

@@ -40,6 +40,15 @@ pub struct TlsFiles {
     pub clients: Option<ClientRule>,
 }
 
+/// The certificate that this process shows as a client, and its private key, as PEM files.
+#[derive(Debug, Clone)]
+pub struct TlsPair {
+    /// The certificate, followed by what leads to its authority.
+    pub certificate: PathBuf,
+    /// Its private key: PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
+}
+
 /// Clients must have a certificate.
 #[derive(Debug, Clone)]
 pub struct ClientRule {

@@ -109,9 +109,11 @@ pub struct Ground {
     pub cql: Option<String>,
     /// Address of a Postgres of the test's own, asked without a proxy.
     pub postgres: Option<String>,
+    /// Addresses of a Redis cluster of the test's own, with commas, asked without a proxy; the fleet's own Redis is then idle.
+    pub redis_cluster: Option<String>,
     /// Each node is alone in a network of its own, and reaches the others and the services by way of this.
     pub network: Option<Network>,
-    /// Lines to Redis are encrypted, by a certificate of this authority, and those to the CQL servers, by their own.
+    /// Lines to Redis are encrypted, by certificates of this authority on both sides, and those to the CQL servers, by their own.
     pub stores: Option<Authority>,
     /// Settings of every node.
     pub flags: Vec<&'static str>,
@@ -162,7 +164,7 @@ impl Fleet {
         let host = ground.network.as_ref().map_or("127.0.0.1", Network::services_host);
         let own_postgres = ground.postgres.as_deref();
         let postgres = Database::create(own_postgres.unwrap_or(&services.postgres), &name);
-        let redis = Redis::start(ground.stores.as_ref().map(|authority| authority.service("redis"))).await;
+        let redis = Redis::start(ground.stores.as_ref()).await;
         let mut fleet = Self {
             nodes: Vec::new(),
             to_redis: Proxy::before(host, &redis.authority()).await,
@@ -207,9 +209,13 @@ impl Fleet {
             None => (self.to_cql.authority(), "1"),
         };
         let scheme = if ground.stores.is_some() { "rediss" } else { "redis" };
-        let redis_url = format!("{scheme}://{}", self.to_redis.authority());
+        let (redis_url, clustered) = match &ground.redis_cluster {
+            Some(addresses) => (addresses.clone(), "true"),
+            None => (format!("{scheme}://{}", self.to_redis.authority()), "false"),
+        };
         let mut flags: Vec<String> = [
             ("--redis", redis_url.as_str()),
+            ("--redis-cluster", clustered),
             ("--postgres", database_url),
             ("--postgres-connections-max", "4"),
             ("--cql", &cql),
@@ -230,8 +236,11 @@ impl Fleet {
         flags.extend(ground.lines.flags(number, last));
         if let Some(authority) = &ground.stores {
             let redis_authority = authority.file().display().to_string();
+            let (certificate, key) = authority.service("client");
             let files = [
                 ("--redis-ca", redis_authority),
+                ("--redis-certificate", certificate.display().to_string()),
+                ("--redis-key", key.display().to_string()),
                 ("--cql-ca", self.cql_authority.clone()),
             ];
             flags.extend(files.into_iter().flat_map(|(flag, file)| [flag.to_owned(), file]));

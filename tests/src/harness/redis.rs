@@ -1,12 +1,12 @@
 //! A Redis of a test's own.
 
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use stonechat_host::{Connector, TcpConnector};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::authority::Authority;
 use super::process::free_port;
 
 /// Between two looks at a condition that nothing announces.
@@ -29,13 +29,15 @@ struct Encrypted {
 }
 
 impl Encrypted {
-    fn new((certificate, key): (PathBuf, PathBuf)) -> Self {
+    fn new(authority: &Authority) -> Self {
         let port = free_port();
+        let (certificate, key) = authority.service("redis");
         let flags = [
             ("--tls-port", port.to_string()),
             ("--tls-cert-file", certificate.display().to_string()),
             ("--tls-key-file", key.display().to_string()),
-            ("--tls-auth-clients", "no".to_owned()),
+            ("--tls-ca-cert-file", authority.file().display().to_string()),
+            ("--tls-auth-clients", "yes".to_owned()),
         ];
         let flags = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
         Self {
@@ -46,11 +48,11 @@ impl Encrypted {
 }
 
 impl Redis {
-    /// With the files of a certificate and its key it is reached over TLS.
-    pub(super) async fn start(certificate: Option<(PathBuf, PathBuf)>) -> Self {
+    /// With an authority it is reached over TLS, by who has a certificate of it.
+    pub(super) async fn start(authority: Option<&Authority>) -> Self {
         let mut redis = Self {
             port: free_port(),
-            encrypted: certificate.map(Encrypted::new),
+            encrypted: authority.map(Encrypted::new),
             folder: tempfile::tempdir().expect("a temporary folder"),
             child: None,
         };

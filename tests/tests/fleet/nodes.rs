@@ -29,8 +29,8 @@ async fn people_talk_through_all_nodes_of_a_fleet() {
     crew.judge(&mut fleet).await;
 }
 
-/// What the doctor says of the fleet's Redis to who believes this authority.
-async fn told_of_redis(fleet: &Fleet, authority: &Authority) -> String {
+/// What the doctor says of the fleet's Redis to who believes this authority, and shows a certificate of the one that Redis believes.
+async fn told_of_redis(fleet: &Fleet, authority: &Authority, shows: Option<&Authority>) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut doctor = Command::new(binary());
     doctor.arg("doctor").arg("--data-folder").arg(folder.path());
@@ -39,12 +39,18 @@ async fn told_of_redis(fleet: &Fleet, authority: &Authority) -> String {
         &format!("rediss://{}", fleet.to_redis.authority()),
         "--redis-ca",
     ]);
-    let said = doctor.arg(authority.file()).output().await.expect("the binary");
+    doctor.arg(authority.file());
+    if let Some(shown) = shows {
+        let (certificate, key) = shown.service("doctor");
+        doctor.arg("--redis-certificate").arg(certificate);
+        doctor.arg("--redis-key").arg(key);
+    }
+    let said = doctor.output().await.expect("the binary");
     String::from_utf8_lossy(&said.stdout).into_owned()
 }
 
-/// I11: with lines to the stores that are encrypted, to certified servers alone; the ports behind them speak nothing else. A
-/// Redis that comes back empty is found again that way, too.
+/// I11: with lines to the stores that are encrypted, to certified servers alone, of which Redis asks for a certificate in turn; the
+/// ports behind them speak nothing else. A Redis that comes back empty is found again that way, too.
 #[tokio::test]
 async fn people_talk_over_encrypted_stores() {
     let ground = Ground {
@@ -55,9 +61,15 @@ async fn people_talk_over_encrypted_stores() {
         return;
     };
     let ours = fleet.ground.stores.as_ref().expect("encrypted stores");
-    let told = told_of_redis(&fleet, ours).await;
-    assert!(told.contains("redis") && !told.contains("certificate"), "{told}");
-    let told = told_of_redis(&fleet, &Authority::new()).await;
+    let is_reached = |told: &str| told.contains(" is redis ");
+    let told = told_of_redis(&fleet, ours, Some(ours)).await;
+    assert!(is_reached(&told), "{told}");
+    let told = told_of_redis(&fleet, ours, None).await;
+    assert!(!is_reached(&told) && told.contains("FAIL"), "{told}");
+    let stranger = Authority::new();
+    let told = told_of_redis(&fleet, ours, Some(&stranger)).await;
+    assert!(!is_reached(&told) && told.contains("FAIL"), "{told}");
+    let told = told_of_redis(&fleet, &stranger, Some(ours)).await;
     assert!(told.contains("invalid peer certificate"), "{told}");
     crew.burst(&fleet).await;
     crew.answers().await;
@@ -83,7 +95,7 @@ async fn i1_i2_killed_nodes_take_nothing_with_them() {
 }
 
 /// The node that takes the crew's messages from the others: the owner of their room.
-async fn owner(fleet: &Fleet, crew: &mut Crew) -> usize {
+pub(crate) async fn owner(fleet: &Fleet, crew: &mut Crew) -> usize {
     let found = async {
         loop {
             let before = fleet.counts(TAKEN).await;

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion, TlsCertificates, Value,
+    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion,
+    TlsCertificates, Value,
 };
 use stonechat_host::Host;
 use tokio::sync::Notify;
@@ -384,8 +385,12 @@ pub(super) fn client(info: ConnectionInfo, trust: Option<&Trust>) -> Result<Clie
     let Some(trust) = trust else {
         return Client::open(info);
     };
+    let shown = trust.shown().map(|shown| ClientTlsConfig {
+        client_cert: shown.certificate.clone(),
+        client_key: shown.key.clone(),
+    });
     let certificates = TlsCertificates {
-        client_tls: None,
+        client_tls: shown,
         root_cert: Some(trust.pem().to_vec()),
     };
     Client::build_with_tls(info, certificates)

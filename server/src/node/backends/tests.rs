@@ -62,6 +62,19 @@ fn encryption_that_would_not_happen_is_refused() {
         config.cql = vec!["a:9042".to_owned()];
         config.cql_names = vec!["a".to_owned()];
     }));
+    let shown = |change: &dyn Fn(&mut Config)| {
+        refused(&|config| {
+            config.cql = vec!["a:9042".to_owned()];
+            config.cql_ca = file();
+            config.cql_certificate = file();
+            config.cql_key = file();
+            change(config);
+        })
+    };
+    assert!(!shown(&|_| {}));
+    assert!(shown(&|config| config.cql_ca = None));
+    assert!(shown(&|config| config.cql_key = None));
+    assert!(shown(&|config| config.cql_certificate = None));
 }
 
 /// Nodes that start at one moment, and how often.

@@ -2,6 +2,7 @@
 
 mod forge;
 mod nodes;
+mod stores;
 
 use std::io;
 use std::path::Path;

@@ -16,7 +16,7 @@ const NAME: &str = "spiffe://cql.test/node";
 
 async fn trusting(options: &CqlOptions, authority: &Path, names: &[&str]) -> CqlOptions {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let trust = Trust::read(authority, &names, &Host::system()).await;
+    let trust = Trust::read(authority, &names, None, &Host::system()).await;
     CqlOptions {
         trust: Some(trust.expect("an authority")),
         ..options.clone()
