@@ -171,7 +171,13 @@ impl Crew {
     /// How long after their acks the reader had them.
     #[must_use]
     pub fn reader_lags(&self, fleet: &Fleet, since: Moment) -> Waits {
-        delivery_lags(&fleet.nodes[0].recorder.history(), since, "reader")
+        self.lags_of("reader", fleet, since)
+    }
+
+    /// The same of anybody in the room.
+    #[must_use]
+    pub fn lags_of(&self, user: &str, fleet: &Fleet, since: Moment) -> Waits {
+        delivery_lags(&fleet.nodes[0].recorder.history(), since, user)
     }
 
     /// A stream of the reader.

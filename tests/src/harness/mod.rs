@@ -37,7 +37,7 @@ pub use figures::{Waits, ack_waits, delivery_lags};
 pub use fleet::{Fleet, Ground, Lines, Role};
 pub use network::{Loss, Network};
 pub use observed::Observed;
-pub use own::{OwnPostgres, Ring};
+pub use own::{OwnPostgres, OwnRedisCluster, Ring};
 pub use process::{Exit, SECRETS, ServerProcess, binary, free_port};
 pub use proxy::{Proxy, Way, Weather};
 pub use raw::Raw;

@@ -1,9 +1,10 @@
-//! Services that a test starts for itself, to do harm to them: three Cassandra nodes, and a Postgres. By the scripts that start
-//! the shared ones, so one test at a time on one machine.
+//! Services that a test starts for itself, to do harm to them: three Cassandra nodes, a Postgres, and a cluster of Redis. By the
+//! scripts that start the shared ones, so one test at a time on one machine.
 
 use std::path::PathBuf;
 
 use tokio::process::Command;
+use tokio::sync::{Mutex, MutexGuard};
 
 /// The folder of the scripts.
 fn script(name: &str) -> PathBuf {
@@ -124,5 +125,87 @@ impl OwnPostgres {
 impl Drop for OwnPostgres {
     fn drop(&mut self) {
         stop("postgres", &["spare", "stop"]);
+    }
+}
+
+/// Tests of one suite take turns at the cluster of Redis.
+static REDIS_TURN: Mutex<()> = Mutex::const_new(());
+
+/// Three nodes of a Redis cluster, 1 to 3. Dropping it stops them.
+pub struct OwnRedisCluster {
+    /// The address of each, with commas.
+    pub addresses: String,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl OwnRedisCluster {
+    /// Starts them, empty, once no other test of this process has them.
+    ///
+    /// # Panics
+    /// They do not come up.
+    pub async fn start() -> Self {
+        let turn = REDIS_TURN.lock().await;
+        Self {
+            addresses: run("redis", &["spare", "start"]).await,
+            _turn: turn,
+        }
+    }
+
+    /// SIGKILL to one.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub async fn kill(&self, node: u8) {
+        self.tell("kill", node).await;
+    }
+
+    /// Starts a killed one again, with the slots it had and nothing in them; waits until the cluster is whole.
+    ///
+    /// # Panics
+    /// It does not come up.
+    pub async fn revive(&self, node: u8) {
+        self.tell("revive", node).await;
+    }
+
+    /// It forgets everything, and goes on.
+    ///
+    /// # Panics
+    /// It does not.
+    pub async fn forget(&self, node: u8) {
+        self.tell("forget", node).await;
+    }
+
+    /// A fourth server keeps a copy of it, and takes its place should it die.
+    ///
+    /// # Panics
+    /// The copy is not whole in time.
+    pub async fn shadow(&self, node: u8) {
+        self.tell("shadow", node).await;
+    }
+
+    /// The two others take over the slots of one that is dead, empty.
+    ///
+    /// # Panics
+    /// They do not.
+    pub async fn share(&self, node: u8) {
+        self.tell("share", node).await;
+    }
+
+    /// All slots of a node that are in use move to another, key after key, one slot after the other.
+    ///
+    /// # Panics
+    /// They do not.
+    pub async fn empty(&self, node: u8, other: u8) {
+        run("redis", &["spare", "empty", &node.to_string(), &other.to_string()]).await;
+    }
+
+    async fn tell(&self, what: &str, node: u8) {
+        run("redis", &["spare", what, &node.to_string()]).await;
+    }
+}
+
+impl Drop for OwnRedisCluster {
+    fn drop(&mut self) {
+        stop("redis", &["spare", "stop"]);
     }
 }

@@ -11,9 +11,11 @@ mod hot;
 mod network;
 mod nodes;
 mod presence;
+mod resharded;
 mod rolling;
 mod services;
 mod tails;
+mod watch;
 
 /// Without any live delivery, and with the time in which a dead node is noticed, everybody has the head by then (I5).
 const VISIBLE_WITHIN: Duration = Duration::from_secs(15);

@@ -50,6 +50,9 @@ pub(super) struct Fleet {
     /// Partitions whose Redis came up, and may have forgotten everything; at most all of them.
     risen: Mutex<BTreeSet<u16>>,
     pub(super) rising: Notify,
+    /// Topics that a node of the cluster would not hear for us, or no longer, since it does not have their slot, or the cluster
+    /// lacks a node; at most those wanted.
+    refused: Mutex<BTreeSet<Topic>>,
     seeds: Vec<ConnectionInfo>,
     cluster: bool,
     trust: Option<Trust>,
@@ -71,6 +74,7 @@ impl Fleet {
             reroute: Notify::new(),
             risen: Mutex::default(),
             rising: Notify::new(),
+            refused: Mutex::default(),
             seeds,
             cluster: options.cluster,
             trust: options.trust.clone(),
@@ -97,6 +101,44 @@ impl Fleet {
         for (_, task) in std::mem::take(&mut *lock(&self.links)).values() {
             task.abort();
         }
+    }
+
+    /// What a node of a cluster refuses for the state that the cluster is in, it or another takes later. False: it is for good, or
+    /// there is no cluster.
+    pub(super) fn passes(&self, refused: &str) -> bool {
+        self.cluster && matches!(refused, "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN")
+    }
+
+    /// A topic is not heard where it should be: it is tried again once the slots were read.
+    pub(super) fn refused(&self, topic: Topic) {
+        lock(&self.refused).insert(topic);
+        self.reroute.notify_one();
+    }
+
+    /// A node threw out a subscription: its slot moved.
+    pub(super) fn thrown_out(&self, topic: Topic) {
+        self.topics.broke_one(&topic);
+        self.refused(topic);
+    }
+
+    fn try_refused(&self) {
+        for topic in std::mem::take(&mut *lock(&self.refused)) {
+            if let Some(link) = self.route(partition_of(&topic)) {
+                link.look_at([topic]);
+            }
+        }
+    }
+
+    /// The partitions that lie on each node, with the first of them.
+    pub(super) fn shares(&self) -> Vec<(u16, BTreeSet<u16>)> {
+        let mut shares: BTreeMap<String, BTreeSet<u16>> = BTreeMap::new();
+        for partition in 0..PARTITIONS {
+            if let Some(link) = self.route(partition) {
+                shares.entry(link.address.clone()).or_default().insert(partition);
+            }
+        }
+        let with_first = |share: BTreeSet<u16>| Some((*share.first()?, share));
+        shares.into_values().filter_map(with_first).collect()
     }
 
     /// The link to a node, made when there is none.
@@ -273,6 +315,9 @@ impl Fleet {
     pub(super) async fn follow(self: Arc<Self>) {
         loop {
             let known = self.read_slots().await;
+            if known {
+                self.try_refused();
+            }
             let pause = if known && self.is_whole() {
                 LOOK_AROUND
             } else {
@@ -286,32 +331,22 @@ impl Fleet {
         }
     }
 
-    /// Asks nodes for the slots until one knows; false when none does.
+    /// Asks all nodes for the slots, and believes who knows most; false when nobody says that the cluster takes commands.
     async fn read_slots(self: &Arc<Self>) -> bool {
         let links: Vec<Arc<Link>> = lock(&self.links).values().map(|(link, _)| Arc::clone(link)).collect();
-        let mut command = Pipeline::new();
-        command.cmd("CLUSTER").arg("SLOTS");
-        for link in links.iter().filter(|link| link.is_up()) {
-            let Ok(answer) = link.ask(&command).await else { continue };
-            let ranges = answer
-                .into_iter()
-                .next()
-                .map(|value| slots::parse(value, &link.address));
-            match ranges {
-                Some(ranges) if !ranges.is_empty() => {
-                    self.lay_routes(&ranges);
-                    return true;
+        let up: Vec<&Arc<Link>> = links.iter().filter(|link| link.is_up()).collect();
+        let views = join_all(up.iter().map(|link| view_of(link))).await;
+        let Some(view) = views.into_iter().flatten().max_by_key(|view| (view.is_ok, view.epoch)) else {
+            if up.is_empty() {
+                // The whole cluster may have moved: begin again where we began.
+                for seed in &self.seeds {
+                    let _ = self.link(seed.clone());
                 }
-                _ => {}
             }
-        }
-        if !links.iter().any(|link| link.is_up()) {
-            // The whole cluster may have moved: begin again where we began.
-            for seed in &self.seeds {
-                let _ = self.link(seed.clone());
-            }
-        }
-        false
+            return false;
+        };
+        self.lay_routes(&view.ranges);
+        view.is_ok
     }
 
     /// Takes over who has which slots.
@@ -378,6 +413,15 @@ impl Fleet {
         };
         Some(seed.clone().set_addr(address))
     }
+}
+
+/// What a node says of its cluster; `None` when it does not answer, or knows nobody.
+async fn view_of(link: &Arc<Link>) -> Option<slots::View> {
+    let mut commands = Pipeline::with_capacity(2);
+    commands.cmd("CLUSTER").arg("INFO");
+    commands.cmd("CLUSTER").arg("SLOTS");
+    let mut answers = link.ask(&commands).await.ok()?.into_iter();
+    slots::view(answers.next()?, answers.next()?, &link.address)
 }
 
 /// Connects when it is asked to.

@@ -217,17 +217,26 @@ impl Link {
                 fleet.heard(&channel, Bytes::from(payload));
             }
             (PushKind::SUnsubscribe, Some(Value::BulkString(channel)), _) => {
-                let topic = fleet.names.topic(&channel);
-                let phase = topic.and_then(|topic| lock(&self.phases).get(&topic).copied());
-                // Not asked for: the slot moved to another node.
-                if phase == Some(Phase::In) {
-                    fleet.reroute.notify_one();
-                    broken.notify_one();
+                if let Some(topic) = fleet.names.topic(&channel)
+                    && self.is_thrown_out(&topic)
+                {
+                    fleet.thrown_out(topic);
                 }
             }
             (PushKind::Disconnection, ..) => broken.notify_one(),
             _ => {}
         }
+    }
+
+    /// Whether a subscription that ended was one that nobody ended here: then its slot moved to another node. The link stays, for a
+    /// cluster that is resharded tells so of thousands of slots, one after the other.
+    fn is_thrown_out(&self, topic: &Topic) -> bool {
+        let mut phases = lock(&self.phases);
+        let is_ours = matches!(phases.get(topic), Some(Phase::Joining | Phase::In));
+        if is_ours {
+            phases.remove(topic);
+        }
+        is_ours
     }
 
     /// Works until something breaks.
@@ -316,8 +325,11 @@ impl Link {
         let refused = match answer {
             Ok(Value::ServerError(error)) => error,
             Ok(_) if phase == Phase::Joining => {
-                lock(&self.phases).insert(topic.clone(), Phase::In);
-                fleet.topics.confirm(&topic);
+                // Unless it was thrown out before this was read.
+                if let Some(phase) = lock(&self.phases).get_mut(&topic) {
+                    *phase = Phase::In;
+                    fleet.topics.confirm(&topic);
+                }
                 return true;
             }
             Ok(_) => {
@@ -332,9 +344,12 @@ impl Link {
             code = refused.code(),
             "redis refused a subscription"
         );
-        fleet.reroute.notify_one();
-        // Where a slot moved, its new node does the rest; else the link starts anew after its wait.
-        refused.code() == "MOVED"
+        let passes = fleet.passes(refused.code());
+        if passes {
+            fleet.refused(topic);
+        }
+        // What does not pass by itself the link tries anew after its wait.
+        passes
     }
 }
 

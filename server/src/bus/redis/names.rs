@@ -114,6 +114,12 @@ impl Names {
         self.key(partition(gateway), &format!("gateway:{gateway}"))
     }
 
+    /// What a process leaves on the Redis of this partition, to see that it does not forget.
+    pub(super) fn mark(&self, partition: u16, process: &[u8; 16]) -> Key {
+        let process = u128::from_be_bytes(*process);
+        self.key(partition, &format!("mark:{process:032x}"))
+    }
+
     /// The set of names of nodes.
     pub(super) fn nodes(&self) -> Key {
         self.key(NODES_PARTITION, "nodes")

@@ -25,7 +25,7 @@ use crate::domain::{SessionId, UnixMillis, UserId};
 
 /// A gateway that died is gone for readers after this.
 const LEASE: Duration = Duration::from_secs(60);
-/// Three tries within a lease, and a Redis that forgot it is found out in time.
+/// Three tries within a lease, and a Redis that forgot what was said is found out in time.
 const LEASE_REFRESH: Duration = Duration::from_secs(15);
 /// Leases of others are asked for again after this: less than the slack presence has anyhow.
 const LEASE_KNOWN: Duration = Duration::from_secs(1);
@@ -335,25 +335,40 @@ impl Statuses {
         }
     }
 
-    /// Refreshes the leases of this process; true when Redis had forgotten one.
-    async fn refresh_leases(&self) -> bool {
+    /// Refreshes the leases of this process.
+    async fn refresh_leases(&self) {
         let gateways: Vec<String> = lock(&self.gateways).iter().cloned().collect();
         let fleet = &self.fleet;
         let now = stonechat_host::monotonic();
         let add = |commands: &mut Pipeline, gateway: &String| {
             let key = fleet.names.lease(gateway).text;
-            let set = commands.cmd("SET").arg(key).arg(1);
-            set.arg("PX").arg(millis(LEASE)).arg("GET");
+            commands.cmd("SET").arg(key).arg(1).arg("PX").arg(millis(LEASE));
         };
         let of_gateway = |gateway: &String| fleet.names.lease(gateway).partition;
         let answers = fleet.ask_each(&gateways, of_gateway, add).await;
-        let mut forgotten = false;
         for (gateway, answer) in gateways.iter().zip(answers) {
-            let Some(before) = answer else { continue };
-            forgotten |= before == Value::Nil;
-            self.note_lease(gateway, (now, Some(now + LEASE)));
+            if answer.is_some() {
+                self.note_lease(gateway, (now, Some(now + LEASE)));
+            }
         }
-        forgotten
+    }
+
+    /// Leaves a mark of this process on each Redis, and tells the partitions of those that did not have it any more: each node of a
+    /// cluster may forget everything by itself, and not even a connection breaks.
+    pub(super) async fn unmarked(&self) -> BTreeSet<u16> {
+        let fleet = &self.fleet;
+        let shares = fleet.shares();
+        let add = |commands: &mut Pipeline, (place, _): &(u16, BTreeSet<u16>)| {
+            let key = fleet.names.mark(*place, &fleet.origin);
+            let set = commands.cmd("SET").arg(key.text).arg(1);
+            set.arg("PX").arg(millis(LEASE)).arg("GET");
+        };
+        let answers = fleet.ask_each(&shares, |(place, _)| *place, add).await;
+        let missing = shares
+            .into_iter()
+            .zip(answers)
+            .filter(|(_, answer)| *answer == Some(Value::Nil));
+        missing.flat_map(|((_, share), _)| share).collect()
     }
 
     /// Keeps the leases, and says again what a Redis that came up may have forgotten; for ever.
@@ -367,16 +382,16 @@ impl Statuses {
                 _ = ticks.tick() => {}
             }
             self.learn_time().await;
-            let risen = self.fleet.take_risen();
-            let all = self.refresh_leases().await;
-            if all || !risen.is_empty() {
-                self.say_again(|user| all || risen.contains(&partition_of_user(user)))
-                    .await;
-            }
+            let mut forgot = self.fleet.take_risen();
+            self.refresh_leases().await;
+            forgot.extend(self.unmarked().await);
+            self.say_again(&forgot).await;
         }
     }
 
-    async fn say_again(&self, which: impl Fn(&UserId) -> bool) {
+    /// Says what lies on these partitions, and whatever Redis did not take when it was said: a cluster that lacks a node answers
+    /// with refusals, and no connection breaks.
+    async fn say_again(&self, forgot: &BTreeSet<u16>) {
         let mut after: Option<UserId> = None;
         loop {
             let words = {
@@ -388,13 +403,16 @@ impl Statuses {
                     .collect();
                 let Some((last, _)) = users.last() else { return };
                 after = Some((*last).clone());
-                users
+                let said = users
                     .into_iter()
-                    .filter(|(user, _)| which(user))
-                    .flat_map(|(user, sessions)| sessions.iter().map(|(session, own)| word(user, session, own)))
+                    .flat_map(|(user, sessions)| sessions.iter().map(move |(session, own)| (user, session, own)));
+                said.filter(|(user, _, own)| own.written.is_none() || forgot.contains(&partition_of_user(user)))
+                    .map(|(user, session, own)| word(user, session, own))
                     .collect::<Vec<_>>()
             };
-            self.say(words).await;
+            if !words.is_empty() {
+                self.say(words).await;
+            }
         }
     }
 }

@@ -188,6 +188,15 @@ impl Topics {
         gateways.iter().for_each(|channel| map.lost(channel));
     }
 
+    /// The same of one.
+    pub(super) fn broke_one(&self, topic: &Topic) {
+        let mut map = lock(&self.0);
+        let joined = map.joined.get_mut(topic);
+        if joined.is_some_and(|joined| std::mem::take(&mut joined.confirmed)) {
+            map.lost(topic);
+        }
+    }
+
     /// Tells all of these topics that something for them could not be read.
     pub(super) fn lost(&self, topic: &Topic) {
         lock(&self.0).lost(topic);

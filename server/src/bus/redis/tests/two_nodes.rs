@@ -1,7 +1,8 @@
 //! Two nodes on one Redis.
 
 use super::{Event, each_redis, listening, next, next_number, node_at, numbered, record, session, until, user};
-use crate::bus::redis::RedisOptions;
+use crate::bus::redis::RedisBus;
+use crate::bus::redis::names::partition_of_user;
 use crate::bus::{Bus, SessionControl, StatusRecord, Topic};
 use crate::domain::{DeviceId, StreamName, UnixMillis};
 
@@ -129,25 +130,44 @@ async fn statuses_are_seen_elsewhere_and_go_with_the_lease_of_their_gateway() {
     }
 }
 
-/// I10: a Redis that lost its content without breaking a connection has it again by the next refresh of the lease.
-#[tokio::test]
-async fn a_flushed_redis_is_told_again() {
-    let one: Option<RedisOptions> = each_redis().into_iter().next();
-    let Some(options) = one else { return };
-    let here = listening(&options).await;
-    let ada = user("ada");
-    here.set_status(&ada, &session("s1"), record("g1")).await;
-    for key in [here.fleet.names.lease("g1"), here.fleet.names.statuses(&ada)] {
-        let delete = |commands: &mut redis::Pipeline, key: &str| {
-            commands.cmd("DEL").arg(key);
-        };
-        here.ask(&key, delete).await.expect("an answer");
+/// Everything of this test on one node of Redis is gone; the connections stay.
+async fn flush(node: &RedisBus, partition: u16, prefix: &str) {
+    let link = node.fleet.route(partition).expect("a node");
+    let client = redis::Client::open(format!("redis://{}", link.address)).expect("an address");
+    let mut connection = client.get_multiplexed_async_connection().await.expect("it answers");
+    let mut find = redis::cmd("KEYS");
+    find.arg(format!("{prefix}*"));
+    let keys: Vec<String> = find.query_async(&mut connection).await.expect("an answer");
+    assert!(!keys.is_empty());
+    for key in keys {
+        let deleted = redis::cmd("DEL").arg(key).query_async::<i64>(&mut connection).await;
+        assert_eq!(deleted.expect("an answer"), 1);
     }
-    assert!(here.statuses(std::slice::from_ref(&ada)).await[0].is_empty());
-    until("it is there again", || async {
-        here.statuses(std::slice::from_ref(&ada)).await[0].len() == 1
-    })
-    .await;
+}
+
+/// I10: a Redis that lost its content without breaking a connection has it again by the next refresh of the lease; of a cluster
+/// also when it is a node alone that does not have the lease.
+#[tokio::test]
+async fn i10_a_flushed_redis_is_told_again() {
+    for options in each_redis() {
+        let here = listening(&options).await;
+        let ada = user("ada");
+        let partition = partition_of_user(&ada);
+        let of = |partition| here.fleet.route(partition).map(|link| link.address.clone());
+        let elsewhere = |gateway: &String| of(here.fleet.names.lease(gateway).partition) != of(partition);
+        let gateway = (0..100).map(|number| format!("g{number}")).find(elsewhere);
+        assert_eq!(gateway.is_some(), options.cluster);
+        let gateway = gateway.unwrap_or_else(|| "g".to_owned());
+        here.set_status(&ada, &session("s1"), record(&gateway)).await;
+        // What it leaves there to see it.
+        until("marks are left", || async { here.statuses.unmarked().await.is_empty() }).await;
+        flush(&here, partition, &options.prefix).await;
+        assert!(here.statuses(std::slice::from_ref(&ada)).await[0].is_empty());
+        until("it is there again", || async {
+            here.statuses(std::slice::from_ref(&ada)).await[0].len() == 1
+        })
+        .await;
+    }
 }
 
 /// T13, C15: nodes whose clocks are two hours apart see each other's sessions, and a choice for as long as it was made for.
