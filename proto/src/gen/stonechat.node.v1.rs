@@ -6,11 +6,11 @@
 /// hears it from here), 16 bytes that name the bus of the publisher, so that it knows its own echo without decoding.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BusEvent {
-    /// For whom it is, where it goes once to every gateway; empty where its channel says it.
+    /// For whom it is, where it goes once to several gateways; empty where its channel says it.
     #[prost(string, repeated, tag = "9")]
     pub users: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Exactly one is set; none is an event of a newer version.
-    #[prost(oneof = "bus_event::Event", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "bus_event::Event", tags = "1, 2, 3, 4, 5, 6, 7, 8, 10")]
     pub event: ::core::option::Option<bus_event::Event>,
 }
 /// Nested message and enum types in `BusEvent`.
@@ -42,6 +42,9 @@ pub mod bus_event {
         /// Frames for a session that came by Submit.
         #[prost(message, tag = "8")]
         Control(super::Control),
+        /// A conversation was promoted to a channel of its own.
+        #[prost(message, tag = "10")]
+        Promoted(super::Promoted),
     }
 }
 /// New entries of one conversation, in order.
@@ -146,6 +149,17 @@ pub struct Control {
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub frames: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
+/// Events of a conversation go to a channel of its own, for the users that the event names: who has them online subscribes to it.
+/// Said once to every gateway, again every few seconds; it is forgotten when it is said no more.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Promoted {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub conversation: ::prost::bytes::Bytes,
+    /// True when nothing for these users is on that channel yet, nor will be for the next two seconds.
+    #[prost(bool, tag = "2")]
+    pub begins: bool,
+}
 /// What one session says of its user: a field of the hash user_status.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusRecord {
@@ -187,6 +201,9 @@ pub struct NodeRecord {
     /// How far that may be wrong to either side, milliseconds: half of the way there and back.
     #[prost(int64, tag = "6")]
     pub clock_unsure_ms: i64,
+    /// Whether it hears of conversations with a channel of their own. While a node lives that does not, there are none.
+    #[prost(bool, tag = "7")]
+    pub hears_promoted: bool,
 }
 /// One append, set by the node that the caller is connected to; or fan-out to take over, for which nobody is named and of which
 /// `conversation_id` counts alone.

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use super::{Bus, Event, NodeRecord, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTION_EVENTS_MAX, Status, StatusRecord, Topic};
+use super::{
+    Bus, Event, NodeRecord, ReceiptsMoved, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTION_EVENTS_MAX, Status, StatusRecord,
+    Subscription, Topic,
+};
 use crate::domain::limits::TEXT_BYTES_MAX;
-use crate::domain::{ConversationId, SessionId, UnixMillis, UserId};
+use crate::domain::{ConversationId, Seq, SessionId, UnixMillis, UserId};
 use crate::storage::contract::samples;
 use crate::storage::{Head, StoredEntry};
 
@@ -24,6 +27,7 @@ macro_rules! bus_contract {
                 a_dropped_subscription_no_longer_counts
                 publishing_to_users_names_those_without_a_subscriber
                 a_large_group_hears_each_event_once_in_order_and_nobody_else_does
+                a_busy_large_group_hears_each_event_once_in_order_and_nobody_else_does
                 a_full_subscriber_is_told_and_does_not_stop_the_others
                 a_subscriber_is_full_by_bytes_long_before_it_is_by_count
                 statuses_are_set_replaced_and_cleared_per_session
@@ -125,6 +129,7 @@ pub(crate) async fn a_large_group_hears_each_event_once_in_order_and_nobody_else
         address: "n:1".to_owned(),
         core: true,
         hears_groups: true,
+        hears_promoted: true,
         clock: None,
     };
     bus.announce_node(&node, Duration::from_secs(60)).await;
@@ -148,6 +153,47 @@ pub(crate) async fn a_large_group_hears_each_event_once_in_order_and_nobody_else
         assert!(!session.take_lagged());
     }
     assert_eq!(number_of(&stranger.next().await.expect("open")), 20, "C16");
+}
+
+/// Also when it is told another way after a while than at first.
+pub(crate) async fn a_busy_large_group_hears_each_event_once_in_order_and_nobody_else_does(bus: AnyBus) {
+    /// Longer than any bus takes to change the way.
+    const BUSY_FOR: Duration = Duration::from_secs(4);
+    let numbered = |number| {
+        Event::Receipts(Arc::new(ReceiptsMoved {
+            conversation: ConversationId([1; 16]),
+            members: Vec::new(),
+            delivered_to_all: Seq(number),
+            read_by_all: Seq(0),
+        }))
+    };
+    let next_number = async |session: &mut Subscription| {
+        loop {
+            match session.next().await {
+                Some(Event::Receipts(moved)) => return moved.delivered_to_all.0,
+                // A change of the way may have them look.
+                Some(Event::Lost) => drop(session.take_lagged()),
+                other => panic!("another event than was published: {other:?}"),
+            }
+        }
+    };
+    let members: Vec<UserId> = (0..100).map(|number| user(&format!("member{number}"))).collect();
+    let mut sessions = Vec::new();
+    for member in members.iter().step_by(5).chain(members.iter().step_by(10)) {
+        sessions.push(bus.subscribe(Topic::User(member.clone())).await);
+    }
+    let mut stranger = bus.subscribe(Topic::User(user("stranger"))).await;
+    let (began, mut number) = (stonechat_host::monotonic(), 0);
+    while began.elapsed() < BUSY_FOR {
+        bus.nodes().await;
+        number += 1;
+        bus.publish_to_users(&members, numbered(number)).await;
+        for session in &mut sessions {
+            assert_eq!(next_number(session).await, number);
+        }
+    }
+    bus.publish(&Topic::User(user("stranger")), numbered(0)).await;
+    assert_eq!(next_number(&mut stranger).await, 0, "C16");
 }
 
 pub(crate) async fn a_full_subscriber_is_told_and_does_not_stop_the_others(bus: AnyBus) {
@@ -222,6 +268,7 @@ pub(crate) async fn nodes_are_there_until_they_go_or_fall_silent(bus: AnyBus) {
         address: format!("{name}:1"),
         core,
         hears_groups: true,
+        hears_promoted: true,
         clock: None,
     };
     let names = async || {

@@ -35,6 +35,9 @@ pub enum Topic {
     /// What is published once for many users, to every gateway: which of the channels of that. Of the bus alone, which hands it
     /// to the topics of the users that it names. First in order, so that it is subscribed before those.
     Gateways(u8),
+    /// What is published once for a busy large group, to the gateways that have a member of it. Of the bus alone, as well, and
+    /// subscribed before the topics of users.
+    Conversation(ConversationId),
     /// Everything for a user's sessions.
     User(UserId),
     /// Control of one session, from whatever node a Submit or a replacing stream arrives at.
@@ -175,7 +178,7 @@ pub trait Bus: Send + Sync {
     async fn publish(&self, topic: &Topic, event: Event) -> usize;
 
     /// Publishes one event to the topics of many users; returns the users with no subscriber. `None` when that is not known:
-    /// a bus of several nodes may tell every gateway once, instead of every user.
+    /// a bus of several nodes may tell gateways once, instead of every user.
     async fn publish_to_users(&self, users: &[UserId], event: Event) -> Option<Vec<UserId>>;
 
     /// Sets what a session says of its user.

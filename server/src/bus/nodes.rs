@@ -13,6 +13,8 @@ pub struct NodeRecord {
     pub core: bool,
     /// Whether it hears what is published once for many users ([`super::Topic::Gateways`]); a node of before that does not.
     pub hears_groups: bool,
+    /// Whether it hears of promoted conversations ([`super::Topic::Conversation`]); a node of before that does not.
+    pub hears_promoted: bool,
     /// Its clock against the bus's, where it knows.
     pub clock: Option<ClockOffset>,
 }

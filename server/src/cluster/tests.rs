@@ -36,6 +36,7 @@ async fn node(address: &str, prefix: &str, ahead_ms: i64) -> Node {
         address: "127.0.0.1:1".to_owned(),
         core: true,
         hears_groups: true,
+        hears_promoted: true,
         clock: None,
     };
     let bus = RedisBus::open(options, host).await.expect("usable options");

@@ -78,6 +78,7 @@ mod tests {
             address: format!("127.0.0.1:{number}"),
             core,
             hears_groups: true,
+            hears_promoted: true,
             clock: None,
         }
     }

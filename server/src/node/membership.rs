@@ -91,6 +91,7 @@ pub(super) async fn among_nodes(
         address,
         core: config.roles.core,
         hears_groups: true,
+        hears_promoted: true,
         clock: None,
     };
     let (bus, connector) = (Arc::clone(&backends.bus), connector(config, host).await?);

@@ -209,6 +209,10 @@ labels! {
         Topic = "topic",
         /// Once for many users, to every gateway.
         Gateways = "gateways",
+        /// Once for a busy large group, to the gateways that have a member of it.
+        Conversation = "conversation",
+        /// To every gateway: that a conversation has a channel of its own.
+        Promotion = "promotion",
     }
 
     /// Why a TLS handshake failed.

@@ -150,7 +150,9 @@ meters! {
     bus_subscriptions: Gauge = "stonechat_bus_subscriptions",
         "Subscriptions of the bus", Gauge::default();
     bus_publishes: CounterBy<Published> = "stonechat_bus_publishes",
-        "Events published over Redis: one for each topic, or one for all gateways", CounterBy::default();
+        "Events published over Redis: one for each topic, or one for all gateways or those of a conversation", CounterBy::default();
+    bus_conversations: Gauge = "stonechat_bus_conversations",
+        "Busy large groups with a channel of their own that this node hears", Gauge::default();
     bus_events_lost: Counter = "stonechat_bus_events_lost",
         "Events dropped because a subscriber was full; it reads the log instead", Counter::default();
 

@@ -65,7 +65,7 @@ async fn i9_f13_strangers_share_one_room() {
     let wires = tokio::time::timeout(PATIENCE, full)
         .await
         .expect("strangers are turned away");
-    bench.send(&mut alice, &room, &"long ".repeat(4_000)).await;
+    bench.send(&mut alice, &room, &"long ".repeat(3_000)).await;
     let mut late = bench.open("bob", "phone").await;
     bench.send(&mut late, &room, "in time").await;
     drop(wires);

@@ -37,15 +37,42 @@ pub(super) fn is_ordered(event: &Event) -> bool {
     matches!(event, Event::Replaced { .. })
 }
 
+/// What a payload says.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// An event.
+    Event(Event),
+    /// Events of a conversation go to a channel of its own.
+    Promoted {
+        conversation: ConversationId,
+        /// Nothing for these users is there yet.
+        begins: bool,
+    },
+}
+
 /// Encodes an event once, for all who get it; `users` says for whom it is where its channel does not.
 pub(super) fn encode(event: &Event, users: &[UserId], origin: &Origin, host: &Host) -> Bytes {
+    let flags = if is_ordered(event) { ORDERED } else { 0 };
+    pack(to_proto(event, host), users, flags, origin)
+}
+
+/// Encodes that a conversation was promoted, for these users.
+pub(super) fn encode_promoted(conversation: ConversationId, begins: bool, users: &[UserId], origin: &Origin) -> Bytes {
+    let promoted = proto::Promoted {
+        conversation: bytes_of(&conversation),
+        begins,
+    };
+    pack(Some(proto::bus_event::Event::Promoted(promoted)), users, 0, origin)
+}
+
+fn pack(event: Option<proto::bus_event::Event>, users: &[UserId], flags: u8, origin: &Origin) -> Bytes {
     let body = proto::BusEvent {
-        event: to_proto(event, host),
+        event,
         users: users.iter().map(|user| user.as_str().to_owned()).collect(),
     };
     let mut bytes = BytesMut::with_capacity(HEADER + body.encoded_len());
     bytes.put_u8(VERSION);
-    bytes.put_u8(if is_ordered(event) { ORDERED } else { 0 });
+    bytes.put_u8(flags);
     bytes.put_slice(origin);
     bytes.put_slice(&body.encode_to_vec());
     bytes.freeze()
@@ -63,12 +90,19 @@ pub(super) fn header(payload: &[u8]) -> Option<Header> {
     })
 }
 
-/// Reads the event after the header and for whom it is; `None` of a kind that is not known, or when it is malformed.
-pub(super) fn decode(mut payload: Bytes, host: &Host) -> Option<(Event, Vec<UserId>)> {
+/// Reads what comes after the header and for whom it is; `None` of a kind that is not known, or when it is malformed.
+pub(super) fn decode(mut payload: Bytes, host: &Host) -> Option<(Said, Vec<UserId>)> {
     let body = payload.split_off(HEADER.min(payload.len()));
     let body = proto::BusEvent::decode(body).ok()?;
     let users = body.users.iter().map(|user| UserId::parse(user).ok());
-    Some((from_proto(body.event?, host)?, users.collect::<Option<_>>()?))
+    let said = match body.event? {
+        proto::bus_event::Event::Promoted(promoted) => Said::Promoted {
+            conversation: conversation_of(&promoted.conversation)?,
+            begins: promoted.begins,
+        },
+        kind => Said::Event(from_proto(kind, host)?),
+    };
+    Some((said, users.collect::<Option<_>>()?))
 }
 
 fn to_proto(event: &Event, host: &Host) -> Option<proto::bus_event::Event> {
@@ -143,6 +177,8 @@ fn from_proto(kind: proto::bus_event::Event, host: &Host) -> Option<Event> {
             at: UnixMillis(revoked.at_ms),
         },
         Kind::Control(control) => Event::Control(SessionControl { frames: control.frames }),
+        // No event of a session's.
+        Kind::Promoted(_) => return None,
     })
 }
 
@@ -226,6 +262,7 @@ pub(super) fn encode_node(node: &NodeRecord) -> Vec<u8> {
         address: node.address.clone(),
         core: node.core,
         hears_groups: node.hears_groups,
+        hears_promoted: node.hears_promoted,
         clock_ahead_ms: node.clock.map(|clock| clock.ahead_ms),
         clock_unsure_ms: node.clock.map_or(0, |clock| clock.unsure_ms),
     };
@@ -244,6 +281,7 @@ pub(super) fn decode_node(bytes: &[u8]) -> Option<NodeRecord> {
         address: node.address,
         core: node.core,
         hears_groups: node.hears_groups,
+        hears_promoted: node.hears_promoted,
         clock: node.clock_ahead_ms.map(clock),
     })
 }

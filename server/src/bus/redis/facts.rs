@@ -148,6 +148,7 @@ async fn writes_cross(here: &RedisBus, there: &RedisBus, host: &Host) -> bool {
         address: String::new(),
         core: false,
         hears_groups: true,
+        hears_promoted: true,
         clock: None,
     };
     here.announce_node(&node, FORGOTTEN_AFTER).await;

@@ -16,13 +16,15 @@ use stonechat_host::Host;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::codec::{self, Origin};
+use super::busy::Busy;
+use super::codec::{self, Origin, Said};
 use super::groups::{self, Gateways};
 use super::link::Link;
 use super::names::{Names, PARTITIONS, partition_of, slot};
 use super::topics::{Topics, lock};
 use super::{RedisOptions, slots};
 use crate::bus::Topic;
+use crate::domain::{ConversationId, UserId};
 use crate::telemetry::meters::{Service, meters};
 use crate::tls::Trust;
 
@@ -42,6 +44,7 @@ pub(super) struct Fleet {
     pub(super) names: Names,
     pub(super) topics: Topics,
     pub(super) gateways: Gateways,
+    pub(super) busy: Busy,
     publishes: AtomicU64,
     pub(super) host: Host,
     pub(super) origin: Origin,
@@ -68,6 +71,7 @@ impl Fleet {
             names,
             topics: Topics::with(groups::channels()),
             gateways: Gateways::default(),
+            busy: Busy::default(),
             publishes: AtomicU64::new(0),
             host,
             origin,
@@ -210,12 +214,8 @@ impl Fleet {
             Some(header) if header.origin == self.origin && !header.ordered => return,
             Some(_) if !self.topics.has(&topic) => return,
             Some(_) => {
-                if let Some((event, users)) = codec::decode(payload, &self.host) {
-                    match topic {
-                        Topic::Gateways(_) => self.topics.offer_to_users(&users, &event),
-                        topic => drop(self.topics.offer(&topic, &event)),
-                    }
-                    return;
+                if let Some((said, users)) = codec::decode(payload, &self.host) {
+                    return self.take_in(&topic, said, &users);
                 }
             }
             None => {}
@@ -223,6 +223,32 @@ impl Fleet {
         // Of a newer node, or broken: whatever it said is read from the log.
         meters().bus_events_lost.inc();
         self.topics.lost(&topic);
+    }
+
+    fn take_in(&self, topic: &Topic, said: Said, users: &[UserId]) {
+        match (said, topic) {
+            (Said::Promoted { conversation, begins }, _) => self.promoted(conversation, users, begins),
+            (Said::Event(event), Topic::Gateways(_) | Topic::Conversation(_)) => {
+                self.topics.offer_to_users(users, &event);
+            }
+            (Said::Event(event), topic) => drop(self.topics.offer(topic, &event)),
+        }
+    }
+
+    /// Somebody publishes to a conversation's own channel, for these users.
+    pub(super) fn promoted(&self, conversation: ConversationId, users: &[UserId], begins: bool) {
+        if self.topics.promoted(conversation, users, begins) {
+            self.look_at([Topic::Conversation(conversation)]);
+        }
+    }
+
+    /// Has topics compared with what is wanted here, wherever they lie.
+    pub(super) fn look_at(&self, topics: impl IntoIterator<Item = Topic>) {
+        for topic in topics {
+            if let Some(link) = self.route(partition_of(&topic)) {
+                link.look_at([topic]);
+            }
+        }
     }
 
     /// Publishes sent so far.

@@ -21,7 +21,7 @@ pub(super) const CHANNELS: u8 = 16;
 pub(super) const USERS_MIN: usize = 64;
 /// So many users to each other gateway make it the cheaper way: a copy of the event with the names of all of them costs a
 /// gateway about what eight copies without names do.
-const USERS_PER_GATEWAY: usize = 8;
+pub(super) const USERS_PER_GATEWAY: usize = 8;
 /// What nodes said is good for so long: nodes look at each other every second, and one that says nothing for as long is gone.
 const KNOWN_FOR: Duration = Duration::from_secs(5);
 
@@ -34,6 +34,9 @@ struct Known {
     /// Nodes of this process: one, and a few in tests.
     own: BTreeSet<String>,
     said: Option<Said>,
+    /// The other nodes that said something at last, and how often there was one among them that was not before.
+    others: BTreeSet<String>,
+    epoch: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +44,15 @@ struct Said {
     at: Instant,
     others: usize,
     all_hear: bool,
+    all_hear_promoted: bool,
+}
+
+/// The other gateways, all of which hear of promoted conversations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct View {
+    pub(super) others: usize,
+    /// Another one once a gateway came that was not there before.
+    pub(super) epoch: u64,
 }
 
 /// One publish for many users.
@@ -65,12 +77,28 @@ impl Gateways {
     /// The nodes that say that they live.
     pub(super) fn said(&self, nodes: &[NodeRecord]) {
         let mut known = lock(&self.0);
-        let others = nodes.iter().filter(|node| !known.own.contains(&node.name));
-        known.said = Some(Said {
+        let others: Vec<&NodeRecord> = nodes.iter().filter(|node| !known.own.contains(&node.name)).collect();
+        let said = Said {
             at: stonechat_host::monotonic(),
-            others: others.clone().count(),
-            all_hear: others.clone().all(|node| node.hears_groups),
-        });
+            others: others.len(),
+            all_hear: others.iter().all(|node| node.hears_groups),
+            all_hear_promoted: others.iter().all(|node| node.hears_promoted),
+        };
+        let names: BTreeSet<String> = others.iter().map(|node| node.name.clone()).collect();
+        known.epoch += u64::from(!names.is_subset(&known.others));
+        known.others = names;
+        known.said = Some(said);
+    }
+
+    /// The other gateways, where all of them are known and hear of promoted conversations.
+    pub(super) fn view(&self) -> Option<View> {
+        let known = lock(&self.0);
+        let said = known.said?;
+        let fresh = stonechat_host::monotonic() < said.at + KNOWN_FOR;
+        (fresh && said.all_hear_promoted).then_some(View {
+            others: said.others,
+            epoch: known.epoch,
+        })
     }
 
     /// Whether an event for so many users goes once to all gateways, and how. Not while a node of an older version is there,
@@ -93,14 +121,14 @@ pub(super) fn channels() -> impl Iterator<Item = Topic> {
 }
 
 /// One conversation is on one channel, so that its events keep their order.
-fn channel_of(conversation: ConversationId) -> Topic {
+pub(super) fn channel_of(conversation: ConversationId) -> Topic {
     let [.., last] = conversation.0;
     Topic::Gateways(last % CHANNELS)
 }
 
 /// What goes to many users concerns one conversation. Others, above all those whose order among all publishers counts, go to
 /// the topics of users.
-fn conversation_of(event: &Event) -> Option<ConversationId> {
+pub(super) fn conversation_of(event: &Event) -> Option<ConversationId> {
     match event {
         Event::Entries(entries, _) => entries.first().map(|stored| stored.entry.conversation),
         Event::Receipts(moved) => Some(moved.conversation),
@@ -113,12 +141,13 @@ fn conversation_of(event: &Event) -> Option<ConversationId> {
 mod tests {
     use super::*;
 
-    fn node(name: &str, hears_groups: bool) -> NodeRecord {
+    fn node(name: &str, hears: bool) -> NodeRecord {
         NodeRecord {
             name: name.to_owned(),
             address: String::new(),
             core: true,
-            hears_groups,
+            hears_groups: hears,
+            hears_promoted: hears,
             clock: None,
         }
     }
@@ -152,5 +181,29 @@ mod tests {
         assert_eq!(others(&gateways, 500), Some(0));
         tokio::time::advance(KNOWN_FOR).await;
         assert_eq!(others(&gateways, 500), None, "what was said is old");
+    }
+
+    /// A gateway that comes, also one that was gone for a while, knows nothing of what was said before.
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_that_comes_makes_another_epoch_and_one_that_goes_does_not() {
+        let gateways = Gateways::default();
+        assert_eq!(gateways.view(), None, "nobody said anything");
+        gateways.own("me");
+        let epoch = |nodes: &[NodeRecord]| {
+            gateways.said(nodes);
+            gateways.view().map(|view| (view.others, view.epoch))
+        };
+        let (me, one, two) = (node("me", true), node("one", true), node("two", true));
+        assert_eq!(epoch(&[me.clone(), one.clone(), two.clone()]), Some((2, 1)));
+        assert_eq!(epoch(&[me.clone(), one.clone()]), Some((1, 1)));
+        assert_eq!(epoch(&[me.clone(), one.clone(), two]), Some((2, 2)));
+        let before = NodeRecord {
+            hears_promoted: false,
+            ..one.clone()
+        };
+        assert_eq!(epoch(&[me.clone(), before]), None, "it would hear nothing");
+        assert_eq!(epoch(&[me, one]), Some((1, 2)));
+        tokio::time::advance(KNOWN_FOR).await;
+        assert_eq!(gateways.view(), None, "what was said is old");
     }
 }

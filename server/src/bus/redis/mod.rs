@@ -3,8 +3,10 @@
 //! Events go by sharded pub/sub, a channel per topic. Who subscribed at the publisher's own node gets them at once,
 //! without Redis, so that a node alone goes on while Redis is away; other nodes get them from Redis, and each node
 //! drops its own echo. Only where the order among all publishers counts the publisher's node hears it from Redis too. What
-//! is for a large group goes once to every gateway instead (`groups`).
+//! is for a large group goes once to every gateway instead (`groups`), and once it is busy to those that have a member of it
+//! (`busy`, `promoted`).
 
+mod busy;
 mod codec;
 mod facts;
 mod fleet;
@@ -12,6 +14,7 @@ mod groups;
 mod link;
 mod names;
 mod presence;
+mod promoted;
 mod rates;
 mod slots;
 mod time;
@@ -30,11 +33,12 @@ use tokio::task::AbortHandle;
 
 pub use self::facts::{RedisFacts, ServerFacts};
 
+use self::busy::Announcement;
 use self::fleet::Fleet;
 use self::names::{Key, NODES_PARTITION, Names, partition_of};
 use self::presence::Statuses;
 use super::{Bus, Event, NodeRecord, Spent, StatusRecord, Subscription, Topic};
-use crate::domain::{ClockOffset, SessionId, UnixMillis, UserId};
+use crate::domain::{ClockOffset, ConversationId, SessionId, UnixMillis, UserId};
 use crate::telemetry::meters::{Published, meters};
 use crate::tls::Trust;
 
@@ -130,7 +134,7 @@ impl RedisBus {
         Ok(bus)
     }
 
-    /// How often this process published so far: once for each topic, or once for all gateways.
+    /// How often this process published so far: once for each topic, or once for all gateways or those of a conversation.
     #[must_use]
     pub fn publishes(&self) -> u64 {
         self.fleet.publishes()
@@ -190,6 +194,86 @@ impl RedisBus {
         heard.first().copied().flatten() >= Some(way.others)
     }
 
+    /// Tells the gateways that have members of a busy group, on the channel of their conversation; whether each of these users was
+    /// reached by that, nobody when it is not sure.
+    async fn tell_conversation(
+        &self,
+        conversation: ConversationId,
+        users: &[UserId],
+        event: &Event,
+        reached: Vec<bool>,
+    ) -> Vec<bool> {
+        let told = users.iter().zip(&reached).filter(|(_, reached)| **reached);
+        let told: Vec<UserId> = told.map(|(user, _)| user.clone()).collect();
+        if told.is_empty() {
+            return Vec::new();
+        }
+        let payload = codec::encode(event, &told, &self.fleet.origin, &self.fleet.host);
+        meters().bus_publishes.inc(Published::Conversation);
+        let channel = Topic::Conversation(conversation);
+        let heard = self.fleet.publish(std::slice::from_ref(&channel), &payload).await;
+        let sure = self.fleet.busy.heard(conversation, heard.first().copied().flatten());
+        if sure { reached } else { Vec::new() }
+    }
+
+    /// Says to all gateways that a conversation has a channel of its own.
+    async fn announce(&self, conversation: ConversationId, announcement: &Announcement) {
+        let (users, begins) = (&announcement.users, announcement.begins());
+        // Others may publish there as well.
+        self.fleet.promoted(conversation, users, begins);
+        let payload = codec::encode_promoted(conversation, begins, users, &self.fleet.origin);
+        meters().bus_publishes.inc(Published::Promotion);
+        let channel = groups::channel_of(conversation);
+        let heard = self.fleet.publish(std::slice::from_ref(&channel), &payload).await;
+        let heard = heard.first().copied().flatten();
+        self.fleet.busy.announced(conversation, announcement, heard);
+    }
+
+    /// Tells these users, who were told here already: all gateways at once, or each by their own topic.
+    async fn tell_users(&self, users: &[UserId], event: &Event, here: Vec<usize>) -> Option<Vec<UserId>> {
+        if self.tell_gateways(users, event).await {
+            return None;
+        }
+        let topics: Vec<Topic> = users.iter().cloned().map(Topic::User).collect();
+        let counts = self.send(&topics, event, here).await;
+        let unreached = users.iter().zip(counts).filter(|(_, count)| *count == 0);
+        Some(unreached.map(|(user, _)| user.clone()).collect())
+    }
+
+    /// The same for what concerns one conversation, which may have a channel of its own.
+    async fn tell_members(
+        &self,
+        conversation: ConversationId,
+        users: &[UserId],
+        event: &Event,
+        here: Vec<usize>,
+    ) -> Option<Vec<UserId>> {
+        let room = self.fleet.topics.promoted_count() < promoted::PROMOTED_MAX;
+        let way = self
+            .fleet
+            .busy
+            .way(conversation, users, self.fleet.gateways.view(), room);
+        let reached = self.tell_conversation(conversation, users, event, way.reached).await;
+        let unreached = if reached.is_empty() {
+            self.tell_users(users, event, here).await
+        } else {
+            let each = users.iter().zip(here).zip(&reached);
+            let left = each
+                .filter(|(_, reached)| !**reached)
+                .map(|((user, here), _)| (user.clone(), here));
+            let (left, here): (Vec<UserId>, Vec<usize>) = left.unzip();
+            if !left.is_empty() {
+                self.tell_users(&left, event, here).await;
+            }
+            None
+        };
+        // Behind the event, so that it waits for nothing.
+        if let Some(announcement) = &way.announcement {
+            self.announce(conversation, announcement).await;
+        }
+        unreached
+    }
+
     fn echoes(&self, topic: &Topic) -> bool {
         let link = self.fleet.route(partition_of(topic));
         link.is_some_and(|link| link.hears(topic))
@@ -213,6 +297,8 @@ impl Bus for RedisBus {
             number,
         };
         let added = fleet.topics.add(&topic, guard);
+        // Asked for first, so that on one server they are confirmed before the user's topic, and nothing is looked for twice.
+        fleet.look_at(added.channels);
         let Some(confirmed) = added.confirmed else {
             return added.subscription;
         };
@@ -240,12 +326,10 @@ impl Bus for RedisBus {
     async fn publish_to_users(&self, users: &[UserId], event: Event) -> Option<Vec<UserId>> {
         let topics: Vec<Topic> = users.iter().cloned().map(Topic::User).collect();
         let here = self.offer(&topics, &event);
-        if self.tell_gateways(users, &event).await {
-            return None;
+        match groups::conversation_of(&event) {
+            Some(conversation) => self.tell_members(conversation, users, &event, here).await,
+            None => self.tell_users(users, &event, here).await,
         }
-        let counts = self.send(&topics, &event, here).await;
-        let unreached = users.iter().zip(counts).filter(|(_, count)| *count == 0);
-        Some(unreached.map(|(user, _)| user.clone()).collect())
     }
 
     async fn set_status(&self, user: &UserId, session: &SessionId, record: StatusRecord) {
@@ -313,6 +397,7 @@ impl Bus for RedisBus {
         }
         nodes.sort();
         self.fleet.gateways.said(&nodes);
+        self.fleet.look_at(self.fleet.topics.demote());
         Some(nodes)
     }
 

@@ -50,6 +50,7 @@ pub(super) fn partition_of(topic: &Topic) -> u16 {
     match topic {
         Topic::User(user) | Topic::Presence(user) => partition(user.as_str()),
         Topic::Session(session) => partition(session.as_str()),
+        Topic::Conversation(conversation) => partition(&conversation.to_string()),
         // Far apart, so that a cluster of a few nodes shares them.
         Topic::Gateways(channel) => u16::from(*channel % CHANNELS) * (PARTITIONS / u16::from(CHANNELS)),
     }
@@ -81,6 +82,7 @@ impl Names {
             Topic::Session(session) => format!("session:{session}"),
             Topic::Presence(user) => format!("presence:{user}"),
             Topic::Gateways(channel) => format!("gateways:{channel}"),
+            Topic::Conversation(conversation) => format!("conversation:{conversation}"),
         };
         self.key(partition_of(topic), &rest).text
     }
@@ -95,6 +97,7 @@ impl Names {
             "session" => SessionId::parse(id).ok().map(Topic::Session),
             "presence" => UserId::parse(id).ok().map(Topic::Presence),
             "gateways" => id.parse().ok().map(Topic::Gateways),
+            "conversation" => id.parse().ok().map(Topic::Conversation),
             _ => None,
         }
     }
@@ -134,6 +137,7 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ConversationId;
 
     #[test]
     fn names_are_stable_and_lead_back() {
@@ -144,6 +148,7 @@ mod tests {
             Topic::Presence(user.clone()),
             Topic::Session(SessionId::parse("0f.phone:1").unwrap()),
             Topic::Gateways(CHANNELS - 1),
+            Topic::Conversation(ConversationId([0xa7; 16])),
         ];
         for topic in &topics {
             assert_eq!(names.topic(names.channel(topic).as_bytes()).as_ref(), Some(topic));

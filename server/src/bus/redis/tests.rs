@@ -4,6 +4,7 @@ mod breaks;
 mod facts;
 mod groups;
 mod newer;
+mod promoted;
 mod rates;
 mod two_nodes;
 

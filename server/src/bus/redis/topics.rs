@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use stonechat_host::monotonic;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
+use super::promoted::{Promoted, REMEMBERED_FOR};
 use crate::bus::{Event, Publisher, Subscription, Topic};
-use crate::domain::UserId;
+use crate::domain::{ConversationId, UserId};
+use crate::telemetry::meters::meters;
 
 /// One local subscription.
 struct Local {
@@ -41,10 +45,13 @@ impl Joined {
 struct TopicMap {
     next: u64,
     joined: BTreeMap<Topic, Joined>,
+    promoted: Promoted,
+    /// Since when all that goes to every gateway is heard: what was announced before is not known here.
+    heard_since: Option<Instant>,
 }
 
 /// The local subscriptions. Bounded by the sessions that subscribe: a topic leaves with its last subscription, but for the
-/// channels that every gateway hears, which nobody here subscribes by themself.
+/// channels that every gateway hears and those of conversations, which nobody here subscribes by themself.
 #[derive(Default)]
 pub(super) struct Topics(Mutex<TopicMap>);
 
@@ -54,6 +61,8 @@ pub(super) struct Added {
     pub(super) subscription: Subscription,
     /// Completes when Redis confirmed; `None` when it has already.
     pub(super) confirmed: Option<oneshot::Receiver<()>>,
+    /// Channels of conversations that are wanted here from now on.
+    pub(super) channels: Vec<Topic>,
 }
 
 /// A panic elsewhere leaves these maps whole: every change to them is a single call.
@@ -63,13 +72,79 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl TopicMap {
     /// Something for this topic may have been missed. On the channel of all gateways that may have been something for every
-    /// user whose topic is heard; the others are told when it is.
+    /// user whose topic is heard, on that of a conversation for every such member; the others are told when it is.
     fn lost(&self, topic: &Topic) {
         let heard = |(other, joined): &(&Topic, &Joined)| matches!(other, Topic::User(_)) && joined.confirmed;
         match topic {
             Topic::Gateways(_) => self.joined.iter().filter(heard).for_each(|(_, joined)| joined.lost()),
+            Topic::Conversation(conversation) => self.lost_to(self.promoted.members(*conversation)),
             topic => self.joined.get(topic).into_iter().for_each(Joined::lost),
         }
+    }
+
+    /// Something for these users may have been missed.
+    fn lost_to<'a>(&self, users: impl Iterator<Item = &'a UserId>) {
+        let here = users.filter_map(|user| self.joined.get(&Topic::User(user.clone())));
+        here.filter(|joined| joined.confirmed).for_each(Joined::lost);
+    }
+
+    fn has_user(&self, user: &UserId) -> bool {
+        self.joined.contains_key(&Topic::User(user.clone()))
+    }
+
+    /// Takes an announcement in; whether its channel is to be looked at.
+    fn announced(&mut self, conversation: ConversationId, users: &[UserId], begins: bool) -> bool {
+        let now = monotonic();
+        let topic = Topic::Conversation(conversation);
+        let Some(new) = self.promoted.remember(conversation, users, now) else {
+            meters().bus_events_lost.inc();
+            self.lost_to(users.iter());
+            return false;
+        };
+        let wanted = self.promoted.members(conversation).any(|user| self.has_user(user));
+        // Others may publish there since before this could be heard.
+        let begins = begins && self.heard_since.is_none_or(|since| now >= since + REMEMBERED_FOR);
+        let missed = !begins && new.iter().any(|user| self.has_user(user));
+        match (wanted, self.joined.get(&topic).map(|joined| joined.confirmed)) {
+            (true, None) => {
+                self.joined.insert(topic, Joined::default());
+                self.promoted.join(conversation, begins.then_some(now));
+                true
+            }
+            (true, Some(confirmed)) => {
+                if missed && confirmed {
+                    self.lost_to(new.into_iter());
+                } else if missed {
+                    self.promoted.doubt(conversation);
+                }
+                false
+            }
+            (false, Some(_)) => {
+                self.joined.remove(&topic);
+                self.promoted.leave(conversation);
+                true
+            }
+            (false, None) => false,
+        }
+    }
+
+    /// Somebody is here who belongs to promoted conversations: their channels that are not heard yet are wanted, and what was on
+    /// them is looked for once they are.
+    fn arrived(&mut self, user: &UserId) -> Vec<Topic> {
+        let mut wanted = Vec::new();
+        for conversation in self.promoted.of(user, monotonic()) {
+            let topic = Topic::Conversation(conversation);
+            match self.joined.get(&topic) {
+                Some(joined) if joined.confirmed => {}
+                Some(_) => self.promoted.doubt(conversation),
+                None => {
+                    self.joined.insert(topic.clone(), Joined::default());
+                    self.promoted.join(conversation, None);
+                    wanted.push(topic);
+                }
+            }
+        }
+        wanted
     }
 }
 
@@ -79,6 +154,8 @@ impl Topics {
         Self(Mutex::new(TopicMap {
             next: 0,
             joined: channels.map(|channel| (channel, Joined::default())).collect(),
+            promoted: Promoted::default(),
+            heard_since: None,
         }))
     }
 
@@ -100,10 +177,15 @@ impl Topics {
             publisher,
             waiter,
         });
+        let channels = match topic {
+            Topic::User(user) => map.arrived(user),
+            _ => Vec::new(),
+        };
         Added {
             number,
             subscription,
             confirmed,
+            channels,
         }
     }
 
@@ -146,6 +228,24 @@ impl Topics {
         }
     }
 
+    /// Somebody publishes to a conversation's own channel, for these users, or `begins` to do so; whether that channel is to be
+    /// looked at.
+    pub(super) fn promoted(&self, conversation: ConversationId, users: &[UserId], begins: bool) -> bool {
+        lock(&self.0).announced(conversation, users, begins)
+    }
+
+    /// How many conversations are known to have a channel of their own.
+    pub(super) fn promoted_count(&self) -> usize {
+        lock(&self.0).promoted.len()
+    }
+
+    /// Forgets conversations that nobody announces any more; the channels that were wanted until now.
+    pub(super) fn demote(&self) -> Vec<Topic> {
+        let mut map = lock(&self.0);
+        let gone = map.promoted.forget(monotonic()).into_iter().map(Topic::Conversation);
+        gone.filter(|topic| map.joined.remove(topic).is_some()).collect()
+    }
+
     /// Redis confirmed a topic. Who did not wait for it, or no longer, may have missed events until now.
     pub(super) fn confirm(&self, topic: &Topic) {
         let mut map = lock(&self.0);
@@ -155,8 +255,18 @@ impl Topics {
         if std::mem::replace(&mut joined.confirmed, true) {
             return;
         }
-        if matches!(topic, Topic::Gateways(_)) {
-            return map.lost(topic);
+        match topic {
+            Topic::Gateways(_) => {
+                map.heard_since = Some(monotonic());
+                return map.lost(topic);
+            }
+            Topic::Conversation(conversation) => {
+                if !map.promoted.is_in_time(*conversation, monotonic()) {
+                    map.lost(topic);
+                }
+                return;
+            }
+            _ => {}
         }
         for local in &mut joined.locals {
             let told = local.waiter.take().is_some_and(|waiter| waiter.send(()).is_ok());
@@ -178,14 +288,25 @@ impl Topics {
     /// Events of these topics are lost from now on, until Redis confirms them again.
     pub(super) fn broke(&self, which: impl Fn(&Topic) -> bool) {
         let mut map = lock(&self.0);
-        let mut gateways = None;
-        for (topic, joined) in map.joined.iter_mut().filter(|(topic, _)| which(topic)) {
+        let TopicMap { joined, promoted, .. } = &mut *map;
+        let (mut gateways, mut conversations) = (None, Vec::new());
+        for (topic, joined) in joined.iter_mut().filter(|(topic, _)| which(topic)) {
+            if let Topic::Conversation(conversation) = topic {
+                promoted.doubt(*conversation);
+            }
             if std::mem::take(&mut joined.confirmed) {
                 joined.lost();
-                gateways = matches!(topic, Topic::Gateways(_)).then(|| topic.clone()).or(gateways);
+                match topic {
+                    Topic::Gateways(_) => gateways = Some(topic.clone()),
+                    Topic::Conversation(_) => conversations.push(topic.clone()),
+                    _ => {}
+                }
             }
         }
-        gateways.iter().for_each(|channel| map.lost(channel));
+        gateways
+            .iter()
+            .chain(&conversations)
+            .for_each(|channel| map.lost(channel));
     }
 
     /// The same of one.
@@ -216,27 +337,5 @@ impl Topics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// I5: what goes to all gateways at once lies on other channels than what goes to a user, in a cluster on another server: when
-    /// one of those breaks, users whose own topic is well are told, and once more when it is heard again.
-    #[tokio::test]
-    async fn i5_users_are_told_when_a_channel_of_all_gateways_breaks() {
-        let channels = [Topic::Gateways(0), Topic::Gateways(1)];
-        let topics = Topics::with(channels.iter().cloned());
-        let ada = Topic::User(UserId::parse("ada").unwrap());
-        let mut subscription = topics.add(&ada, |_| ()).subscription;
-        for topic in channels.iter().chain([&ada]) {
-            topics.confirm(topic);
-        }
-        subscription.take_lagged();
-        assert!(matches!(subscription.next().await, Some(Event::Lost)), "nobody waited");
-        topics.broke(|topic| *topic == channels[1]);
-        assert!(matches!(subscription.next().await, Some(Event::Lost)) && subscription.take_lagged());
-        topics.confirm(&channels[1]);
-        assert!(matches!(subscription.next().await, Some(Event::Lost)) && subscription.take_lagged());
-        // Nobody here leaves them.
-        assert!(!topics.remove(&channels[0], 0) && topics.has(&channels[0]));
-    }
-}
+#[path = "tests/topics.rs"]
+mod tests;

@@ -41,6 +41,7 @@ impl Door {
             address: "127.0.0.1:1".to_owned(),
             core: true,
             hears_groups: true,
+            hears_promoted: true,
             clock: None,
         };
         let cluster = Cluster::new(me, Arc::clone(&backends.bus), Arc::new(TcpConnector), Duration::ZERO);

@@ -51,6 +51,7 @@ async fn i9_a_line_is_bounded_by_bytes() {
         address: "127.0.0.1:1".to_owned(),
         core: true,
         hears_groups: true,
+        hears_promoted: true,
         clock: None,
     };
     let link = Link::open(node, Arc::new(Nowhere));

@@ -159,6 +159,8 @@ async fn publish(context: &mut Context, services: &Services) -> Outcome<()> {
             address: format!("{name}:1"),
             core: true,
             hears_groups: true,
+            // What is measured goes to all gateways, however busy it makes the group.
+            hears_promoted: false,
             clock: None,
         };
         bus.announce_node(&node, Duration::from_secs(60)).await;

@@ -225,6 +225,7 @@ async fn i10_a_node_starts_while_redis_is_away_and_finds_it_later() {
         address: "n1:1".to_owned(),
         core: true,
         hears_groups: true,
+        hears_promoted: true,
         clock: None,
     };
     here.announce_node(&announced, LONG).await;

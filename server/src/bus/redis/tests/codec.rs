@@ -18,9 +18,31 @@ fn there_and_back(event: &Event) -> Event {
     let header = header(&bytes).expect("our own version");
     assert_eq!(header.origin, ORIGIN);
     assert_eq!(header.ordered, is_ordered(event));
-    let (event, for_whom) = decode(bytes, &host).expect("our own kind");
+    let (said, for_whom) = decode(bytes, &host).expect("our own kind");
     assert_eq!(for_whom, users);
-    event
+    match said {
+        Said::Event(event) => event,
+        other => panic!("not an event: {other:?}"),
+    }
+}
+
+#[test]
+fn a_promotion_survives_the_way() {
+    let users = [UserId::parse("bob").unwrap()];
+    for begins in [true, false] {
+        let bytes = encode_promoted(ConversationId([3; 16]), begins, &users, &ORIGIN);
+        assert!(header(&bytes).is_some_and(|header| header.origin == ORIGIN && !header.ordered));
+        let (said, for_whom) = decode(bytes, &Host::system()).expect("our own kind");
+        assert_eq!(for_whom, users);
+        let Said::Promoted {
+            conversation,
+            begins: back,
+        } = said
+        else {
+            panic!("another thing was said: {said:?}");
+        };
+        assert_eq!((conversation, back), (ConversationId([3; 16]), begins));
+    }
 }
 
 #[test]
@@ -79,7 +101,7 @@ fn i9_an_entry_holds_nothing_of_its_event() {
     let wire = entry::encode(&entry);
     let event = Event::Entries(Arc::new([Arc::new(StoredEntry { entry, wire })]), None);
     let payload = encode(&event, &[], &ORIGIN, &host);
-    let Some((Event::Entries(entries, _), _)) = decode(payload.clone(), &host) else {
+    let Some((Said::Event(Event::Entries(entries, _)), _)) = decode(payload.clone(), &host) else {
         panic!("another event came back");
     };
     assert!(!payload.as_ptr_range().contains(&entries[0].wire.as_ptr()));

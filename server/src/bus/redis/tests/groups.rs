@@ -20,6 +20,7 @@ pub(super) fn record(name: &str, hears_groups: bool) -> NodeRecord {
         address: format!("{name}:1"),
         core: true,
         hears_groups,
+        hears_promoted: hears_groups,
         clock: None,
     }
 }
@@ -34,7 +35,7 @@ pub(super) async fn acquainted(options: &RedisOptions) -> (RedisBus, RedisBus) {
     until("both hear", || async {
         assert_eq!(here.nodes().await.map(|nodes| nodes.len()), Some(2));
         there.nodes().await;
-        let hear = async |bus: &RedisBus| bus.publish_to_users(&nobody, numbered(0)).await.is_none();
+        let hear = async |bus: &RedisBus| bus.publish_to_users(&nobody, numbered(u8::MAX)).await.is_none();
         hear(&here).await && hear(&there).await
     })
     .await;
