@@ -115,6 +115,14 @@ impl Redis {
         assert!(self.says("FLUSHALL", "+OK").await, "redis forgets nothing");
     }
 
+    /// It closes every connection that subscribed to something, and goes on.
+    ///
+    /// # Panics
+    /// It does not.
+    pub async fn cut_subscribers(&self) {
+        assert!(self.says("CLIENT KILL TYPE pubsub", ":").await, "redis cuts nobody");
+    }
+
     /// SIGKILL: everything it knew is gone.
     ///
     /// # Panics

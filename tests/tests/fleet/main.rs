@@ -12,6 +12,7 @@ mod network;
 mod nodes;
 mod presence;
 mod resharded;
+mod promoted;
 mod rolling;
 mod services;
 mod tails;
