@@ -8,8 +8,10 @@ use std::time::Duration;
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
+use scylla::errors::ExecutionError;
 use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::retry::FallthroughRetryPolicy;
+use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use scylla::response::query_result::QueryResult;
 use scylla::response::{PagingState, PagingStateResponse};
 use scylla::statement::batch::{Batch, BatchType};
@@ -18,6 +20,7 @@ use scylla::statement::{Consistency, SerialConsistency, Statement};
 use scylla::value::{CqlValue, Row};
 
 use super::driver::Driver;
+use super::silence::{SILENT_AFTER, Silence};
 use super::{CqlError, CqlOptions};
 use crate::telemetry::meters::{Service, meters};
 use crate::tls::Trust;
@@ -28,9 +31,16 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 /// A server that does not answer within this is taken for away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a server is asked whether it is there, and how long it has for the answer. Together below [`REQUEST_TIMEOUT`]: a
-/// frozen server costs a request one timeout, and then it is passed by. (The driver's own are 30 s each.)
+/// frozen server is no longer there for the driver then. (Its own are 30 s each.) Not less: a slow store must not lose its lines.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A conditional write of the log is looked into after this, if some server that was asked has been silent for as long. The look
+/// costs a read; servers that answer, however slowly, have the whole time.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
+/// Between two looks at whether one is.
+const SILENCE_LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Servers that a request which may be sent twice is sent to beside the first: one is silent at a time, as a rule.
+const ASKED_BESIDE: usize = 1;
 /// Schema statements: a cluster agrees on them in seconds.
 const SCHEMA_TIMEOUT: Duration = Duration::from_secs(60);
 /// Rows of one page of an answer: a user's whole inbox in one request, as a rule.
@@ -46,6 +56,7 @@ pub(super) type Steps<'a> = Vec<(&'a PreparedStatement, Values)>;
 
 pub(super) struct Client {
     pub(super) driver: Box<dyn Driver>,
+    silence: Arc<Silence>,
     operations: AtomicU64,
     foreign_writes: AtomicU64,
     #[cfg(test)]
@@ -73,15 +84,20 @@ impl Client {
             // The home region alone: a conditional write elsewhere would not meet the home's quorum (D18).
             balance = balance.prefer_datacenter(datacenter.clone()).permit_dc_failover(false);
         }
-        // No retries and no speculative executions: a conditional batch must not be sent twice by the driver, for the
-        // second answer would be "not applied" (D2). What may be repeated is repeated by who knows that it may.
+        let silence = Arc::new(Silence::before(balance.build()));
+        let beside = SimpleSpeculativeExecutionPolicy {
+            max_retry_count: ASKED_BESIDE,
+            retry_interval: SILENT_AFTER,
+        };
+        // No retries, and of speculative executions those alone that `may_be_sent_twice` lets: a conditional batch must not be
+        // sent twice by the driver, for the second answer would be "not applied" (D2).
         let profile = ExecutionProfile::builder()
             .consistency(Consistency::LocalQuorum)
             .serial_consistency(Some(SerialConsistency::LocalSerial))
             .request_timeout(Some(REQUEST_TIMEOUT))
             .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
-            .speculative_execution_policy(None)
-            .load_balancing_policy(balance.build())
+            .speculative_execution_policy(Some(Arc::new(beside)))
+            .load_balancing_policy(Arc::clone(&silence) as _)
             .build();
         let mut builder = SessionBuilder::new()
             .known_nodes(&options.servers)
@@ -100,6 +116,7 @@ impl Client {
         }
         Ok(Self {
             driver: Box::new(builder.build().await?),
+            silence,
             operations: AtomicU64::new(0),
             foreign_writes: AtomicU64::new(0),
             #[cfg(test)]
@@ -150,6 +167,7 @@ impl Client {
     pub(super) async fn prepare(&self, text: &str) -> Result<PreparedStatement, CqlError> {
         let mut statement = Statement::new(text);
         statement.set_page_size(PAGE_ROWS);
+        statement.set_is_idempotent(may_be_sent_twice(text));
         self.count();
         Ok(self.driver.prepare(statement).await?)
     }
@@ -220,16 +238,31 @@ impl Client {
         }
     }
 
+    /// The same for the log, given up early while a server is silent: its outcome is unknown then.
+    pub(super) async fn decide_soon(&self, steps: Steps<'_>) -> Result<bool, CqlError> {
+        tokio::select! { biased;
+            decided = self.decide(steps) => decided,
+            () = self.given_up() => Err(ExecutionError::RequestTimeout(GIVEN_UP_AFTER).into()),
+        }
+    }
+
+    async fn given_up(&self) {
+        tokio::time::sleep(GIVEN_UP_AFTER).await;
+        while !self.silence.lasts(GIVEN_UP_AFTER) {
+            tokio::time::sleep(SILENCE_LOOK_EVERY).await;
+        }
+    }
+
     /// A conditional write of the log, with what the test wants to happen to it.
     #[cfg(test)]
     pub(super) async fn decide_faulty(&self, steps: Steps<'_>) -> Result<bool, CqlError> {
         let fault = self.faults.lock().expect("no panic").pop_front();
         let timeout = || {
-            let error = scylla::errors::ExecutionError::RequestTimeout(REQUEST_TIMEOUT);
+            let error = ExecutionError::RequestTimeout(REQUEST_TIMEOUT);
             Err(CqlError::from(error))
         };
         match fault.unwrap_or(Fault::Pass) {
-            Fault::Pass => self.decide(steps).await,
+            Fault::Pass => self.decide_soon(steps).await,
             Fault::LostRequest => timeout(),
             Fault::LostAnswer => {
                 self.decide(steps).await?;
@@ -245,11 +278,40 @@ impl Client {
     async fn batch(&self, kind: BatchType, steps: Steps<'_>) -> Result<QueryResult, CqlError> {
         let mut batch = Batch::new(kind);
         let mut values = Vec::with_capacity(steps.len());
+        batch.set_is_idempotent(steps.iter().all(|(statement, _)| statement.get_is_idempotent()));
         for (statement, of_statement) in steps {
             batch.append_statement(statement.clone());
             values.push(of_statement);
         }
         self.count();
         Ok(self.driver.batch(&batch, values).await?)
+    }
+}
+
+/// A read, or a write that names its own time: twice is as good as once. Of conditional writes none is.
+fn may_be_sent_twice(statement: &str) -> bool {
+    let is_read = statement.starts_with("SELECT ");
+    is_read || (statement.contains(" USING TIMESTAMP ") && !statement.contains(" IF "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// D2: the driver sends no conditional write twice, nor one that takes the time of its sending.
+    #[test]
+    fn d2_only_what_does_the_same_again_is_sent_twice() {
+        assert!(may_be_sent_twice("SELECT head FROM log WHERE conversation = ?"));
+        assert!(may_be_sent_twice(
+            "UPDATE hints USING TIMESTAMP ? SET bucket = ? WHERE conversation = ?"
+        ));
+        assert!(may_be_sent_twice(
+            "INSERT INTO marks (writer) VALUES (?) USING TIMESTAMP 1"
+        ));
+        assert!(!may_be_sent_twice(
+            "UPDATE probe SET head = ? WHERE id = ? IF head = null"
+        ));
+        assert!(!may_be_sent_twice("INSERT INTO probe (id) VALUES (?)"));
+        assert!(!may_be_sent_twice("INSERT INTO probe (id) VALUES (?) IF NOT EXISTS"));
     }
 }

@@ -217,7 +217,7 @@ impl LogTable {
         #[cfg(test)]
         return client.decide_faulty(steps).await;
         #[cfg(not(test))]
-        client.decide(steps).await
+        client.decide_soon(steps).await
     }
 
     fn step(&self, place: Place, write: &Write) -> (&PreparedStatement, Values) {

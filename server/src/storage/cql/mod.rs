@@ -30,6 +30,7 @@ mod resolve;
 mod rounds;
 mod rows;
 mod schema;
+mod silence;
 mod stamps;
 
 #[cfg(test)]

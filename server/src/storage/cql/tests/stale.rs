@@ -252,7 +252,7 @@ async fn t8_whatever_quorum_reads_show_nothing_is_lost_doubled_or_passed_over() 
         Some(seed) => (seed, 1),
         None => (1, number("STONECHAT_SEEDS").unwrap_or(SEEDS)),
     };
-    let (counts, acks) = play(&options, first..first + count).await;
+    let (counts, acks) = Box::pin(play(&options, first..first + count)).await;
     println!("T8: {count} seeds, {acks} acknowledged, 0 lost, doubled or passed over: {counts:?}");
     let wanted = [
         "answers lost",
@@ -285,7 +285,9 @@ mod sabotage {
             return;
         };
         let broken = catch_unwind(AssertUnwindSafe(|| {
-            stonechat_host::without(rule, || runtime.block_on(play(&options, first..first + SEEDS_MAX)))
+            stonechat_host::without(rule, || {
+                runtime.block_on(Box::pin(play(&options, first..first + SEEDS_MAX)))
+            })
         }));
         let said = broken.expect_err("it is missed");
         let said = said.downcast_ref::<String>().expect("words");
