@@ -278,7 +278,7 @@ impl Actor {
                 return self.answer(plan.verdicts, &[], None);
             };
             let error = match tried {
-                Ok(stored) => return self.stored(plan, stored).await,
+                Ok(stored) => return self.stored(plan, stored),
                 Err(error) => error,
             };
             match error {
@@ -335,7 +335,7 @@ impl Actor {
     }
 
     /// The batch is durable: readers see it, then the senders know, then it is fanned out.
-    async fn stored(&mut self, plan: Plan, stored: Vec<Arc<StoredEntry>>) {
+    fn stored(&mut self, plan: Plan, stored: Vec<Arc<StoredEntry>>) {
         self.publish_state(plan.after);
         let ticket = self.core.barrier.ticket(self.state.id, &self.state.roster);
         self.answer(plan.verdicts, &stored, None);
@@ -346,7 +346,7 @@ impl Actor {
             roster,
             ticket,
         };
-        self.fanout.send(batch).await;
+        self.fanout.send(batch);
     }
 
     fn publish_state(&mut self, state: State) {
@@ -404,7 +404,7 @@ impl Actor {
         self.publish_state(state);
         // Whoever owns it has told everybody, or is dead and will be succeeded.
         if !missed.is_empty() && self.core.owns(self.state.id) {
-            self.fan_out(missed).await;
+            self.fan_out(missed);
         }
         Ok(())
     }
@@ -418,20 +418,20 @@ impl Actor {
         while next <= head {
             let page_end = Seq(head.0.min(next.0 + REPLAY_PAGE as u64 - 1));
             match fanout::read_range(&self.core.backends, self.state.id, next, page_end).await {
-                Ok(entries) if !entries.is_empty() => self.fan_out(entries).await,
+                Ok(entries) if !entries.is_empty() => self.fan_out(entries),
                 _ => return,
             }
             next = page_end.next();
         }
     }
 
-    async fn fan_out(&mut self, entries: Vec<Arc<StoredEntry>>) {
+    fn fan_out(&mut self, entries: Vec<Arc<StoredEntry>>) {
         let batch = FanoutBatch {
             entries,
             roster: Arc::clone(&self.state.roster),
             ticket: self.core.barrier.ticket(self.state.id, &self.state.roster),
         };
-        self.fanout.send(batch).await;
+        self.fanout.send(batch);
     }
 
     fn receipts_due(&self) -> Option<Instant> {

@@ -58,6 +58,13 @@ impl Ticket {
     pub(super) fn taken(&self) -> Instant {
         self.taken
     }
+
+    /// It stands for later batches as well, with whom those concern: a later roster still has everybody of an earlier one.
+    pub(super) fn widen(&self, roster: &Arc<Roster>) {
+        if let Some(subject) = self.barrier.lock().under_way.get_mut(&self.number) {
+            subject.roster = Arc::clone(roster);
+        }
+    }
 }
 
 impl FanoutBarrier {
@@ -131,6 +138,12 @@ impl FanoutBarrier {
         if tokio::time::timeout(BARRIER_MAX, all_done).await.is_err() {
             tracing::warn!("fan-out is late, going on without it");
         }
+    }
+
+    /// Batches whose fan-out is under way.
+    #[cfg(test)]
+    pub(super) fn under_way(&self) -> usize {
+        self.lock().under_way.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, Tickets> {

@@ -2,7 +2,8 @@
 //!
 //! Order: live publish, the directory's projection, unread floors, inbox rows, then "done". If the process dies in
 //! between, the log still says that fan-out is pending and whoever takes the conversation over does it again; receivers
-//! drop what they have. If a store fails, what is not written is owed, and made up for in order once it answers again.
+//! drop what they have. If a store fails, what is not written is owed, and made up for in order once it answers again. If it is
+//! slow, what comes meanwhile is told at once, and owed as well where it is too much to keep (`behind`).
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -17,6 +18,7 @@ use tracing::debug;
 
 use super::Backends;
 use super::barrier::Ticket;
+use super::behind::{Behind, Left, add_to};
 use super::core::Core;
 use super::limits::{
     FANOUT_QUEUE_MAX, FANOUT_ROUND_MAX, LINGER_MEMBERS, LINGER_PER_MEMBER, PROJECTION_EVERY, REPLAY_PAGE,
@@ -42,19 +44,19 @@ pub(super) struct FanoutBatch {
 /// The actor's end of its worker.
 pub(super) struct Fanout {
     batches: mpsc::Sender<FanoutBatch>,
+    left: Arc<Left>,
     owes: Arc<AtomicBool>,
 }
 
 impl Fanout {
-    /// Hands a batch over. The worker outlives its actor, so this only fails when the runtime stops; the log remembers
-    /// what is pending.
-    pub(super) async fn send(&self, batch: FanoutBatch) {
-        let _stopping = self.batches.send(batch).await;
+    /// Hands a batch over. Never waits: the next ack is behind it.
+    pub(super) fn send(&self, batch: FanoutBatch) {
+        self.left.queue(&self.batches, batch);
     }
 
     /// Whether something is still to be made up for.
     pub(super) fn owes(&self) -> bool {
-        self.owes.load(Ordering::Acquire)
+        self.owes.load(Ordering::Acquire) || self.left.is_some()
     }
 }
 
@@ -79,40 +81,89 @@ pub(super) fn spawn(core: &Arc<Core>, state: &State, pending: Option<Seq>) -> Fa
             ticket: Some(core.barrier.ticket(state.id, &state.roster)),
         });
     }
-    tokio::spawn(work(Arc::clone(core), live, record, batches));
-    Fanout { batches: sender, owes }
+    let left = Arc::<Left>::default();
+    let inbox = Inbox {
+        batches,
+        left: Arc::clone(&left),
+        published: Vec::new(),
+        behind: None,
+    };
+    tokio::spawn(work(Arc::clone(core), live, record, inbox));
+    Fanout {
+        batches: sender,
+        left,
+        owes,
+    }
+}
+
+/// What a worker is given, and has told and not written. Bounded by `FANOUT_QUEUE_MAX` and `FANOUT_ROUND_MAX`.
+struct Inbox {
+    batches: mpsc::Receiver<FanoutBatch>,
+    left: Arc<Left>,
+    /// To be written together.
+    published: Vec<FanoutBatch>,
+    /// What came behind a full round.
+    behind: Option<Behind>,
+}
+
+impl Inbox {
+    async fn publish(&mut self, batch: FanoutBatch, live: &Live) {
+        live.publish(&batch.entries, &batch.roster, Some(batch.ticket.taken()))
+            .await;
+        if self.behind.is_none() && self.published.len() < FANOUT_ROUND_MAX {
+            self.published.push(batch);
+        } else {
+            add_to(&mut self.behind, Behind::told(batch));
+            self.left.note(true);
+        }
+    }
+
+    /// Waits for something, and publishes meanwhile what comes.
+    async fn publish_while(&mut self, other: impl Future<Output = ()>, live: &Live) {
+        let mut other = pin!(other);
+        loop {
+            tokio::select! { biased;
+                () = &mut other => return,
+                Some(batch) = self.batches.recv() => self.publish(batch, live).await,
+            }
+        }
+    }
+
+    /// What is too late to be kept, once everything before it is written or owed.
+    fn late(&mut self) -> Option<Behind> {
+        let mut late = self.behind.take();
+        add_to(&mut late, self.left.take(&self.batches));
+        late
+    }
 }
 
 /// Publishes each batch as it comes. What outlives the process is written for all batches that came meanwhile at once: a
 /// busy conversation costs as many writes as the store can take, not as many as it has entries.
-async fn work(core: Arc<Core>, live: Live, mut record: Record, mut batches: mpsc::Receiver<FanoutBatch>) {
-    let mut published: Vec<FanoutBatch> = Vec::new();
+async fn work(core: Arc<Core>, live: Live, mut record: Record, mut inbox: Inbox) {
     loop {
-        if published.is_empty() {
+        if inbox.published.is_empty() {
+            if let Some(late) = inbox.late() {
+                record.fall_behind(late);
+                inbox.left.note(false);
+            }
             let came = match record.due() {
-                Some(due) => tokio::time::timeout_at(due, batches.recv()).await.ok(),
-                None => Some(batches.recv().await),
+                Some(due) => tokio::time::timeout_at(due, inbox.batches.recv()).await.ok(),
+                None => Some(inbox.batches.recv().await),
             };
             match came {
-                Some(Some(batch)) => {
-                    live.publish(&batch.entries, &batch.roster, Some(batch.ticket.taken()))
-                        .await;
-                    published.push(batch);
-                }
+                Some(Some(batch)) => inbox.publish(batch, &live).await,
                 // What is owed is left to whoever takes the conversation over.
                 Some(None) => return,
                 None => {
-                    let making_up = record.make_up(&live);
-                    live.publish_while(making_up, &mut batches, &mut published).await;
+                    inbox.publish_while(record.make_up(&live), &live).await;
                     continue;
                 }
             }
         }
-        let linger = core.barrier.linger(linger(&published));
-        live.publish_while(linger, &mut batches, &mut published).await;
-        let round = Round::of(std::mem::take(&mut published));
-        let recording = record.record(&round, &live);
-        live.publish_while(recording, &mut batches, &mut published).await;
+        let linger = core.barrier.linger(linger(&inbox.published));
+        inbox.publish_while(linger, &live).await;
+        let round = Round::of(std::mem::take(&mut inbox.published));
+        inbox.publish_while(record.record(&round, &live), &live).await;
         for ticket in &round.tickets {
             meters().fanout_seconds.since(ticket.taken());
         }
@@ -192,26 +243,6 @@ impl Live {
             }
         }
         crash_point("fanout.published");
-    }
-
-    /// Waits for something, and publishes meanwhile what comes.
-    async fn publish_while(
-        &self,
-        other: impl Future<Output = ()>,
-        batches: &mut mpsc::Receiver<FanoutBatch>,
-        published: &mut Vec<FanoutBatch>,
-    ) {
-        let mut other = pin!(other);
-        loop {
-            let room = published.len() < FANOUT_ROUND_MAX;
-            tokio::select! { biased;
-                () = &mut other => return,
-                Some(batch) = batches.recv(), if room => {
-                    self.publish(&batch.entries, &batch.roster, Some(batch.ticket.taken())).await;
-                    published.push(batch);
-                }
-            }
-        }
     }
 }
 

@@ -46,13 +46,16 @@ pub(super) const WAITING_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub(super) const BATCH_ENTRIES_MAX: usize = 64;
 /// Content bytes of one group commit.
 pub(super) const BATCH_BYTES_MAX: usize = 64 * 1024;
+/// Requests for which the log is asked at a time before they get their places: a log that answers slowly is asked twice for a batch.
+pub(super) const LOOKS_AT_ONCE: usize = BATCH_ENTRIES_MAX / 2;
 /// Tries after lost compare-and-sets before a request is refused as not done.
 pub(super) const CONFLICT_TRIES_MAX: u32 = 8;
 /// Tries after unknown outcomes before a request is answered as unknown.
 pub(super) const UNKNOWN_TRIES_MAX: u32 = 5;
-/// Batches that wait for fan-out; beyond it the actor waits, so that memory stays bounded and order is kept.
+/// Batches that wait for fan-out; what comes beyond is left in the log, so that no ack waits and memory stays bounded.
 pub(super) const FANOUT_QUEUE_MAX: usize = 16;
-/// Batches whose rows are written together, at most: 4,096 entries, what a bucket of the log holds.
+/// Batches whose rows are written together, at most: 4,096 entries, what a bucket of the log holds. What was published beyond, while
+/// a store took its time, is read again.
 pub(super) const FANOUT_ROUND_MAX: usize = 64;
 /// Up to so many members rows are written without delay; they cost less than the entry itself.
 pub(super) const LINGER_MEMBERS: usize = 32;

@@ -5,6 +5,7 @@
 
 mod actor;
 mod barrier;
+mod behind;
 mod change;
 mod core;
 mod create;
@@ -12,6 +13,7 @@ mod fanout;
 mod history;
 mod known;
 mod limits;
+mod looks;
 mod membership;
 mod moved;
 mod owed;
@@ -155,18 +157,19 @@ impl Conversations {
         let (payload, bytes) = payload_of(&request);
         let append = Append {
             payload,
+            bytes,
             caller,
             unsure,
             reply,
             request,
             room: None,
         };
-        self.enqueue(append, bytes)?;
+        self.enqueue(append)?;
         Ok(queued)
     }
 
-    fn enqueue(&self, mut append: Append, bytes: usize) -> Result<(), Refusal> {
-        let id = append.request.conversation;
+    fn enqueue(&self, mut append: Append) -> Result<(), Refusal> {
+        let (id, bytes) = (append.request.conversation, append.bytes);
         let actor = self.core.actor(id)?;
         append.room = actor.room.take(bytes).zip(self.core.room.take(bytes));
         if append.room.is_none() {

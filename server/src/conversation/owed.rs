@@ -11,6 +11,7 @@ use tracing::{error, warn};
 
 use super::Backends;
 use super::barrier::Ticket;
+use super::behind::Behind;
 use super::fanout::{Live, Round, read_range};
 use super::limits::REPLAY_PAGE;
 use super::state::State;
@@ -39,6 +40,25 @@ pub(super) struct Owed {
     pub(super) again: Instant,
     /// Held until it is written or cannot be.
     pub(super) ticket: Option<Ticket>,
+}
+
+impl Owed {
+    /// And these, which are behind it as a rule. They wait for the same try.
+    fn add(&mut self, behind: Behind) {
+        self.from = self.from.min(behind.from);
+        self.untold_to = self.untold_to.max(behind.untold_to);
+        self.extend(behind.to, &behind.roster);
+        // Once a try failed nobody waits for them.
+        if let Some(ticket) = &self.ticket {
+            ticket.widen(&self.roster);
+        }
+    }
+
+    fn extend(&mut self, to: Seq, roster: &Arc<Roster>) {
+        if to > self.to {
+            (self.to, self.roster) = (to, Arc::clone(roster));
+        }
+    }
 }
 
 /// Writes it, one round after the other.
@@ -75,14 +95,29 @@ impl Record {
         self.owes.store(true, Ordering::Release);
     }
 
+    /// Has what is too late to be kept made up for, as soon as may be.
+    pub(super) fn fall_behind(&mut self, behind: Behind) {
+        if let Some(owed) = &mut self.owed {
+            return owed.add(behind);
+        }
+        warn!(conversation = %self.id, from = behind.from.0, to = behind.to.0, "fan-out is slow, its rows are late");
+        self.owe(Owed {
+            from: behind.from,
+            to: behind.to,
+            untold_to: behind.untold_to,
+            roster: behind.roster,
+            again: monotonic(),
+            ticket: Some(behind.ticket),
+        });
+    }
+
     pub(super) async fn record(&mut self, round: &Round, live: &Live) {
         let (Some(first), Some(last)) = (round.entries.first(), round.entries.last()) else {
             return;
         };
         let (from, to) = (first.entry.seq, last.entry.seq);
         if let Some(owed) = &mut self.owed {
-            owed.to = to;
-            owed.roster = Arc::clone(&round.roster);
+            owed.extend(to, &round.roster);
             if owed.again <= monotonic() {
                 self.make_up(live).await;
             }

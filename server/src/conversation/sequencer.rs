@@ -4,30 +4,30 @@
 //! away, and then everything is planned again, the duplicate check included (D13).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use stonechat_host::rule_holds;
 use tokio::sync::oneshot;
 
 use super::change::Target;
-use super::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
+use super::limits::{BATCH_BYTES_MAX, BATCH_ENTRIES_MAX, LOOKS_AT_ONCE};
+use super::looks::{Looked, look, read_one};
 use super::membership::check_joining;
-use super::state::{State, read_refusal};
+use super::state::State;
 use super::{AppendRequest, Appended, Backends, Caller, Limits};
 use crate::domain::payload::canonical_bytes;
 use crate::domain::{
     Body, Change, ClientMsgId, Effect, Entry, Member, Reason, Refusal, Sender, Seq, UnixMillis, UserId,
 };
 use crate::room::Share;
-use crate::storage::{
-    AppendBatch, Directory, Head, MessageLog, PageLimit, PayloadHash, PendingAppend, Prior, ReadError, StoredEntry,
-};
+use crate::storage::{AppendBatch, Directory, Head, MessageLog, PayloadHash, PendingAppend};
 
 /// A request that waits for its place.
 pub(super) struct Append {
     pub(super) caller: Caller,
     pub(super) request: AppendRequest,
     pub(super) payload: PayloadHash,
+    /// How many bytes that is the hash of.
+    pub(super) bytes: usize,
     /// An earlier try of it may have been stored: no refusal is certain any more (C9).
     pub(super) unsure: bool,
     pub(super) reply: oneshot::Sender<Result<Appended, Refusal>>,
@@ -102,18 +102,23 @@ pub(super) async fn plan<'a>(
         bytes: 0,
         now,
     };
-    for append in waiting {
-        if planner.is_full(limits) {
-            break;
-        }
-        let verdict = planner.place(append).await;
-        let halts = limits.halts && matches!(&verdict, Err(refusal) if refusal.is_fault());
-        planner
-            .plan
-            .verdicts
-            .push(verdict.unwrap_or_else(|refusal| Verdict::Settled(Err(refusal))));
-        if halts {
-            break;
+    let waiting: Vec<&Append> = waiting.collect();
+    let mut rest = &waiting[..];
+    while !rest.is_empty() && !planner.is_full(limits) {
+        let (wave, later) = rest.split_at(planner.wave(rest));
+        rest = later;
+        let looked = look(planner.log, wave).await;
+        for (append, looked) in wave.iter().zip(looked) {
+            if planner.is_full(limits) {
+                break;
+            }
+            let verdict = planner.place(append, looked).await;
+            let halts = limits.halts && matches!(&verdict, Err(refusal) if refusal.is_fault());
+            let verdict = verdict.unwrap_or_else(|refusal| Verdict::Settled(Err(refusal)));
+            planner.plan.verdicts.push(verdict);
+            if halts {
+                return planner.plan;
+            }
         }
     }
     planner.plan
@@ -138,13 +143,24 @@ impl Planner<'_> {
         self.plan.entries.len() >= BATCH_ENTRIES_MAX || self.bytes >= BATCH_BYTES_MAX || at_edge
     }
 
-    async fn place(&mut self, append: &Append) -> Result<Verdict, Refusal> {
+    /// How many of the next requests are looked for together: as many as may fit, so that a look is not for nothing.
+    fn wave(&self, rest: &[&Append]) -> usize {
+        let mut bytes = self.bytes;
+        let fit = rest.iter().take(LOOKS_AT_ONCE).take_while(|append| {
+            let fits = bytes < BATCH_BYTES_MAX;
+            bytes += append.bytes;
+            fits
+        });
+        fit.count().max(1)
+    }
+
+    async fn place(&mut self, append: &Append, looked: Looked) -> Result<Verdict, Refusal> {
         let sender = append.caller.sender();
-        if let Some(verdict) = self.duplicate(append, &sender).await? {
+        if let Some(verdict) = self.duplicate(append, &sender, looked.earlier)? {
             return Ok(verdict);
         }
         self.plan.after.check_visible(&append.caller.actor)?;
-        self.check_order(append, &sender).await?;
+        self.check_order(append, &sender, looked.newest)?;
         let target = self.target(append).await?;
         let body = self
             .plan
@@ -162,40 +178,37 @@ impl Planner<'_> {
     }
 
     /// An earlier try with the same id, here in the batch or in the log (I2).
-    async fn duplicate(&self, append: &Append, sender: &Sender) -> Result<Option<Verdict>, Refusal> {
+    fn duplicate(
+        &self,
+        append: &Append,
+        sender: &Sender,
+        earlier: Result<Option<Appended>, Refusal>,
+    ) -> Result<Option<Verdict>, Refusal> {
         if !rule_holds("one_place_per_id") {
             return Ok(None);
         }
-        let request = &append.request;
-        let key = (sender.clone(), request.client_msg_id.clone());
+        let key = (sender.clone(), append.request.client_msg_id.clone());
         if let Some(&index) = self.ids.get(&key) {
             let planned = &self.plan.entries[index];
             check_same_payload(append, planned.payload, planned.entry.seq)?;
             return Ok(Some(Verdict::Planned { index, duplicate: true }));
         }
-        let found = self
-            .log
-            .find(request.conversation, sender, &request.client_msg_id, request.known_head);
-        let Some(Prior { seq, payload }) = found.await.map_err(|error| unasked(read_refusal(error)))? else {
-            return Ok(None);
-        };
-        check_same_payload(append, payload, seq)?;
-        let stored = self.read_one(seq).await.map_err(doubted)?;
-        Ok(Some(Verdict::Settled(Ok(appended(&stored.entry, true)))))
+        Ok(earlier?.map(|earlier| Verdict::Settled(Ok(earlier))))
     }
 
     /// The named predecessor must be the sender's newest accepted entry (I4, D11).
-    async fn check_order(&self, append: &Append, sender: &Sender) -> Result<(), Refusal> {
+    fn check_order(
+        &self,
+        append: &Append,
+        sender: &Sender,
+        stored: Result<Option<ClientMsgId>, Refusal>,
+    ) -> Result<(), Refusal> {
         let Some(previous) = &append.request.previous else {
             return Ok(());
         };
         let newest = match self.newest.get(sender) {
             Some(newest) => Some(newest.clone()),
-            None => self
-                .log
-                .newest_id(append.request.conversation, sender)
-                .await
-                .map_err(read_refusal)?,
+            None => stored?,
         };
         if newest.as_ref() == Some(previous) || !rule_holds("behind_its_predecessor") {
             return Ok(());
@@ -213,7 +226,7 @@ impl Planner<'_> {
         let planned = self.plan.entries.iter().find(|planned| planned.entry.seq == seq);
         let entry = match planned {
             Some(planned) => planned.entry.clone(),
-            None => self.read_one(seq).await?.entry.clone(),
+            None => read_one(self.log, self.plan.after.id, seq).await?.entry.clone(),
         };
         let redacted_in_batch = self
             .plan
@@ -224,23 +237,6 @@ impl Planner<'_> {
             sender: entry.sender.user,
             is_message: matches!(entry.body, Body::Message(_)) && !redacted_in_batch,
         }))
-    }
-
-    async fn read_one(&self, seq: Seq) -> Result<Arc<StoredEntry>, Refusal> {
-        let limit = PageLimit {
-            entries: 1,
-            bytes: usize::MAX,
-        };
-        let page = self
-            .log
-            .read(self.plan.after.id, seq, seq, limit)
-            .await
-            .map_err(read_refusal)?;
-        page.into_iter().next().ok_or_else(|| {
-            read_refusal(ReadError::Corrupt(format!(
-                "seq {seq} is at or below the head but absent"
-            )))
-        })
     }
 
     fn push(&mut self, append: &Append, sender: Sender, body: Body) -> usize {
@@ -265,7 +261,7 @@ impl Planner<'_> {
             body,
         };
         self.plan.after.apply(&entry);
-        self.bytes += canonical_bytes(&append.request.change).len();
+        self.bytes += append.bytes;
         let index = self.plan.entries.len();
         self.ids.insert((sender.clone(), entry.client_msg_id.clone()), index);
         self.newest.insert(sender, entry.client_msg_id.clone());
@@ -310,7 +306,7 @@ pub(super) fn doubted(refusal: Refusal) -> Refusal {
     Refusal::unknown(refusal.reason, message)
 }
 
-fn check_same_payload(append: &Append, stored: PayloadHash, seq: Seq) -> Result<(), Refusal> {
+pub(super) fn check_same_payload(append: &Append, stored: PayloadHash, seq: Seq) -> Result<(), Refusal> {
     if stored == append.payload {
         return Ok(());
     }

@@ -250,19 +250,26 @@ async fn t1_half_open_lines_to_the_log_double_and_lose_nothing() {
     crew.judge(&mut fleet).await;
 }
 
-/// T1, D12: a log that answers slowly, but in time: owners answer later than the others wait for them, so that two nodes append.
+/// T1, D12, I8: a log that answers slowly, but in time: owners answer later than the others wait for them, so that two nodes append.
+/// Acks are slow, and there are no fewer.
 #[tokio::test]
 async fn t1_slow_answers_of_the_log_double_and_lose_nothing() {
     let Some((mut fleet, mut crew)) = talking().await else {
         return;
     };
+    let since = fleet.nodes[0].recorder.now();
     fleet.to_cql.turn(Weather::Late(SLOW));
     crew.pour(BURST).await;
     crew.answers().await;
     println!(
-        "answers of the log {SLOW:?} late: {} of {} acknowledged so far",
+        "answers of the log {SLOW:?} late: acks {}",
+        crew.ack_waits(&fleet, since)
+    );
+    assert_eq!(
         crew.acked(),
-        crew.sent()
+        crew.sent(),
+        "a slow log refuses nothing: {:?}",
+        crew.last_words()
     );
     fleet.to_cql.turn(Weather::Clear);
     crew.judge(&mut fleet).await;

@@ -11,5 +11,6 @@ mod model;
 mod order;
 mod reading;
 mod receipts;
+mod slow;
 mod unknown;
 mod unread;

@@ -10,6 +10,7 @@ use crate::storage::{ChangeStamp, InboxHead, InboxRow, MarkerError, MarkerRaise,
 type Result<T> = std::result::Result<T, MarkerError>;
 
 /// What a test does at each call.
+#[async_trait]
 pub(crate) trait Hook: Send + Sync {
     /// Something is read.
     fn read(&self, _what: &'static str) {}
@@ -18,6 +19,9 @@ pub(crate) trait Hook: Send + Sync {
     fn write(&self) -> Result<()> {
         Ok(())
     }
+
+    /// It takes as long as this.
+    async fn held(&self) {}
 }
 
 /// See the module.
@@ -31,6 +35,7 @@ pub(crate) struct HookedMarkers {
 #[async_trait]
 impl Markers for HookedMarkers {
     async fn raise(&self, raises: Vec<MarkerRaise>) -> Result<()> {
+        self.hook.held().await;
         self.hook.write()?;
         self.inner.raise(raises).await
     }
@@ -91,6 +96,7 @@ impl Markers for HookedMarkers {
         head: InboxHead,
         touch: bool,
     ) -> Result<()> {
+        self.hook.held().await;
         self.hook.write()?;
         self.inner.raise_inbox(users, conversation, head, touch).await
     }

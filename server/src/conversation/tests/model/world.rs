@@ -327,9 +327,11 @@ impl World {
 
     fn asked(&self, waiting: &Waiting) -> Append {
         let request = self.request(waiting.letter);
+        let (payload, bytes) = payload_of(&request);
         Append {
             caller: caller(self.scope.letters[waiting.letter].0),
-            payload: payload_of(&request).0,
+            payload,
+            bytes,
             request,
             unsure: waiting.unsure,
             // Nobody listens: what the planner says is taken from its plan.
