@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
-use stonechat_host::Host;
+use stonechat_host::{Connector, Host, TcpConnector};
 
 use crate::storage::contract::services::{CQL, service};
 use crate::storage::cql::client::Client;
@@ -28,7 +28,11 @@ static MADE: Mutex<Vec<Keyspace>> = Mutex::new(Vec::new());
 pub(super) async fn options(bucket_seqs: u64) -> Option<CqlOptions> {
     let servers = service(CQL)?;
     let servers: Vec<String> = servers.split(',').map(str::to_owned).collect();
-    let free = take_free();
+    let free = if all_are_there(&servers).await {
+        take_free()
+    } else {
+        None
+    };
     let options = CqlOptions {
         // Every server has everything: on three, a quorum is two.
         replication: u8::try_from(servers.len()).expect("a few"),
@@ -66,6 +70,12 @@ fn hold(options: &CqlOptions, store: CqlStore) -> CqlStore {
     let keyspace = keyspace.expect("made here");
     keyspace.holders.push(Arc::downgrade(&store.inner));
     store
+}
+
+/// Emptying a keyspace takes every server: while one is dead each test makes its own.
+async fn all_are_there(servers: &[String]) -> bool {
+    let lines = futures_util::future::join_all(servers.iter().map(|server| TcpConnector.connect(server))).await;
+    lines.iter().all(Result::is_ok)
 }
 
 fn take_free() -> Option<String> {
