@@ -2490,7 +2490,7 @@ pub mod user_admin_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Deactivates a user (their streams end, tokens issued so far stop working for ever) or brings them back, with tokens
-        /// issued from then on. Idempotent.
+        /// issued since. Idempotent.
         pub async fn set_user_deactivated(
             &mut self,
             request: impl tonic::IntoRequest<super::SetUserDeactivatedRequest>,
@@ -2588,7 +2588,7 @@ pub mod user_admin_service_server {
             tonic::Status,
         >;
         /// Deactivates a user (their streams end, tokens issued so far stop working for ever) or brings them back, with tokens
-        /// issued from then on. Idempotent.
+        /// issued since. Idempotent.
         async fn set_user_deactivated(
             &self,
             request: tonic::Request<super::SetUserDeactivatedRequest>,

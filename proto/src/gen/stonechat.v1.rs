@@ -634,7 +634,7 @@ pub mod react_response {
         Refusal(super::Refusal),
     }
 }
-/// Pins or unpins a message.
+/// Pins or unpins a message. A conversation has at most 1,000 pinned messages: above that the answer is LIMIT_REACHED.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PinRequest {
     /// Conversation to append to and the id of this operation; set by the client.
@@ -1746,7 +1746,7 @@ pub mod receipt_service_client {
                 .insert(GrpcMethod::new("stonechat.v1.ReceiptService", "MarkUnread"));
             self.inner.unary(req, path, codec).await
         }
-        /// Who received and who read one entry.
+        /// Who received and who read one entry. While one of two has blocked the other, their 1:1 shows neither how far the other is.
         pub async fn get_receipts(
             &mut self,
             request: impl tonic::IntoRequest<super::GetReceiptsRequest>,
@@ -1810,7 +1810,7 @@ pub mod receipt_service_server {
             tonic::Response<super::MarkUnreadResponse>,
             tonic::Status,
         >;
-        /// Who received and who read one entry.
+        /// Who received and who read one entry. While one of two has blocked the other, their 1:1 shows neither how far the other is.
         async fn get_receipts(
             &self,
             request: tonic::Request<super::GetReceiptsRequest>,

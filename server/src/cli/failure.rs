@@ -143,7 +143,7 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let text = format!("not started: {error}");
         match error {
-            StartError::Contradiction(_) => Self::usage(text),
+            StartError::Contradiction(_) | StartError::TwoKeySets => Self::usage(text),
             _ => Self::refused(text),
         }
     }

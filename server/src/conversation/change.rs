@@ -5,6 +5,7 @@ use stonechat_host::rule_holds;
 use super::membership::{plan_remove, plan_set};
 use super::state::State;
 use crate::domain::authorization::{Action, Actor, Denial, Facts, authorize};
+use crate::domain::limits::PINS_MAX;
 use crate::domain::{Body, Change, MessageContent, Reason, Refusal, Seq, UserId};
 
 /// The message a change speaks of.
@@ -100,11 +101,20 @@ impl State {
                 reaction,
                 removed: remove,
             }),
-            Change::Pin { target, unpin } => Ok(Body::Pin { target, pinned: !unpin }),
+            Change::Pin { target, unpin } => self.pin(target, !unpin),
             Change::SetMembers(members) => plan_set(&self.roster, &members),
             Change::RemoveMember(user) => Ok(plan_remove(&self.roster, &user, actor.user())),
             Change::Rename(name) => Ok(Body::Renamed(name)),
         }
+    }
+
+    fn pin(&self, target: Seq, pinned: bool) -> Result<Body, Refusal> {
+        let is_one_more = pinned && !self.pins.contains(&target);
+        if is_one_more && self.pins.len() >= PINS_MAX {
+            let message = format!("a conversation has at most {PINS_MAX} pinned messages; nothing was changed");
+            return Err(Refusal::not_done(Reason::LimitReached, message));
+        }
+        Ok(Body::Pin { target, pinned })
     }
 
     fn action<'a>(&self, change: &'a Change, author: Option<&'a UserId>) -> Result<Action<'a>, Refusal> {

@@ -79,7 +79,7 @@ impl Conversations {
         let (name, members, pins) = if state.is_former(&caller.actor) {
             Default::default()
         } else {
-            (state.name.clone(), state.members(), state.pins.clone())
+            (state.name.clone(), state.members(), state.pins_shown())
         };
         Ok(ConversationInfo {
             id,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use stonechat_host::{crash_point, rule_holds};
 
 use super::limits::{RECEIPTS_DELAY, RECEIPTS_DELAY_LARGE, RECEIPTS_NAMED_MAX, RECEIPTS_SMALL_GROUP};
-use super::state::{State, directory_refusal, marker_refusal, read_refusal, unavailable};
+use super::state::{State, directory_refusal, is_blocked, marker_refusal, read_refusal, unavailable};
 use super::{Backends, Caller, Conversations, MemberReceipt, OwnMarkers, Receipts};
 use crate::bus::{Event, ReceiptsMoved, Topic};
 use crate::domain::authorization::Action;
@@ -125,6 +125,13 @@ impl Conversations {
             .collect();
         let markers = &self.core.backends.markers;
         let mut sets = markers.of_users(id, &audience).await.map_err(marker_refusal)?;
+        // As the live ones: over a block nobody hears how far the other is (I11).
+        if let Some(user) = caller.actor.user()
+            && is_blocked(&self.core.backends, &state).await?
+        {
+            let others = audience.iter().zip(&mut sets).filter(|(of, _)| *of != user);
+            others.for_each(|(_, set)| *set = MarkerSet::default());
+        }
         for set in &mut sets {
             set.delivered = set.delivered.min(newest);
             set.read_public = set.read_public.min(newest);

@@ -27,7 +27,8 @@ pub(super) struct State {
     pub(super) created: UnixMillis,
     pub(super) head: Head,
     pub(super) roster: Arc<Roster>,
-    pub(super) pins: Vec<Seq>,
+    /// In the order they were pinned.
+    pub(super) pins: Arc<Vec<Seq>>,
     /// For a 1:1: one of the two has blocked the other.
     pub(super) blocked: bool,
 }
@@ -63,17 +64,24 @@ impl State {
         }
         match &entry.body {
             Body::Renamed(name) => self.name.clone_from(name),
-            Body::Pin { target, pinned } => {
-                self.pins.retain(|pin| pin != target);
-                if *pinned {
-                    self.pins.push(*target);
-                    let surplus = self.pins.len().saturating_sub(PINS_SHOWN_MAX);
-                    self.pins.drain(..surplus);
-                }
-            }
-            Body::Redacted { target, .. } => self.pins.retain(|pin| pin != target),
+            // A message that is pinned already keeps its place.
+            Body::Pin { target, pinned: true } if self.pins.contains(target) => {}
+            Body::Pin { target, pinned: true } => Arc::make_mut(&mut self.pins).push(*target),
+            Body::Pin { target, .. } | Body::Redacted { target, .. } => self.unpin(*target),
             _ => {}
         }
+    }
+
+    fn unpin(&mut self, target: Seq) {
+        if self.pins.contains(&target) {
+            Arc::make_mut(&mut self.pins).retain(|pin| *pin != target);
+        }
+    }
+
+    /// The newest pinned messages, in the order they were pinned.
+    pub(super) fn pins_shown(&self) -> Vec<Seq> {
+        let older = self.pins.len().saturating_sub(PINS_SHOWN_MAX);
+        self.pins[older..].to_vec()
     }
 }
 
@@ -93,7 +101,7 @@ pub(super) async fn load(backends: &Backends, id: ConversationId, now: UnixMilli
         created: record.first.created,
         head,
         roster: Arc::new(record.roster),
-        pins: record.pins,
+        pins: Arc::new(record.pins),
         blocked: false,
     };
     replay(backends, &mut state, record.applied).await?;

@@ -38,7 +38,9 @@ pub const LIST_PAGE_DEFAULT: u32 = 100;
 pub const WATCHED_USERS_MAX: usize = 200;
 /// Explicit positions in a hello.
 pub const HELLO_POSITIONS_MAX: usize = 1_000;
-/// Pinned messages that a conversation shows.
+/// Messages that may be pinned in a conversation: each node that has it loaded keeps their seqs, 8 KiB of them.
+pub const PINS_MAX: usize = 1_000;
+/// The newest pinned messages, which a conversation shows.
 pub const PINS_SHOWN_MAX: usize = 100;
 /// Users of one read of profiles: those of one screen of a large list.
 pub const USERS_PER_REQUEST_MAX: usize = 200;

@@ -37,7 +37,7 @@ pub async fn open_backends(config: &Config, host: &Host) -> Result<Backends, Sta
     check_trust(config)?;
     // The secret of tokens lies there, also when nothing else does.
     let folder = &config.data_folder;
-    std::fs::create_dir_all(folder).map_err(|source| StartError::Folder {
+    make_private(folder).map_err(|source| StartError::Folder {
         path: folder.clone(),
         source,
     })?;
@@ -48,6 +48,15 @@ pub async fn open_backends(config: &Config, host: &Host) -> Result<Backends, Sta
         directory: open_directory(config).await?,
         bus: open_bus(config, host).await?,
     })
+}
+
+/// Makes a folder into which nobody else looks, where there is none: what people wrote lies there.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 /// What several nodes share must all be shared, or they would contradict each other.

@@ -58,10 +58,23 @@ pub fn check_filter(filter: &str) -> Result<(), TelemetryError> {
 }
 
 fn parse_filter(filter: &str) -> Result<Targets, TelemetryError> {
-    filter.parse::<Targets>().map_err(|why| TelemetryError::Filter {
+    let malformed = |why: String| TelemetryError::Filter {
         filter: filter.to_owned(),
-        why: why.to_string(),
-    })
+        why,
+    };
+    // Whatever is no level is taken for the name of a module, and then hides all others.
+    if let Some(part) = filter.split(',').find(|part| !is_directive(part)) {
+        return Err(malformed(format!("{part:?} is neither a level nor a module")));
+    }
+    filter.parse::<Targets>().map_err(|why| malformed(why.to_string()))
+}
+
+fn is_directive(part: &str) -> bool {
+    let module = part.split('=').next().unwrap_or_default().trim();
+    !module.is_empty()
+        && module
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-'))
 }
 
 /// What must live as long as there is something to tell; when it is dropped, the last traces are handed over.
@@ -180,6 +193,9 @@ mod tests {
     #[test]
     fn malformed_filters_are_refused() {
         assert!(check_filter("info,stonechat_server::gateway=debug").is_ok());
+        for filter in ["", "!!!=", "info,,,", "info,=debug", "in fo"] {
+            assert!(check_filter(filter).is_err(), "{filter:?}");
+        }
         let refused = check_filter("stonechat_server=loud").unwrap_err().to_string();
         assert!(refused.contains("stonechat_server=loud"), "{refused}");
     }

@@ -165,3 +165,28 @@ async fn i2_a_block_hides_nothing_that_is_there() {
     let refusal = bed.conversations.create(&caller("alice"), new).await.unwrap_err();
     assert_eq!((refusal.reason, refusal.effect), (Reason::Blocked, Effect::NotDone));
 }
+
+/// I11: in their 1:1 neither hears how far the other is, whoever of them blocked, and both still see themselves; in a group both do.
+#[tokio::test]
+async fn i11_receipts_are_not_shown_between_two_with_a_block() {
+    let bed = Bed::new(&["alice", "bob"]).await;
+    let pair = pair(&bed).await;
+    let group = bed.group("alice", &[member("bob", Role::Member)]).await;
+    let rules = &bed.conversations;
+    let directory = &bed.backends.directory;
+    let read = async |of: ConversationId, viewer: &str, seq| {
+        let shown = rules.receipts(&caller(viewer), of, seq, true).await.unwrap();
+        (shown.delivered, shown.read)
+    };
+    for id in [pair, group] {
+        let seq = bed.send("alice", id, "m").await.seq;
+        rules.mark_read(&caller("bob"), id, seq, false).await.unwrap();
+        assert_eq!(read(id, "alice", seq).await, (1, 1));
+        directory.set_block(&user("bob"), &user("alice"), true).await.unwrap();
+        let seen_by_alice = if id == pair { (0, 0) } else { (1, 1) };
+        assert_eq!(read(id, "alice", seq).await, seen_by_alice);
+        assert_eq!(read(id, "bob", seq).await, (1, 1), "of himself");
+        directory.set_block(&user("bob"), &user("alice"), false).await.unwrap();
+        assert_eq!(read(id, "alice", seq).await, (1, 1), "it comes back");
+    }
+}

@@ -3,7 +3,7 @@
 use super::bed::{Bed, caller, member, page, page_of, seqs, text, user};
 use super::lying_log::kept_from;
 use crate::conversation::{HistoryAnchor, HistoryQuery, Limits};
-use crate::domain::limits::HISTORY_PAGE_BYTES_MAX;
+use crate::domain::limits::{HISTORY_PAGE_BYTES_MAX, PINS_MAX, PINS_SHOWN_MAX};
 use crate::domain::{Body, Change, Content, Effect, MessageContent, Reason, Role, Seq};
 
 #[tokio::test]
@@ -185,6 +185,11 @@ async fn pins_are_kept_in_order_and_leave_with_their_message() {
         pins(bed.other_node().get(&caller("alice"), group).await.unwrap()),
         [one]
     );
+    let again = Change::Pin {
+        target: one,
+        unpin: false,
+    };
+    bed.append("alice", group, "again", again).await.unwrap();
     let beyond = Change::Pin {
         target: Seq(99),
         unpin: false,
@@ -223,4 +228,33 @@ async fn p14_the_list_returns_only_what_changed_since_its_cursor() {
             .unwrap()
             .is_none()
     );
+}
+
+/// What is pinned is the same for a node that saw it happen and for one that loads it, also above what is shown; and it is bounded.
+#[tokio::test]
+async fn i9_older_pins_are_shown_again_once_newer_ones_are_gone() {
+    let bed = Bed::with(&["alice"], Limits::unpaced(), |log| log).await;
+    let group = bed.group("alice", &[]).await;
+    let pin = async |number: usize, target, unpin| {
+        let change = Change::Pin { target, unpin };
+        bed.append("alice", group, &format!("{number} {unpin}"), change).await
+    };
+    let mut seqs = Vec::new();
+    for number in 0..=PINS_MAX {
+        seqs.push(bed.send("alice", group, &format!("m{number}")).await.seq);
+    }
+    for (number, seq) in seqs[..PINS_MAX].iter().enumerate() {
+        pin(number, *seq, false).await.unwrap();
+    }
+    let refusal = pin(PINS_MAX, seqs[PINS_MAX], false).await.unwrap_err();
+    assert_eq!(refusal.reason, Reason::LimitReached);
+    let gone = PINS_MAX - PINS_SHOWN_MAX / 2;
+    for (number, seq) in seqs[PINS_SHOWN_MAX / 4..gone].iter().enumerate() {
+        pin(number, *seq, true).await.unwrap();
+    }
+    bed.conversations.settled(&user("alice")).await;
+    let shown = [&seqs[..PINS_SHOWN_MAX / 4], &seqs[gone..PINS_MAX]].concat();
+    for node in [&bed.conversations, &bed.other_node()] {
+        assert_eq!(node.get(&caller("alice"), group).await.unwrap().pins, shown);
+    }
 }

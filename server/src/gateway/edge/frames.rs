@@ -34,8 +34,9 @@ const EARNED_BY_DATA_SENT: u32 = 3;
 const EARNED_BY_DATA_RECEIVED: u32 = 1;
 /// Most control frames that data can save up: what a client may still answer after a burst. As a flood it costs some 15 ms.
 const CONTROL_SAVED_MAX: u32 = 4_096;
-/// Frames of data below this carry nothing to speak of: a message of one byte a frame is a flood.
-const DATA_BYTES_MIN: u32 = 16;
+/// Frames of data below this carry nothing to speak of: a message of one byte a frame is a flood. The shortest frame of a session
+/// takes two, behind the five that gRPC puts before each.
+const DATA_BYTES_MIN: u32 = 7;
 /// Bytes of a control frame that cost as much as one more frame.
 const CONTROL_BYTES: u32 = 256;
 /// Each request that reaches the service makes good for itself, and for one more that did not: who is mostly understood is

@@ -25,6 +25,8 @@ pub(crate) enum Close {
     Old,
     /// The client broke the protocol.
     Protocol(String),
+    /// The hello is none that this server takes, and will be none the next time.
+    Hello(String),
     /// The client does not read.
     SlowConsumer,
     /// Nothing from the client, or no hello.
@@ -73,7 +75,7 @@ impl Close {
             Self::Expired => Ended::Expired,
             Self::Credentials(_) => Ended::Credentials,
             Self::Draining | Self::Old => Ended::Draining,
-            Self::Protocol(_) => Ended::Protocol,
+            Self::Protocol(_) | Self::Hello(_) => Ended::Protocol,
             Self::SlowConsumer => Ended::SlowConsumer,
             Self::Idle(_) => Ended::Idle,
             Self::Bye | Self::HalfClosed => Ended::Bye,
@@ -94,7 +96,7 @@ impl Close {
             Self::Expired => v1::CloseReason::Expired,
             Self::Credentials(_) => v1::CloseReason::Credentials,
             Self::Draining | Self::Old => v1::CloseReason::Draining,
-            Self::Protocol(_) => v1::CloseReason::ProtocolError,
+            Self::Protocol(_) | Self::Hello(_) => v1::CloseReason::ProtocolError,
             Self::SlowConsumer => v1::CloseReason::SlowConsumer,
             Self::Idle(_) => v1::CloseReason::Idle,
             Self::Bye | Self::HalfClosed => v1::CloseReason::Bye,
@@ -113,7 +115,11 @@ impl Close {
             Self::Bye => "bye".into(),
             Self::HalfClosed => "the client closed its side of the stream".into(),
             Self::Gone => String::new(),
-            Self::Credentials(why) | Self::Protocol(why) | Self::Internal(why) | Self::Overloaded(why) => why.clone(),
+            Self::Credentials(why)
+            | Self::Protocol(why)
+            | Self::Hello(why)
+            | Self::Internal(why)
+            | Self::Overloaded(why) => why.clone(),
         }
     }
 
@@ -130,7 +136,13 @@ impl Close {
     fn reconnect(&self) -> bool {
         !matches!(
             self,
-            Self::Replaced | Self::Expired | Self::Credentials(_) | Self::Bye | Self::HalfClosed | Self::Gone
+            Self::Replaced
+                | Self::Expired
+                | Self::Credentials(_)
+                | Self::Hello(_)
+                | Self::Bye
+                | Self::HalfClosed
+                | Self::Gone
         )
     }
 }
@@ -168,7 +180,7 @@ pub(super) fn failed(refusal: Refusal) -> Failure {
     let message = refusal.message.clone();
     let close = match refusal.reason {
         Reason::Unauthenticated | Reason::Forbidden => Close::Credentials(message),
-        Reason::Invalid { .. } | Reason::Protocol => Close::Protocol(message),
+        Reason::Invalid { .. } | Reason::Protocol => Close::Hello(message),
         Reason::LimitReached | Reason::RateLimited { .. } => Close::Overloaded(message),
         _ => Close::Internal(message),
     };
@@ -210,6 +222,7 @@ mod tests {
             (Close::Draining, Reason::Draining, true, true),
             (Close::Old, Reason::Draining, true, true),
             (Close::Protocol(text()), Reason::ProtocolError, true, true),
+            (Close::Hello(text()), Reason::ProtocolError, false, false),
             (Close::SlowConsumer, Reason::SlowConsumer, true, false),
             (Close::Idle("quiet"), Reason::Idle, true, false),
             (Close::Bye, Reason::Bye, false, false),

@@ -31,7 +31,13 @@ impl Session {
         };
         match event {
             Event::Entries(..) if !rule_holds("events_arrive") => {}
-            Event::Entries(entries, acked) => entries.iter().for_each(|stored| self.live(stored, acked)),
+            Event::Entries(entries, acked) => {
+                // Who comes or goes changes who may be watched.
+                if entries.iter().any(|stored| stored.entry.body.changes_membership()) {
+                    self.timers.reread_soon();
+                }
+                entries.iter().for_each(|stored| self.live(stored, acked));
+            }
             Event::Receipts(moved) => self.notices.receipts(&moved),
             Event::OwnRow(conversation) => {
                 self.notices.row(conversation);

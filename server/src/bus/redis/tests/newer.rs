@@ -11,6 +11,7 @@ use stonechat_proto::node::v1 as proto;
 
 use super::groups::acquainted;
 use super::{each_redis, listening, next, next_number, numbered, record, session, until, user};
+use crate::bus::redis::codec::Said;
 use crate::bus::redis::names::Key;
 use crate::bus::redis::{RedisBus, codec};
 use crate::bus::{Bus, Event, Topic};
@@ -63,6 +64,9 @@ fn golden_events_are_understood_and_said_alike() {
     for (name, golden) in events {
         for said in [golden.clone(), [&golden[..], &LATER_FIELD[..]].concat()] {
             let (event, users) = codec::decode(payload(&said), &host).unwrap_or_else(|| panic!("{name}"));
+            let Said::Event(event) = event else {
+                panic!("{name}: no event");
+            };
             let mut header = HEADER;
             header[1] = u8::from(codec::is_ordered(&event));
             let origin = header[2..].try_into().expect("16 bytes");

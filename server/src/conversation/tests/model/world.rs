@@ -182,7 +182,7 @@ fn loaded(table: &Table) -> State {
         created: UnixMillis(0),
         head: table.head,
         roster: Arc::new(Roster::default()),
-        pins: Vec::new(),
+        pins: Arc::default(),
         blocked: false,
     };
     table.entries.values().for_each(|stored| state.apply(&stored.entry));
