@@ -4,8 +4,8 @@
 use prost::Message;
 use stonechat_proto::node::v1::bus_event::Event;
 use stonechat_proto::node::v1::{
-    BusEvent, Control, Entries, MemberMarkers, NodeRecord, OwnRow, Presence, Receipts, Replaced, Revoked, StatusRecord,
-    Typing,
+    BusEvent, Control, Entries, MemberMarkers, NodeRecord, OwnRow, Presence, Promoted, Receipts, Replaced, Revoked,
+    StatusRecord, Typing,
 };
 use stonechat_proto::v1::entry::Body;
 use stonechat_proto::v1::{ClientFrame, Status};
@@ -80,7 +80,15 @@ pub(crate) fn events() -> Vec<(&'static str, BusEvent)> {
         users: vec!["alice".to_owned(), "bob".to_owned()],
         ..told(Event::Entries(new_entries()))
     };
+    let promoted = BusEvent {
+        users: vec!["alice".to_owned(), "bob".to_owned()],
+        ..told(Event::Promoted(Promoted {
+            conversation: conversation(),
+            begins: true,
+        }))
+    };
     vec![
+        ("promoted", promoted),
         ("entries", told(Event::Entries(new_entries()))),
         ("entries.of_large_group", at_once),
         ("receipts", told(Event::Receipts(receipts()))),
@@ -120,11 +128,20 @@ pub(crate) fn nodes() -> Vec<(&'static str, NodeRecord)> {
         hears_groups: true,
         clock_ahead_ms: Some(-12),
         clock_unsure_ms: 3,
+        hears_promoted: false,
     };
     let without_clock = NodeRecord {
         clock_ahead_ms: None,
         clock_unsure_ms: 0,
         ..whole.clone()
     };
-    vec![("whole", whole), ("without_clock", without_clock)]
+    let hears_promoted = NodeRecord {
+        hears_promoted: true,
+        ..whole.clone()
+    };
+    vec![
+        ("whole", whole),
+        ("without_clock", without_clock),
+        ("hears_promoted", hears_promoted),
+    ]
 }

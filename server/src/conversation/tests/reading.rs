@@ -237,7 +237,7 @@ async fn i9_older_pins_are_shown_again_once_newer_ones_are_gone() {
     let group = bed.group("alice", &[]).await;
     let pin = async |number: usize, target, unpin| {
         let change = Change::Pin { target, unpin };
-        bed.append("alice", group, &format!("{number} {unpin}"), change).await
+        bed.append("alice", group, &format!("{number}:{unpin}"), change).await
     };
     let mut seqs = Vec::new();
     for number in 0..=PINS_MAX {
