@@ -21,10 +21,14 @@ const NOT_SHOWN: [(&str, &str); 2] = [
     ),
 ];
 
+fn panels() -> Vec<serde_json::Value> {
+    let board: serde_json::Value = serde_json::from_str(&document(BOARD)).expect("JSON");
+    board["panels"].as_array().expect("panels").clone()
+}
+
 /// Every panel's expressions.
 fn board() -> Vec<String> {
-    let board: serde_json::Value = serde_json::from_str(&document(BOARD)).expect("JSON");
-    let panels = board["panels"].as_array().expect("panels");
+    let panels = panels();
     let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
     targets
         .map(|target| target["expr"].as_str().expect("an expression").to_owned())
@@ -62,6 +66,14 @@ fn the_board_shows_what_there_is() {
         })
         .collect();
     assert!(wrong.is_empty(), "{BOARD}:\n{}", wrong.join("\n"));
+}
+
+/// Grafana takes panels with one id for one panel.
+#[test]
+fn each_panel_has_an_id_of_its_own() {
+    let panels = panels();
+    let ids: BTreeSet<u64> = panels.iter().filter_map(|panel| panel["id"].as_u64()).collect();
+    assert_eq!(ids.len(), panels.len());
 }
 
 /// A metric that nobody sees is not worth its memory: it is on the board, or there is a reason.
