@@ -320,3 +320,29 @@ async fn a_block_ends_a_live_watch() {
     })
     .await;
 }
+
+/// I11: so does the removal from the last group that both were in.
+#[tokio::test]
+async fn i11_a_removal_ends_a_live_watch() {
+    let mut bench = Bench::start(&UNHURRIED).await;
+    let group = bench.group(&["alice", "bob"]).await;
+    let _bob = bench.open("bob", "phone").await;
+    let mut alice = bench.open("alice", "phone").await;
+    let watch = Asked::WatchPresence(v1::WatchPresence {
+        user_ids: vec!["bob".to_owned()],
+        replace: true,
+    });
+    let answer = alice.request(watch, PATIENCE).await;
+    let online = |presence: &v1::Presence| presence.status() == v1::Status::Online;
+    assert!(
+        matches!(&answer, Seen::Watching(list) if list.presences.iter().any(online)),
+        "{answer:?}"
+    );
+    bench.remove(&group, "bob").await;
+    let offline = |event: &Seen| matches!(event, Seen::Presence(presence) if presence.status() == v1::Status::Offline);
+    alice
+        .until("bob looks offline", BLOCK_WITHIN, |seen| {
+            seen.events.iter().any(offline)
+        })
+        .await;
+}

@@ -17,6 +17,19 @@ fn refused(change: impl FnOnce(&mut Config)) -> bool {
     matches!(check(&config), Err(StartError::Contradiction(_)))
 }
 
+/// What people wrote is nobody else's to read on that machine.
+#[cfg(unix)]
+#[test]
+fn a_new_data_folder_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let above = tempfile::tempdir().unwrap();
+    let folder = above.path().join("made/for it");
+    make_private(&folder).unwrap();
+    make_private(&folder).unwrap();
+    let mode = std::fs::metadata(&folder).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
 #[test]
 fn stores_that_would_part_are_refused() {
     let address = || Some(std::net::SocketAddr::from(([127, 0, 0, 1], 7402)));

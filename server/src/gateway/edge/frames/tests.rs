@@ -60,6 +60,13 @@ impl Client {
     }
 }
 
+/// I8: frames of a session, however small, are for the session to slow down and to answer.
+#[test]
+fn i8_the_smallest_frames_of_a_session_are_no_flood() {
+    assert_eq!(Client::new().struck_after(&frame(DATA, 0, 7), 10_000), None);
+    assert!(Client::new().struck_after(&frame(DATA, 0, 6), 10_000).is_some());
+}
+
 /// F13: every kind of flood ends within a second, at any rate that is one.
 #[test]
 fn f13_a_flood_is_struck_within_a_second() {
