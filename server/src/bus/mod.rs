@@ -4,6 +4,8 @@
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod embedded;
+#[cfg(test)]
+pub(crate) mod hooked;
 mod nodes;
 pub mod redis;
 

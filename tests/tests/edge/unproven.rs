@@ -18,17 +18,13 @@ const CONNECTIONS: usize = 128;
 /// As many streams as give a connection's window something to hold, each short of the end of its first frame.
 fn half_said() -> Vec<u8> {
     let announced = u32::try_from(PIECES * PIECE).expect("short").to_be_bytes();
-    let piece = frame(DATA, 0, 0, &[0; PIECE]);
+    let first = [&[0][..], &announced, &[0; PIECE - 5]].concat();
     let mut said = Vec::new();
     for stream in (0..STREAMS).map(id) {
         said.extend(open(stream, EXCHANGE, &[]));
-        let mut first = [&[0][..], &announced, &[0; PIECE - 5]].concat();
-        first.truncate(PIECE);
         said.extend(frame(DATA, 0, stream, &first));
         for _ in 1..PIECES {
-            let mut piece = piece.clone();
-            piece[5..9].copy_from_slice(&stream.to_be_bytes());
-            said.extend(piece);
+            said.extend(frame(DATA, 0, stream, &[0; PIECE]));
         }
     }
     said

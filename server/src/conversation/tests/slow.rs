@@ -8,11 +8,11 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use super::bed::{Bed, caller, id, member, request, text, user};
-use crate::bus::embedded::EmbeddedBus;
-use crate::bus::{Bus, Event, NodeRecord, StatusRecord, Subscription, Topic};
+use crate::bus::hooked::{HookedBus, PublishHook};
+use crate::bus::{Event, Subscription, Topic};
 use crate::conversation::limits::{FANOUT_QUEUE_MAX, FANOUT_ROUND_MAX};
 use crate::conversation::{AppendRequest, Conversations, Limits};
-use crate::domain::{ClientMsgId, ConversationId, Role, Sender, Seq, SessionId, UserId};
+use crate::domain::{ClientMsgId, ConversationId, Role, Sender, Seq};
 use crate::storage::contract::doubled_log::{Doubled, LogDouble};
 use crate::storage::contract::hooked_markers::{Hook, HookedMarkers};
 use crate::storage::{AppendBatch, AppendError, MessageLog, Prior, ReadError, StoredEntry};
@@ -39,49 +39,11 @@ impl Hook for Gate {
     }
 }
 
-/// A bus behind a gate.
-struct HeldBus {
-    inner: EmbeddedBus,
-    gate: Gate,
-}
-
 #[async_trait]
-impl Bus for HeldBus {
-    async fn subscribe(&self, topic: Topic) -> Subscription {
-        self.inner.subscribe(topic).await
-    }
-
-    async fn publish(&self, topic: &Topic, event: Event) -> usize {
-        self.inner.publish(topic, event).await
-    }
-
-    async fn publish_to_users(&self, users: &[UserId], event: Event) -> Option<Vec<UserId>> {
-        self.gate.pass().await;
-        self.inner.publish_to_users(users, event).await
-    }
-
-    async fn set_status(&self, user: &UserId, session: &SessionId, record: StatusRecord) {
-        self.inner.set_status(user, session, record).await;
-    }
-
-    async fn clear_status(&self, user: &UserId, session: &SessionId) {
-        self.inner.clear_status(user, session).await;
-    }
-
-    async fn statuses(&self, users: &[UserId]) -> Vec<Vec<StatusRecord>> {
-        self.inner.statuses(users).await
-    }
-
-    async fn announce_node(&self, node: &NodeRecord, valid: Duration) {
-        self.inner.announce_node(node, valid).await;
-    }
-
-    async fn withdraw_node(&self, name: &str) {
-        self.inner.withdraw_node(name).await;
-    }
-
-    async fn nodes(&self) -> Option<Vec<NodeRecord>> {
-        self.inner.nodes().await
+impl PublishHook for Gate {
+    async fn passes(&self) -> bool {
+        self.pass().await;
+        true
     }
 }
 
@@ -104,10 +66,7 @@ async fn gated(slow: Slow) -> (Bed, watch::Sender<bool>) {
             });
         }
         Slow::Bus => {
-            bed.backends.bus = Arc::new(HeldBus {
-                inner: EmbeddedBus::default(),
-                gate: Gate(gate),
-            });
+            bed.backends.bus = Arc::new(HookedBus::new(Gate(gate)));
         }
     }
     bed.conversations = Conversations::new(bed.backends.clone(), bed.host.clone(), Limits::default());

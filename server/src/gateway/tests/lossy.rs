@@ -12,61 +12,24 @@ use tokio::time::Instant;
 
 use super::harness::{Peer, TestNode, grounds, node_on, node_with};
 use crate::bus::embedded::EmbeddedBus;
-use crate::bus::{Bus, Event, NodeRecord, StatusRecord, Subscription, Topic};
+use crate::bus::hooked::{HookedBus, PublishHook};
+use crate::bus::{Event, Topic};
 use crate::config::Config;
-use crate::domain::{SessionId, UserId};
+use crate::domain::UserId;
 
-/// Loses what is published while it is told to, without saying so.
+/// Whether what is published is lost.
 #[derive(Default)]
-pub(super) struct LossyBus {
-    inner: EmbeddedBus,
-    pub(super) losing: AtomicBool,
-}
+pub(super) struct Losing(pub(super) AtomicBool);
 
 #[async_trait]
-impl Bus for LossyBus {
-    async fn subscribe(&self, topic: Topic) -> Subscription {
-        self.inner.subscribe(topic).await
-    }
-
-    async fn publish(&self, topic: &Topic, event: Event) -> usize {
-        if self.losing.load(Ordering::Relaxed) {
-            return 0;
-        }
-        self.inner.publish(topic, event).await
-    }
-
-    async fn publish_to_users(&self, users: &[UserId], event: Event) -> Option<Vec<UserId>> {
-        if self.losing.load(Ordering::Relaxed) {
-            return Some(users.to_vec());
-        }
-        self.inner.publish_to_users(users, event).await
-    }
-
-    async fn set_status(&self, user: &UserId, session: &SessionId, record: StatusRecord) {
-        self.inner.set_status(user, session, record).await;
-    }
-
-    async fn clear_status(&self, user: &UserId, session: &SessionId) {
-        self.inner.clear_status(user, session).await;
-    }
-
-    async fn statuses(&self, users: &[UserId]) -> Vec<Vec<StatusRecord>> {
-        self.inner.statuses(users).await
-    }
-
-    async fn announce_node(&self, node: &NodeRecord, valid: Duration) {
-        self.inner.announce_node(node, valid).await;
-    }
-
-    async fn withdraw_node(&self, name: &str) {
-        self.inner.withdraw_node(name).await;
-    }
-
-    async fn nodes(&self) -> Option<Vec<NodeRecord>> {
-        self.inner.nodes().await
+impl PublishHook for Losing {
+    async fn passes(&self) -> bool {
+        !self.0.load(Ordering::Relaxed)
     }
 }
+
+/// Loses what is published while it is told to, without saying so.
+pub(super) type LossyBus = HookedBus<Losing>;
 
 /// I5: with every live delivery lost, an online device has the head within 15 s, and everything before it in order.
 #[tokio::test(start_paused = true)]
@@ -80,7 +43,7 @@ async fn i5_i10_a_lost_bus_hides_nothing_for_long() {
     let mut expected = 2;
     for round in 0..4 {
         let losing = round % 2 == 0;
-        bus.losing.store(losing, Ordering::Relaxed);
+        bus.hook.0.store(losing, Ordering::Relaxed);
         for number in 0..3 {
             alice.say(&conversation, &format!("m{round}-{number}")).await;
         }
@@ -153,7 +116,7 @@ async fn f5_the_tails_of_a_thousand_conversations_heal_within_15_s() {
         node.live_with_backlog("alice", "a1").await,
         node.live_with_backlog("bob", "b1").await,
     );
-    bus.losing.store(true, Ordering::Relaxed);
+    bus.hook.0.store(true, Ordering::Relaxed);
     let mut sent = BTreeMap::new();
     let mut acked = BTreeMap::new();
     for (number, group) in groups.iter().enumerate() {

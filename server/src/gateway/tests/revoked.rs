@@ -111,7 +111,7 @@ async fn revocation_ends_streams_on_every_node_with_and_without_the_bus() {
         let (mut here, _) = one.open(phone.clone()).await;
         let mut there = other.live("alice", "tablet").await;
         let mut bob = other.live("bob", "phone").await;
-        bus.losing.store(losing, Ordering::Relaxed);
+        bus.hook.0.store(losing, Ordering::Relaxed);
 
         revoke(&other, "alice", "phone").await;
         ends(&mut here).await;
@@ -145,7 +145,7 @@ async fn revocation_ends_streams_on_every_node_with_and_without_the_bus() {
 #[tokio::test(start_paused = true)]
 async fn a_new_token_saves_the_stream_from_an_older_revocation() {
     let bus = Arc::new(LossyBus::default());
-    bus.losing.store(true, Ordering::Relaxed);
+    bus.hook.0.store(true, Ordering::Relaxed);
     let node = node_on(grounds(bus)).await;
     node.direct("alice", "bob").await;
     let mut alice = node.live("alice", "phone").await;
