@@ -248,6 +248,11 @@ async fn i9_older_pins_are_shown_again_once_newer_ones_are_gone() {
     }
     let refusal = pin(PINS_MAX, seqs[PINS_MAX], false).await.unwrap_err();
     assert_eq!(refusal.reason, Reason::LimitReached);
+    let newest = &seqs[PINS_MAX - PINS_SHOWN_MAX..PINS_MAX];
+    assert_eq!(
+        bed.conversations.get(&caller("alice"), group).await.unwrap().pins,
+        newest
+    );
     let gone = PINS_MAX - PINS_SHOWN_MAX / 2;
     for (number, seq) in seqs[PINS_SHOWN_MAX / 4..gone].iter().enumerate() {
         pin(number, *seq, true).await.unwrap();
