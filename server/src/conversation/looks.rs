@@ -22,36 +22,33 @@ pub(super) struct Looked {
 
 /// Looks for all of them, in their order.
 pub(super) async fn look(log: &dyn MessageLog, appends: &[&Append]) -> Vec<Looked> {
-    let earlier = join_all(appends.iter().map(|append| earlier_of(log, append)));
-    let ordered = appends.iter().filter(|append| append.request.previous.is_some());
-    let senders: BTreeMap<Sender, ConversationId> = ordered
-        .map(|append| (append.caller.sender(), append.request.conversation))
+    let senders: Vec<Sender> = appends.iter().map(|append| append.caller.sender()).collect();
+    let by_sender = || appends.iter().zip(&senders);
+    let earlier = join_all(by_sender().map(|(append, sender)| earlier_of(log, append, sender)));
+    let ordered = by_sender().filter(|(append, _)| append.request.previous.is_some());
+    let asked: BTreeMap<&Sender, ConversationId> = ordered
+        .map(|(append, sender)| (sender, append.request.conversation))
         .collect();
-    let newest = join_all(senders.into_iter().map(|(sender, id)| newest_of(log, sender, id)));
+    let newest = join_all(asked.into_iter().map(|(sender, id)| newest_of(log, sender, id)));
     let (earlier, newest) = join(earlier, newest).await;
-    let newest: BTreeMap<Sender, _> = newest.into_iter().collect();
-    let looked = appends.iter().zip(earlier).map(|(append, earlier)| Looked {
+    let newest: BTreeMap<&Sender, _> = newest.into_iter().collect();
+    let looked = earlier.into_iter().zip(&senders).map(|(earlier, sender)| Looked {
         earlier,
-        newest: newest.get(&append.caller.sender()).cloned().unwrap_or(Ok(None)),
+        newest: newest.get(sender).cloned().unwrap_or(Ok(None)),
     });
     looked.collect()
 }
 
-type Newest = (Sender, Result<Option<ClientMsgId>, Refusal>);
+type Newest<'a> = (&'a Sender, Result<Option<ClientMsgId>, Refusal>);
 
-async fn newest_of(log: &dyn MessageLog, sender: Sender, conversation: ConversationId) -> Newest {
-    let newest = log.newest_id(conversation, &sender).await.map_err(read_refusal);
+async fn newest_of<'a>(log: &dyn MessageLog, sender: &'a Sender, conversation: ConversationId) -> Newest<'a> {
+    let newest = log.newest_id(conversation, sender).await.map_err(read_refusal);
     (sender, newest)
 }
 
-async fn earlier_of(log: &dyn MessageLog, append: &Append) -> Result<Option<Appended>, Refusal> {
-    let (request, sender) = (&append.request, append.caller.sender());
-    let found = log.find(
-        request.conversation,
-        &sender,
-        &request.client_msg_id,
-        request.known_head,
-    );
+async fn earlier_of(log: &dyn MessageLog, append: &Append, sender: &Sender) -> Result<Option<Appended>, Refusal> {
+    let request = &append.request;
+    let found = log.find(request.conversation, sender, &request.client_msg_id, request.known_head);
     let Some(Prior { seq, payload }) = found.await.map_err(|error| unasked(read_refusal(error)))? else {
         return Ok(None);
     };
